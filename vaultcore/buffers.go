@@ -1,0 +1,224 @@
+package vaultcore
+
+import (
+	"sync"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/vaultdrive/vaultdrive/vaultcore/seal"
+)
+
+const (
+	pageSize   = 4096
+	blockSize  = 64 << 10 // pages are kept, logged and sealed in blocks of 16
+	blockPages = blockSize / pageSize
+
+	smallPlain = 64 << 10 // plaintext up to here lies in the heap
+	plainHead  = 12       // room for the IV in front of the plaintext, see seal.SealV3
+	// plainSkew makes the plaintext behind the IV start on a page of its own.
+	plainSkew = pageSize - plainHead
+
+	segmentChunks = 16 // chunks handled at a time: 256 KiB, which stays in the cache of a core
+	segmentPlain  = segmentChunks * seal.ChunkSize
+
+	slabSize = 4 << 20
+)
+
+// Sizes of mapped plaintext buffers. The larger holds any version 3 content
+// sealed in place; memory is only taken for the pages that are touched.
+var plainClasses = [...]int{mib + 2*pageSize, seal.MaxV3 + 2*pageSize}
+
+// buffers is the memory of contents and drafts, taken from the kernel and
+// kept for the next user, because a fresh buffer per file costs more than the
+// cipher. It is not cleared in between: whoever takes a buffer overwrites
+// what it shows, and tracks how far that reaches.
+type buffers struct {
+	idleMax int64
+
+	sealedSmall, sealedLarge sync.Pool // *sealedBuf
+
+	mu    sync.Mutex
+	plain [len(plainClasses)][]*plainBuf // free ones
+	idle  int64                          // bytes of free plainBufs that are in RAM
+	warm  []*pageBlock                   // free, in RAM
+	cold  []*pageBlock                   // free, given back to the kernel
+	slabs [][]byte
+	lent  int // blocks in use
+}
+
+func newBuffers(idleMax int64) *buffers {
+	b := &buffers{idleMax: idleMax}
+	b.sealedSmall.New = func() any { return &sealedBuf{b: make([]byte, 0, 2*seal.SealedChunk)} }
+	b.sealedLarge.New = func() any {
+		return &sealedBuf{b: make([]byte, 0, seal.HeaderV4+(segmentChunks+1)*seal.SealedChunk), large: true}
+	}
+	return b
+}
+
+// sealedBuf holds ciphertext on its way to or from a file.
+type sealedBuf struct {
+	b     []byte
+	large bool
+}
+
+// sealed gives a buffer for n bytes, a segment and a chunk at most.
+func (b *buffers) sealed(n int) *sealedBuf {
+	pool := &b.sealedLarge
+	if n <= 2*seal.SealedChunk {
+		pool = &b.sealedSmall
+	}
+	buf := pool.Get().(*sealedBuf)
+	buf.b = buf.b[:0]
+	return buf
+}
+
+func (b *buffers) putSealed(buf *sealedBuf) {
+	if buf.large {
+		b.sealedLarge.Put(buf)
+	} else {
+		b.sealedSmall.Put(buf)
+	}
+}
+
+// plainBuf is a buffer for one content, plaintext or sealed in place.
+type plainBuf struct {
+	b       []byte // cap is what it can hold
+	mapping []byte // nil in the heap
+	class   int
+	touched int // bytes of mapping in RAM, from its start
+}
+
+// plainSized gives a buffer with room for n bytes: of the heap while small or
+// when the kernel has no mapping left.
+func (b *buffers) plainSized(n int) *plainBuf {
+	if n <= smallPlain+seal.OverheadV3 {
+		return &plainBuf{b: make([]byte, 0, n)}
+	}
+	for class, size := range plainClasses {
+		if n > size-plainSkew {
+			continue
+		}
+		if buf := b.takePlain(class); buf != nil {
+			return buf
+		}
+		m, err := unix.Mmap(-1, 0, size, unix.PROT_READ|unix.PROT_WRITE,
+			unix.MAP_PRIVATE|unix.MAP_ANONYMOUS|unix.MAP_NORESERVE)
+		if err != nil {
+			break
+		}
+		return &plainBuf{b: m[plainSkew:plainSkew], mapping: m, class: class}
+	}
+	return &plainBuf{b: make([]byte, 0, n)}
+}
+
+func (b *buffers) takePlain(class int) *plainBuf {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	free := b.plain[class]
+	if len(free) == 0 {
+		return nil
+	}
+	buf := free[len(free)-1]
+	b.plain[class] = free[:len(free)-1]
+	b.idle -= int64(buf.touched)
+	return buf
+}
+
+// putPlain takes a buffer back. What would make the idle ones too large in
+// sum goes back to the kernel.
+func (b *buffers) putPlain(buf *plainBuf) {
+	if buf == nil || buf.mapping == nil {
+		return
+	}
+	buf.touched = max(buf.touched, min(plainSkew+len(buf.b)+pageSize, len(buf.mapping)))
+	buf.b = buf.mapping[plainSkew:plainSkew]
+	b.mu.Lock()
+	keep := int(max(min(int64(buf.touched), b.idleMax-b.idle), 0)) &^ (pageSize - 1)
+	if keep >= smallPlain {
+		b.idle += int64(keep)
+	}
+	b.mu.Unlock()
+	if keep < smallPlain {
+		unix.Munmap(buf.mapping)
+		return
+	}
+	if keep < buf.touched {
+		unix.Madvise(buf.mapping[keep:], unix.MADV_DONTNEED)
+	}
+	buf.touched = keep
+	b.mu.Lock()
+	b.plain[buf.class] = append(b.plain[buf.class], buf)
+	b.mu.Unlock()
+}
+
+// pageBlock is the memory of 16 pages of a draft.
+type pageBlock [blockSize]byte
+
+// block gives a block whose content is undefined.
+func (b *buffers) block() *pageBlock {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.lent++
+	for _, list := range []*[]*pageBlock{&b.warm, &b.cold} {
+		if n := len(*list); n > 0 {
+			p := (*list)[n-1]
+			*list = (*list)[:n-1]
+			return p
+		}
+	}
+	slab, err := unix.Mmap(-1, 0, slabSize, unix.PROT_READ|unix.PROT_WRITE,
+		unix.MAP_PRIVATE|unix.MAP_ANONYMOUS|unix.MAP_NORESERVE)
+	if err != nil {
+		return new(pageBlock)
+	}
+	b.slabs = append(b.slabs, slab)
+	for off := blockSize; off < slabSize; off += blockSize {
+		b.cold = append(b.cold, (*pageBlock)(slab[off:]))
+	}
+	return (*pageBlock)(slab)
+}
+
+func (b *buffers) putBlock(p *pageBlock) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.lent--
+	if int64(len(b.warm)+1)*blockSize <= b.idleMax {
+		b.warm = append(b.warm, p)
+		return
+	}
+	unix.Madvise(p[:], unix.MADV_DONTNEED)
+	b.cold = append(b.cold, p)
+}
+
+// trim gives the memory of all free buffers back to the kernel, and with it
+// the plaintext in them.
+func (b *buffers) trim() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for class, free := range b.plain {
+		for _, buf := range free {
+			unix.Munmap(buf.mapping)
+		}
+		b.plain[class] = nil
+	}
+	b.idle = 0
+	for _, p := range b.warm {
+		unix.Madvise(p[:], unix.MADV_DONTNEED)
+	}
+	b.cold = append(b.cold, b.warm...)
+	b.warm = nil
+}
+
+// close gives everything back that nobody holds.
+func (b *buffers) close() {
+	b.trim()
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.lent > 0 {
+		return // a draft that could not be committed may still be read
+	}
+	for _, slab := range b.slabs {
+		unix.Munmap(slab)
+	}
+	b.slabs, b.cold = nil, nil
+}

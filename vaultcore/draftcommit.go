@@ -1,0 +1,445 @@
+package vaultcore
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/vaultdrive/vaultdrive/vaultcore/seal"
+)
+
+// sealedContent is what finish made: the row's half of it, and the sealed
+// bytes themselves if they are to lie in the row (else they are the .bin).
+type sealedContent struct {
+	ref   contentRef
+	key   seal.Key
+	fresh []byte
+}
+
+// finish seals the whole file under a new key. The content is then in place,
+// not synced: attachments/<blob>.bin, or in the result. The draft stays usable,
+// whether finish or what the caller does next fails; finishing again without a
+// write in between gives the same result.
+// Errors: ErrNoSpace, ErrDamaged, else the disk's.
+func (d *draft) finish() (*sealedContent, error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.ended {
+		return nil, ErrClosed
+	}
+	if d.done != nil {
+		return d.done, nil
+	}
+	sc, err := d.sealLocked()
+	if err != nil {
+		return nil, diskError(err)
+	}
+	d.s.keys.Add(sc.ref.blob, &sc.key)
+	d.done, d.changed = sc, true
+	d.settleLocked()
+	return sc, nil
+}
+
+// sealLocked chooses the format: version 3 up to its limit, unless the vault
+// is set to write version 4 only.
+func (d *draft) sealLocked() (*sealedContent, error) {
+	v4 := d.s.writeV4() || d.length > d.s.limits.V3Max
+	if d.stream != nil {
+		if v4 {
+			return d.finishStreamLocked()
+		}
+		// It was streamed for want of RAM, or has been cut short.
+		if err := d.breakStreamLocked(d.stream.filled); err != nil {
+			return nil, err
+		}
+	}
+	if d.flat != nil && d.length > d.flat.filled {
+		if err := d.padFlatLocked(); err != nil {
+			return nil, err
+		}
+	}
+	if v4 {
+		return d.sealV4Locked()
+	}
+	return d.sealV3Locked()
+}
+
+// newSealed begins a result: the key is wrapped before anything is sealed.
+func (d *draft) newSealed(version uint8, blob seal.ID, key *seal.Key) (*sealedContent, error) {
+	wire, epoch, err := d.s.wrap(key)
+	if err != nil {
+		return nil, err
+	}
+	sc := &sealedContent{key: *key, ref: contentRef{version: version, epoch: epoch, size: d.length, blob: blob}}
+	if copy(sc.ref.wrapped[:], wire) != len(sc.ref.wrapped) || len(wire) != len(sc.ref.wrapped) {
+		return nil, fmt.Errorf("%w: wrapped key of %d bytes", ErrInvalid, len(wire))
+	}
+	sc.ref.sealedLen, err = seal.SealedSize(int(version), d.length)
+	return sc, err
+}
+
+func (d *draft) sealV3Locked() (*sealedContent, error) {
+	key := seal.NewKey()
+	sc, err := d.newSealed(seal.V3, seal.NewBlobID(), &key)
+	if err != nil {
+		return nil, err
+	}
+	if sc.ref.sealedLen > d.s.limits.FreshMax && d.flat != nil {
+		return sc, d.sealFlatLocked(sc)
+	}
+	buf := d.s.bufs.plainSized(int(sc.ref.sealedLen))
+	defer d.s.bufs.putPlain(buf)
+	buf.b = buf.b[:sc.ref.sealedLen]
+	if err := d.readLocked(buf.b[plainHead:][:d.length], 0); err != nil {
+		return nil, err
+	}
+	sealed, err := seal.SealV3(&key, buf.b, int(d.length))
+	if err != nil {
+		return nil, err
+	}
+	sc.setHdr(sealed)
+	if sc.ref.sealedLen <= d.s.limits.FreshMax {
+		sc.fresh = slices.Clip(sealed) // of the heap, being so small
+		return sc, nil
+	}
+	return sc, d.s.writeBin(sc.ref.blob, sealed)
+}
+
+func (sc *sealedContent) setHdr(sealed []byte) {
+	hdr := seal.HdrOfV3(sealed)
+	copy(sc.ref.hdr[:], hdr[:])
+}
+
+// sealFlatLocked seals the buffer where it is. A failed write opens it again.
+func (d *draft) sealFlatLocked(sc *sealedContent) error {
+	if err := d.unsealFlatLocked(); err != nil {
+		return err
+	}
+	key := sc.key
+	sealed, err := seal.SealV3(&key, d.flat.buf.b, int(d.length))
+	if err != nil {
+		return err
+	}
+	d.flat.buf.b = sealed
+	d.flat.sealed = &key
+	sc.setHdr(sealed)
+	if err := d.s.writeBin(sc.ref.blob, sealed); err != nil {
+		if openErr := d.unsealFlatLocked(); openErr != nil {
+			return openErr
+		}
+		return err
+	}
+	return nil
+}
+
+// writeBin writes a sealed content whole.
+func (s *store) writeBin(blob seal.ID, sealed []byte) error {
+	f, err := s.attachments.Create(partName(blob))
+	if err != nil {
+		return err
+	}
+	_, err = f.WriteAt(sealed, 0)
+	if closeErr := f.Close(); err == nil {
+		err = closeErr
+	}
+	if err == nil {
+		err = s.attachments.Rename(partName(blob), binName(blob))
+	}
+	if err != nil {
+		s.removeFile(partName(blob))
+		return err
+	}
+	s.space.written(int64(len(sealed)))
+	return nil
+}
+
+func (d *draft) sealV4Locked() (*sealedContent, error) {
+	if seal.SealedSizeV4(d.length) <= d.s.limits.FreshMax {
+		return d.sealFreshV4Locked()
+	}
+	w, sc, err := d.rewriteLocked()
+	if err != nil {
+		return nil, err
+	}
+	if err = w.f.Close(); err == nil {
+		err = w.publish()
+	}
+	if err != nil {
+		w.abandon()
+		return nil, err
+	}
+	return sc, nil
+}
+
+func (d *draft) sealFreshV4Locked() (*sealedContent, error) {
+	key, blob := seal.NewKey(), seal.NewBlobID()
+	sc, err := d.newSealed(seal.V4, blob, &key)
+	if err != nil {
+		return nil, err
+	}
+	plain := make([]byte, d.length)
+	defer clear(plain)
+	if d.length > 0 {
+		if err := d.readLocked(plain, 0); err != nil {
+			return nil, err
+		}
+	}
+	c := seal.NewV4(&key, d.s.vault, blob)
+	copy(sc.ref.hdr[:], c.Header())
+	sc.fresh = append(make([]byte, 0, sc.ref.sealedLen), c.Header()...)
+	sc.fresh = c.SealChunks(sc.fresh, plain, 0, true)
+	return sc, nil
+}
+
+// rewriteLocked seals all of the draft into a new .part, which is complete
+// when it returns, and open.
+func (d *draft) rewriteLocked() (*partWriter, *sealedContent, error) {
+	w, err := d.s.newPartWriter(0)
+	if err != nil {
+		return nil, nil, err
+	}
+	sc, err := d.newSealed(seal.V4, w.blob, &w.fk)
+	if err == nil {
+		copy(sc.ref.hdr[:], w.chunks.Header())
+		err = d.sealIntoLocked(w)
+	}
+	if err != nil {
+		w.abandon()
+		return nil, nil, err
+	}
+	return w, sc, nil
+}
+
+// sealIntoLocked seals the whole file block by block; blocks that are in RAM
+// are sealed from where they are.
+func (d *draft) sealIntoLocked(w *partWriter) error {
+	if _, err := w.f.WriteAt(w.chunks.Header(), 0); err != nil {
+		return err
+	}
+	scratch := d.s.bufs.plainSized(segmentPlain)
+	defer d.s.bufs.putPlain(scratch)
+	for off := int64(0); ; {
+		data, err := d.pieceLocked(off, scratch.b[:segmentPlain])
+		if err != nil {
+			return err
+		}
+		off += int64(len(data))
+		whole := len(data)
+		if off == d.length {
+			whole &^= seal.ChunkSize - 1
+		}
+		if err := w.add(data[:whole], true); err != nil {
+			return err
+		}
+		if off == d.length {
+			return w.end(data[whole:])
+		}
+	}
+}
+
+// pieceLocked gives what comes at off, whole chunks except at the end.
+func (d *draft) pieceLocked(off int64, scratch []byte) ([]byte, error) {
+	if d.flat != nil {
+		if err := d.unsealFlatLocked(); err != nil {
+			return nil, err
+		}
+		return d.flat.data()[off:min(off+segmentPlain, d.length)], nil
+	}
+	if b, _ := d.pages.at(off / pageSize); b != nil && b.have == ^uint16(0) && off%blockSize == 0 {
+		return b.mem[:min(blockSize, d.length-off)], nil
+	}
+	n := min(int64(len(scratch)), d.length-off)
+	if n > blockSize && d.pages.ram > 0 {
+		n = blockSize // the next block may be in RAM
+	}
+	if n == 0 {
+		return nil, nil
+	}
+	return scratch[:n], d.readLocked(scratch[:n], off)
+}
+
+// finishStreamLocked seals what a stream still has in RAM. After it the draft
+// is pages over the finished file, which whoever writes next only reads.
+func (d *draft) finishStreamLocked() (*sealedContent, error) {
+	st := d.stream
+	sc, err := d.newSealed(seal.V4, st.w.blob, &st.w.fk)
+	if err != nil {
+		return nil, err
+	}
+	before := st.filled
+	err = st.appendZeros(d.length - st.filled)
+	if err == nil {
+		err = d.endStreamLocked()
+	}
+	if err != nil {
+		if breakErr := d.breakStreamLocked(min(before, st.filled)); breakErr != nil {
+			return nil, breakErr
+		}
+		return nil, err
+	}
+	copy(sc.ref.hdr[:], st.w.chunks.Header())
+	p := newPart(st, 0)
+	p.from, p.size, p.done = 0, d.length, true
+	p.r.size, p.r.sealedLen = d.length, sc.ref.sealedLen
+	d.lower = lower{part: p, shown: d.length}
+	d.stream = nil
+	st.close()
+	return sc, nil
+}
+
+// endStreamLocked brings a stream's file to its end and gives it its name.
+func (d *draft) endStreamLocked() error {
+	st := d.stream
+	if st.filled > int64(len(st.head)) || len(st.head) == st.headCap {
+		if err := st.w.end(st.tail); err != nil {
+			return err
+		}
+		if err := st.w.writeHead(st.head, false); err != nil {
+			return err
+		}
+	} else if err := st.w.writeHead(st.head, true); err != nil {
+		return err
+	}
+	return st.w.publish()
+}
+
+// foldLocked seals the draft to a base of its own, whose index costs nothing.
+func (d *draft) foldLocked() error {
+	w, sc, err := d.rewriteLocked()
+	if err != nil {
+		return diskError(err)
+	}
+	if d.isKept { // it takes the place of what was, perhaps, on the disk
+		if err := errors.Join(datasync(w.f), d.s.attachments.Sync()); err != nil {
+			w.abandon()
+			return err
+		}
+	}
+	d.dropLogLocked()
+	d.pages.clear()
+	d.dropLowerLocked()
+	r := d.s.newV4Reader(w.f, w.chunks, d.length, sc.ref.sealedLen)
+	d.lower = lower{part: &part{r: r, blob: w.blob, fk: w.fk, size: d.length, synced: d.isKept}, shown: d.length}
+	if d.flat != nil {
+		d.dropFlatLocked()
+	}
+	return nil
+}
+
+// dropLowerLocked lets go of a lower content of which nothing shows any more.
+func (d *draft) dropLowerLocked() {
+	if p := d.lower.part; p != nil {
+		p.r.close()
+		d.obsoleteLocked(p.name())
+	}
+	if f := d.lower.frozen; f != nil {
+		for _, name := range f.letGo() {
+			d.obsoleteLocked(name)
+		}
+	}
+	d.lower = lower{}
+}
+
+// unfinishLocked takes back what finish made, since the file is written again.
+func (d *draft) unfinishLocked() error {
+	if err := d.unsealFlatLocked(); err != nil || d.done == nil {
+		return err
+	}
+	blob := d.done.ref.blob
+	if p := d.lower.part; d.done.fresh == nil && (p == nil || p.blob != blob) {
+		d.s.removeFile(binName(blob))
+	}
+	d.s.keys.Remove(blob)
+	d.done = nil
+	return nil
+}
+
+// committed ends a draft whose finished content is in its row: RAM and base
+// are let go. It returns the files that the draft's row may still name; they
+// must stay until a barrier has passed the commit, and then be given to
+// removeFile.
+func (d *draft) committed() (files []string) {
+	d.mu.Lock()
+	bin := ""
+	if d.done != nil && d.done.fresh == nil {
+		bin = binName(d.done.ref.blob)
+	}
+	d.mu.Unlock()
+	return d.end(bin)
+}
+
+// dropped ends a draft without a content, as discard does, but leaves the
+// files its row may still name: they are returned, for removeFile once the
+// row's deletion is durable.
+func (d *draft) dropped() (files []string) {
+	d.mu.Lock()
+	if !d.ended {
+		_ = d.unfinishLocked() // at worst a file stays that no row names
+	}
+	d.mu.Unlock()
+	return d.end("")
+}
+
+// discard ends a draft of which nothing is to remain.
+func (d *draft) discard() {
+	for _, name := range d.dropped() {
+		d.s.removeFile(name)
+	}
+}
+
+// end lets everything go; bin is the file that belongs to a row now.
+func (d *draft) end(bin string) (keep []string) {
+	d.mu.Lock()
+	if d.ended {
+		d.mu.Unlock()
+		return nil
+	}
+	if d.stream != nil {
+		d.dropStreamLocked()
+	}
+	if p := d.lower.part; p != nil && p.name() == bin {
+		p.r.close()
+		d.lower = lower{}
+	}
+	d.dropLogLocked()
+	d.dropLowerLocked()
+	d.emptyLocked()
+	d.ended, d.done, d.length = true, nil, 0
+	d.changed = false
+	d.settleLocked()
+	clear(d.rowState)
+	keep = d.obsolete
+	d.obsolete = nil
+	base := d.base
+	d.mu.Unlock()
+	if base != nil {
+		base.release()
+	}
+	return keep
+}
+
+// obsoleteLocked removes a file of the draft, or lists it while the row may
+// name it. A stream that was finished meanwhile is named as it was before.
+func (d *draft) obsoleteLocked(name string) {
+	named := name
+	if stem, ok := strings.CutSuffix(name, binExt); ok {
+		named = stem + partExt
+	}
+	if d.isKept && (slices.Contains(d.rowFiles, name) || slices.Contains(d.rowFiles, named)) {
+		d.obsolete = append(d.obsolete, name)
+		return
+	}
+	d.s.removeFile(name)
+}
+
+// removeFile removes a draft's or a blob's file by its name.
+func (s *store) removeFile(name string) {
+	dir := s.attachments
+	if strings.HasSuffix(name, logExt) {
+		dir = s.scratch
+	}
+	if err := dir.Remove(name); err != nil {
+		s.log.Warn("file not removed", "file", name, "err", err)
+	}
+}

@@ -1,0 +1,406 @@
+package vaultcore
+
+import (
+	"context"
+	"sync"
+)
+
+// openState is the state of a file that somebody has open, shared by all its
+// handles: one draft, whose size, times and bytes are what every handle and
+// stat see. It lives from the first Open to the last Release, or until its
+// draft is committed.
+type openState struct {
+	node *Node
+
+	// mu guards the fields below. Readers of an undrafted file share it.
+	mu      sync.RWMutex
+	content *content // acquired; nil for an empty new file
+	draft   *draft
+	wrote   bool // the draft holds written bytes
+	cut     bool // the draft was truncated or extended
+	settled bool // a content was committed since the file was opened
+	keeps   int  // how often the row of the draft was written
+
+	// Guarded by Vault.tree.
+	handles, writers int
+}
+
+func (o *openState) dirty() bool { return o.draft != nil && (o.wrote || o.cut) }
+
+// Open counts a handle on a file; truncate empties it first, without
+// fetching what it held. Nothing is read, unwrapped or opened here. Errors:
+// ErrIsDir, ErrReadOnly, ErrNoSpace.
+func (v *Vault) Open(n *Node, write, truncate bool) error {
+	if n.isDir() {
+		return ErrIsDir
+	}
+	if write || truncate {
+		if err := v.writable(); err != nil {
+			return err
+		}
+	}
+	o := v.openNode(n, write)
+	if !truncate {
+		return nil
+	}
+	err := v.resize(o, 0)
+	if err != nil {
+		v.Release(n, write)
+	}
+	return err
+}
+
+func (v *Vault) openNode(n *Node, write bool) *openState {
+	v.tree.Lock()
+	defer v.tree.Unlock()
+	o := n.open.Load()
+	if o == nil {
+		o = &openState{node: n, content: n.content}
+		if o.content != nil {
+			o.content.acquire()
+		}
+		n.open.Store(o)
+		v.opens[o] = struct{}{}
+	}
+	o.handles++
+	if write {
+		o.writers++
+	}
+	return o
+}
+
+// Release gives a handle back. The last one that could write commits what a
+// mapping wrote after the last Flush, and truncations. A failure keeps the
+// draft and raises an event; it is tried again while the vault is open.
+func (v *Vault) Release(n *Node, write bool) {
+	o := n.open.Load()
+	if o == nil {
+		return
+	}
+	v.tree.Lock()
+	o.handles--
+	if write {
+		o.writers--
+	}
+	last := o.writers == 0
+	v.tree.Unlock()
+	if last {
+		o.mu.Lock()
+		if err := v.commitOpen(o, true); err != nil {
+			v.raise("save-failed", n, err)
+		}
+		o.mu.Unlock()
+	}
+	v.closeOpen(o)
+}
+
+// closeOpen ends the open state once no handle and no draft needs it.
+func (v *Vault) closeOpen(o *openState) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	v.tree.Lock()
+	defer v.tree.Unlock()
+	if o.handles > 0 || o.node.open.Load() != o {
+		return
+	}
+	if o.node.has(flagUnlinked) || o.node.has(flagTmp) {
+		v.dropDraft(o)
+	}
+	if o.draft != nil {
+		return // its commit failed; retryDrafts goes on
+	}
+	o.node.open.Store(nil)
+	delete(v.opens, o)
+	if o.content != nil {
+		o.content.release()
+	}
+}
+
+// ReadAt fills dst from off; it is short only at the end of the file. Errors:
+// ErrDamaged, never a part of what could not be authenticated.
+func (v *Vault) ReadAt(n *Node, dst []byte, off int64) (int, error) {
+	o := n.open.Load()
+	if o == nil {
+		return 0, ErrInvalid
+	}
+	o.mu.RLock()
+	if o.draft == nil {
+		defer o.mu.RUnlock()
+		if o.content == nil {
+			if n.kind == KindFile && v.nodeDamaged(n) {
+				return 0, ErrDamaged
+			}
+			return 0, nil
+		}
+		return o.content.readAt(v.store, dst, off)
+	}
+	o.mu.RUnlock()
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.draft != nil {
+		return o.draft.readAt(dst, off)
+	}
+	if o.content == nil {
+		return 0, nil
+	}
+	return o.content.readAt(v.store, dst, off)
+}
+
+func (v *Vault) nodeDamaged(n *Node) bool {
+	v.tree.RLock()
+	defer v.tree.RUnlock()
+	return n.has(flagDamaged)
+}
+
+// WriteAt writes all of src at off into the file's draft. Errors: ErrNoSpace,
+// ErrTooLarge, ErrReadOnly; limits are told here because many programs do
+// not look at what close says.
+func (v *Vault) WriteAt(n *Node, src []byte, off int64) (int, error) {
+	if err := v.writable(); err != nil {
+		return 0, err
+	}
+	o := n.open.Load()
+	if o == nil {
+		return 0, ErrInvalid
+	}
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	v.beginDraft(o)
+	if err := o.draft.writeAt(src, off); err != nil {
+		v.dropIdleDraft(o)
+		return 0, err
+	}
+	o.wrote = true
+	v.publishDraft(o)
+	return len(src), nil
+}
+
+// beginDraft makes sure that the file has a draft; o.mu is held.
+func (v *Vault) beginDraft(o *openState) {
+	if o.draft != nil {
+		return
+	}
+	var size int64
+	if o.content != nil {
+		size = o.content.ref.size
+	}
+	o.draft = v.store.newDraft(o.content, size)
+}
+
+// dropIdleDraft gives up a draft that holds no change.
+func (v *Vault) dropIdleDraft(o *openState) {
+	if !o.dirty() {
+		o.draft.discard()
+		o.draft = nil
+	}
+}
+
+// publishDraft shows the draft's size and a new modification time.
+func (v *Vault) publishDraft(o *openState) {
+	size, now := o.draft.size(), v.nowNS()
+	n := o.node
+	v.tree.Lock()
+	v.counts.bytes += size - n.size
+	n.size, n.mtime, n.ctime = size, now, now
+	v.tree.Unlock()
+}
+
+// resize truncates or extends the file through its draft.
+func (v *Vault) resize(o *openState, size int64) error {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	var have int64
+	switch {
+	case o.draft != nil:
+		have = o.draft.size()
+	case o.content != nil:
+		have = o.content.ref.size
+	}
+	if have == size {
+		return nil
+	}
+	if size == 0 && o.draft == nil {
+		// Nothing of the old content is needed: no base, nothing to fetch.
+		o.draft = v.store.newDraft(nil, 0)
+	} else {
+		v.beginDraft(o)
+		if err := o.draft.truncate(size); err != nil {
+			v.dropIdleDraft(o)
+			return err
+		}
+	}
+	o.cut = true
+	v.publishDraft(o)
+	return nil
+}
+
+// Truncate sets the size of a file, open or not; growth reads as zeros and
+// needs its space. Errors: ErrIsDir, ErrTooLarge, ErrNoSpace, ErrReadOnly.
+func (v *Vault) Truncate(n *Node, size int64) error {
+	if n.isDir() {
+		return ErrIsDir
+	}
+	if n.kind != KindFile || size < 0 {
+		return ErrInvalid
+	}
+	if err := v.writable(); err != nil {
+		return err
+	}
+	o := v.openNode(n, true)
+	err := v.resize(o, size)
+	if err == nil {
+		// Nobody will close this handle and look at an error later.
+		v.tree.RLock()
+		alone := o.writers == 1
+		v.tree.RUnlock()
+		if alone {
+			o.mu.Lock()
+			err = v.commitOpen(o, true)
+			o.mu.Unlock()
+		}
+	}
+	v.Release(n, true)
+	return err
+}
+
+// Allocate makes room as fallocate does: mode 0 extends, keepSize only
+// checks. Errors: ErrNoSpace, ErrTooLarge, ErrReadOnly.
+func (v *Vault) Allocate(n *Node, off, length int64, keepSize bool) error {
+	if err := v.writable(); err != nil {
+		return err
+	}
+	o := n.open.Load()
+	if o == nil || off < 0 || length <= 0 {
+		return ErrInvalid
+	}
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	v.beginDraft(o)
+	before := o.draft.size()
+	err := o.draft.allocate(off, length, keepSize)
+	if err == nil && o.draft.size() != before {
+		o.cut = true
+		v.publishDraft(o)
+		return nil
+	}
+	v.dropIdleDraft(o)
+	return err
+}
+
+// keepAbove: a file larger than this that is written again after a commit is
+// only kept at Flush, because sealing it whole each time is quadratic.
+const keepAbove = 32 << 10
+
+// Flush is what close waits for. A clean file costs nothing, a new one gets
+// its row, a written one is committed: sealed content in place and row in.
+// Its error is close's error, and the draft stays for another try.
+func (v *Vault) Flush(n *Node) error {
+	o := n.open.Load()
+	if o == nil || v.opt.ReadOnly {
+		return nil
+	}
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.settled && o.wrote && o.draft.size() > keepAbove && !v.nameless(n) {
+		return v.keepDraft(o, false)
+	}
+	return v.commitOpen(o, false)
+}
+
+// nameless says that no name leads to the file (any more, or not yet).
+func (v *Vault) nameless(n *Node) bool {
+	v.tree.RLock()
+	defer v.tree.RUnlock()
+	return n.has(flagUnlinked) || n.has(flagTmp)
+}
+
+// Fsync makes the dirty state durable without making a revision: the cost is
+// the dirty bytes, never the file's size.
+func (v *Vault) Fsync(n *Node) error {
+	if v.opt.ReadOnly {
+		return nil
+	}
+	o := n.open.Load()
+	if o == nil {
+		return v.Barrier(v.ctx)
+	}
+	o.mu.Lock()
+	durable, err := v.fsyncOpen(o)
+	draft, keeps := o.draft, o.keeps
+	o.mu.Unlock()
+	if err != nil || durable {
+		return err
+	}
+	if err := v.Barrier(v.ctx); err != nil {
+		return err
+	}
+	o.mu.Lock()
+	if draft != nil && o.draft == draft && o.keeps == keeps {
+		draft.recorded() // its row is durable: files of older ones may go
+	}
+	o.mu.Unlock()
+	return nil
+}
+
+// fsyncOpen says whether the file is durable already, so that no barrier has
+// to be waited for.
+func (v *Vault) fsyncOpen(o *openState) (durable bool, err error) {
+	v.tree.RLock()
+	gone := o.node.has(flagUnlinked) || o.node.has(flagTmp)
+	row, no, attrs := o.node.n != 0, o.node.commitNo, o.node.has(flagAttrs)
+	v.tree.RUnlock()
+	if gone {
+		return true, nil // nobody can look it up after a crash
+	}
+	if o.dirty() {
+		before, had := o.keeps, row && o.draft.kept()
+		if err := v.keepDraft(o, true); err != nil {
+			return false, err
+		}
+		return had && o.keeps == before && no <= v.com.durable.Load(), nil
+	}
+	if err := v.commitOpen(o, false); err != nil {
+		return false, err
+	}
+	if attrs {
+		v.flushAttrs()
+		return false, nil
+	}
+	return row && no <= v.com.durable.Load(), nil
+}
+
+// CommitAll commits every draft, as the end of a session does first, and
+// makes it durable.
+func (v *Vault) CommitAll(ctx context.Context) error {
+	if v.opt.ReadOnly {
+		return nil
+	}
+	v.flushAttrs()
+	var first error
+	for _, o := range v.openStates() {
+		o.mu.Lock()
+		err := v.commitOpen(o, true)
+		o.mu.Unlock()
+		if err != nil {
+			v.raise("save-failed", o.node, err)
+			if first == nil {
+				first = err
+			}
+		}
+		v.closeOpen(o)
+	}
+	if err := v.Barrier(ctx); first == nil {
+		first = err
+	}
+	return first
+}
+
+func (v *Vault) openStates() []*openState {
+	v.tree.RLock()
+	defer v.tree.RUnlock()
+	out := make([]*openState, 0, len(v.opens))
+	for o := range v.opens {
+		out = append(out, o)
+	}
+	return out
+}

@@ -1,0 +1,158 @@
+package vaultcore
+
+import (
+	"bytes"
+	"database/sql/driver"
+	"errors"
+	"fmt"
+	"os"
+
+	"github.com/vaultdrive/vaultdrive/vaultcore/seal"
+)
+
+// commitNumbers gives the newest commit number any row carries and the
+// highest one known to be durable.
+func commitNumbers(c *conn) (last, durable uint64, err error) {
+	v, err := c.one("SELECT value FROM meta WHERE key='barrier'")
+	if err != nil {
+		return 0, 0, err
+	}
+	n, _ := v.(int64)
+	durable, last = uint64(n), uint64(n)
+	for _, table := range []string{"assets", "asset_attachments", "doomed", "drafts", "undo"} {
+		v, err := c.one("SELECT max(commit_no) FROM " + table)
+		if err != nil {
+			return 0, 0, err
+		}
+		if n, ok := v.(int64); ok {
+			last = max(last, uint64(n))
+		}
+	}
+	return last, durable, nil
+}
+
+// checkMeta holds the database against the files beside it: same vault, same
+// device, no header older than one already accepted.
+func (v *Vault) checkMeta(c *conn) error {
+	for key, want := range map[string][]byte{"vault": idBytes(v.keys.vaultID()), "device": idBytes(v.keys.deviceID())} {
+		got, err := c.one("SELECT value FROM meta WHERE key=?", key)
+		if err != nil {
+			return err
+		}
+		if b, _ := got.([]byte); !bytes.Equal(b, want) {
+			return fmt.Errorf("%w: vault.db belongs to another %s", ErrForeignHeader, key)
+		}
+	}
+	return v.recordHeader(c)
+}
+
+// knownHeader reads the newest header that was ever accepted, so that one of
+// another vault, or an older one, is refused before the password is tried.
+// nil when none has been recorded yet.
+func knownHeader(path string) (*seal.SignedHeader, error) {
+	c, err := openReadOnly(path)
+	if err != nil {
+		return nil, err
+	}
+	var payload, sig []byte
+	err = c.query("SELECT payload,sig FROM headers ORDER BY seq DESC LIMIT 1", func(r []driver.Value) error {
+		payload, _ = r[0].([]byte)
+		sig, _ = r[1].([]byte)
+		return nil
+	})
+	if err = errors.Join(err, c.close()); err != nil || payload == nil {
+		return nil, err
+	}
+	h, err := seal.ParseStored(payload, sig)
+	if err != nil {
+		return nil, fmt.Errorf("%w: recorded header: %w", ErrDamaged, err)
+	}
+	return h, nil
+}
+
+func idBytes(id [16]byte) []byte { return append([]byte(nil), id[:]...) }
+
+// recordHeader writes the row of header.json if it is not there yet (its
+// rename was the commit), and refuses a header older than the table.
+func (v *Vault) recordHeader(c *conn) error {
+	h, err := v.home.ReadHeader()
+	if err != nil {
+		return err
+	}
+	var seq int64
+	var payload []byte
+	err = c.query("SELECT seq,payload FROM headers ORDER BY seq DESC LIMIT 1", func(r []driver.Value) error {
+		seq, _ = r[0].(int64)
+		payload, _ = r[1].([]byte)
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	switch {
+	case uint64(seq) > h.Seq:
+		return fmt.Errorf("%w: header.json is number %d, number %d was seen before", ErrRollback, h.Seq, seq)
+	case uint64(seq) == h.Seq:
+		if !bytes.Equal(payload, h.Payload) {
+			return fmt.Errorf("%w: two different headers have number %d", ErrRollback, seq)
+		}
+		return nil
+	}
+	return c.exec("INSERT INTO headers(seq,payload,sig) VALUES(?,?,?)", int64(h.Seq), h.Payload, h.Sig[:])
+}
+
+// setMeta writes one value within t.
+func (t *txn) setMeta(key string, value driver.Value) error {
+	return t.exec("INSERT INTO meta(key,value) VALUES(?,?) ON CONFLICT(key) DO UPDATE SET value=excluded.value", key, value)
+}
+
+// lastSession tells whether the last opener ended cleanly, and whether the
+// kernel has been started anew since.
+func lastSession(c *conn) (clean, sameBoot bool, err error) {
+	v, err := c.one("SELECT value FROM meta WHERE key='clean'")
+	if err != nil {
+		return false, false, err
+	}
+	n, _ := v.(int64)
+	boot, err := c.one("SELECT value FROM meta WHERE key='boot'")
+	if err != nil {
+		return false, false, err
+	}
+	s, _ := boot.(string)
+	return n == 1, s == bootID(), nil
+}
+
+// markOpen notes that a session is under way.
+func (v *Vault) markOpen() error {
+	_, err := v.com.do(func(t *txn) error {
+		return errors.Join(t.setMeta("clean", int64(0)), t.setMeta("boot", bootID()))
+	})
+	return err
+}
+
+// markClean notes, durably, that everything is behind the barrier.
+func (v *Vault) markClean() error {
+	if _, err := v.com.do(func(t *txn) error { return t.setMeta("clean", int64(1)) }); err != nil {
+		return err
+	}
+	return v.bar.syncLog()
+}
+
+// openReadOnly opens the database for reading. On a disk that cannot be
+// written SQLite needs the log to be empty; what a crash left in it can be
+// read only where recovery can run.
+func openReadOnly(path string) (*conn, error) {
+	c, err := openConn(path, true, false)
+	if err == nil {
+		if _, err = schemaVersion(c); err == nil {
+			if _, err = c.one("SELECT count(*) FROM meta"); err == nil {
+				return c, nil
+			}
+		}
+		c.close()
+	}
+	if fi, serr := os.Stat(path + "-wal"); serr == nil && fi.Size() > 0 {
+		return nil, fmt.Errorf("%w: the last session did not end cleanly, and a disk that cannot be written cannot be recovered: %w", ErrReadOnlyDisk, err)
+	}
+	return openConn(path, true, true)
+}

@@ -1,0 +1,498 @@
+package vaultcore
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"path"
+	"strings"
+
+	"github.com/vaultdrive/vaultdrive/vaultcore/seal"
+)
+
+// recover brings the vault from where the last session left it to a state in
+// which every closed file is there: after a power cut the rows above the
+// barrier are verified, then drafts that a kill interrupted are committed,
+// then, behind the mount, files that nothing names are removed.
+func (v *Vault) recover(ctx context.Context) error {
+	clean, sameBoot, err := lastSession(v.com.c)
+	if err != nil {
+		return err
+	}
+	if !clean && !sameBoot {
+		if err := v.verifyUnsynced(ctx); err != nil {
+			return fmt.Errorf("recover after a power cut: %w", err)
+		}
+	}
+	if !clean {
+		// Listed before anything new is made: what is on this list and has
+		// no owner later is nobody's.
+		if v.leftovers, err = v.listFiles(); err != nil {
+			return err
+		}
+	}
+	if err := v.markOpen(); err != nil {
+		return err
+	}
+	if v.bar, err = newBarrier(v, v.home.Path(dbName)); err != nil {
+		return err
+	}
+	v.wg.Add(1)
+	go func() {
+		defer v.wg.Done()
+		v.bar.loop(v.ctx.Done())
+	}()
+	if !clean {
+		v.bar.commit() // what the last session committed last is still due
+	}
+	return v.recoverDrafts()
+}
+
+// startBackground starts what runs beside an open vault.
+func (v *Vault) startBackground() {
+	for _, loop := range []func(){v.attrLoop, v.settleLoop, v.janitorLoop, v.rewrapLoop} {
+		v.wg.Add(1)
+		go func() {
+			defer v.wg.Done()
+			loop()
+		}()
+	}
+}
+
+// verifyUnsynced checks every row above the barrier. One whose content did
+// not reach the disk falls back to its draft, else to the row it replaced,
+// else is kept as damaged.
+func (v *Vault) verifyUnsynced(ctx context.Context) error {
+	var rows []*attRow
+	err := v.com.c.query("SELECT "+attColumns+" FROM asset_attachments WHERE commit_no>?", func(c []dbValue) error {
+		r := &attRow{}
+		if err := scanAtt(c, r); err != nil {
+			return nil // shown as damaged by load
+		}
+		rows = append(rows, r)
+		return nil
+	}, int64(v.com.durable.Load()))
+	if err != nil {
+		return err
+	}
+	nodes := v.nodesByRow()
+	for _, r := range rows {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		n := nodes[r.n]
+		if n == nil || n.content == nil {
+			continue
+		}
+		err := v.verifyContent(n.content)
+		if err == nil {
+			continue
+		}
+		if err := v.fallBack(r, n, err); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (v *Vault) verifyContent(c *content) error {
+	c.acquire()
+	defer c.release()
+	return v.store.verify(c, true)
+}
+
+// nodesByRow indexes the attachments of the tree and the trash.
+func (v *Vault) nodesByRow() map[int64]*Node {
+	v.tree.RLock()
+	defer v.tree.RUnlock()
+	m := make(map[int64]*Node)
+	v.walk(v.root, func(n *Node) {
+		if n.kind > KindAsset && n.n != 0 {
+			m[n.n] = n
+		}
+	})
+	for _, t := range v.trash {
+		if t.node.kind != KindAsset {
+			m[t.node.n] = t.node
+		}
+	}
+	return m
+}
+
+// walk calls fn with every node below and including n; tree is held.
+func (v *Vault) walk(n *Node, fn func(*Node)) {
+	fn(n)
+	if n.dir == nil {
+		return
+	}
+	for _, s := range n.dir.order {
+		if s.node != nil {
+			v.walk(s.node, fn)
+		}
+	}
+}
+
+// fallBack replaces a row whose content is bad.
+func (v *Vault) fallBack(r *attRow, n *Node, cause error) error {
+	revived, err := v.reviveDraftRow(r)
+	if err != nil {
+		return err
+	}
+	old, err := v.goodUndo(r.n)
+	if err != nil {
+		return err
+	}
+	v.tree.RLock()
+	where := shownPath(n)
+	v.tree.RUnlock()
+	switch {
+	case old != nil:
+		if err := v.restoreUndo(old, n); err != nil {
+			return err
+		}
+		if revived {
+			v.event("power-cut", where+": its last revision had not reached the disk; what fsync promised is restored over the one before")
+		} else {
+			v.alarm("power-cut", where+": its last revision had not reached the disk; the one before is restored")
+		}
+	case revived:
+		v.event("power-cut", where+": its last revision had not reached the disk; what fsync promised is restored")
+	default:
+		v.tree.Lock()
+		n.set(flagDamaged, true)
+		v.tree.Unlock()
+		v.alarm("damaged", where+": its content had not reached the disk and nothing older is there: "+cause.Error())
+	}
+	return nil
+}
+
+// reviveDraftRow opens a draft again that the lost commit had made
+// superfluous; recoverDrafts commits it.
+func (v *Vault) reviveDraftRow(r *attRow) (bool, error) {
+	drafts, err := v.draftRows()
+	if err != nil {
+		return false, err
+	}
+	for _, d := range drafts {
+		if d.att != r.id {
+			continue
+		}
+		if d.commitNo == 0 {
+			return true, nil
+		}
+		_, err := v.com.do(func(t *txn) error {
+			return t.exec("UPDATE drafts SET commit_no=0 WHERE id=?", d.id[:])
+		})
+		return true, err
+	}
+	return false, nil
+}
+
+// goodUndo finds the newest row in undo whose content is whole.
+func (v *Vault) goodUndo(row int64) (*attRow, error) {
+	var rows []*attRow
+	err := v.com.c.query("SELECT "+attColumns+",fresh FROM undo WHERE n=? ORDER BY commit_no DESC", func(c []dbValue) error {
+		r := &attRow{}
+		if scanAtt(c, r) == nil {
+			rows = append(rows, r)
+		}
+		return nil
+	}, row)
+	if err != nil {
+		return nil, err
+	}
+	for _, r := range rows {
+		if v.openAtt(r) != nil {
+			continue
+		}
+		if v.verifyContent(v.store.newContent(r.ref(), r.place, r.n)) == nil {
+			return r, nil
+		}
+	}
+	return nil, nil
+}
+
+// restoreUndo puts an older row back, in the database and in the tree. The
+// name stays the newer one's: only contents can be lost by a power cut.
+func (v *Vault) restoreUndo(old *attRow, n *Node) error {
+	v.tree.RLock()
+	asset, name := v.storedName(n)
+	old.f.scratch = n.has(flagScratch)
+	v.tree.RUnlock()
+	if asset != nil {
+		old.asset = asset.id
+	}
+	old.f.name = name
+	key, err := v.fileKeyOf(old)
+	if err != nil {
+		return err
+	}
+	defer key.Wipe()
+	if err := v.sealWire(old, &key); err != nil {
+		return err
+	}
+	v.sealAtt(old)
+	lost := n.content
+	no, err := v.com.do(func(t *txn) error {
+		if err := t.exec(sqlDoom, lost.ref.blob[:], int64(t.no)); err != nil {
+			return err
+		}
+		return t.exec(sqlReplaceAtt, old.values(t.no)...)
+	})
+	if err != nil {
+		return err
+	}
+	v.retired.revive(old.blob)
+	v.retired.add(lost, no)
+	v.tree.Lock()
+	defer v.tree.Unlock()
+	n.content = v.store.newContent(old.ref(), old.place, old.n)
+	v.counts.bytes += old.size - n.size
+	n.size, n.mtime, n.mode, n.commitNo, n.dirty = old.size, old.f.mtime, old.f.mode, no, old.dirty
+	return nil
+}
+
+// draftRow is one row of drafts, opened.
+type draftRow struct {
+	id       seal.ID
+	att      seal.ID
+	file     string
+	commitNo uint64
+	mtime    int64
+	state    []byte
+	bad      error
+}
+
+func (v *Vault) draftRows() ([]draftRow, error) {
+	var out []draftRow
+	c := v.reader
+	v.readMu.Lock()
+	defer v.readMu.Unlock()
+	err := c.query("SELECT id,file,commit_no,sealed FROM drafts", func(cols []dbValue) error {
+		s := rowScanner{c: cols}
+		d := draftRow{id: s.id()}
+		d.file, _ = s.next().(string)
+		d.commitNo = uint64(s.num())
+		d.bad = d.open(v, s.blob())
+		out = append(out, d)
+		return nil
+	})
+	return out, err
+}
+
+func (d *draftRow) open(v *Vault, sealed []byte) error {
+	var a seal.RowAAD
+	plain, err := v.keys.local().OpenRow(nil, sealed, draftAAD(&a, d.id, d.file))
+	if err != nil {
+		return fmt.Errorf("%w: draft %s: %w", ErrDamaged, d.id.UUID(), err)
+	}
+	if len(plain) < 24 {
+		return fmt.Errorf("%w: draft %s is cut short", ErrDamaged, d.id.UUID())
+	}
+	copy(d.att[:], plain)
+	d.mtime = int64(binary.BigEndian.Uint64(plain[16:]))
+	d.state = plain[24:]
+	return nil
+}
+
+// recoverDrafts commits the drafts that fsync or a repeated Flush had kept.
+func (v *Vault) recoverDrafts() error {
+	drafts, err := v.draftRows()
+	if err != nil || len(drafts) == 0 {
+		return err
+	}
+	byID := make(map[seal.ID]*Node)
+	v.tree.RLock()
+	v.walk(v.root, func(n *Node) { byID[n.id] = n })
+	v.tree.RUnlock()
+	for _, d := range drafts {
+		if d.commitNo != 0 {
+			continue // superfluous; the next barrier removes it
+		}
+		if err := v.recoverDraft(d, byID[d.att]); err != nil {
+			v.alarm("draft", fmt.Sprintf("an unfinished file could not be recovered (rescue draft:%s): %v", d.id.UUID(), err))
+		}
+	}
+	return nil
+}
+
+func (v *Vault) recoverDraft(d draftRow, n *Node) error {
+	if d.bad != nil {
+		return d.bad
+	}
+	if n == nil {
+		var err error
+		if n, err = v.orphanTarget(d.att); err != nil {
+			return err
+		}
+	}
+	v.tree.RLock()
+	base := n.content
+	v.tree.RUnlock()
+	dr, err := v.store.recoverDraft(d.id, d.state, base)
+	if err != nil {
+		return err
+	}
+	o := v.openNode(n, true)
+	o.mu.Lock()
+	o.draft, o.wrote = dr, true
+	v.tree.Lock()
+	n.draftID, n.mtime = d.id, d.mtime
+	v.counts.bytes += dr.size() - n.size
+	n.size = dr.size()
+	where := shownPath(n)
+	v.tree.Unlock()
+	err = v.commitOpen(o, true)
+	o.mu.Unlock()
+	if err == nil {
+		v.event("recovered", where+": written and not closed when the last session ended; what was made durable is saved")
+	}
+	// On failure the open state stays and is tried again (retryDrafts).
+	v.Release(n, true)
+	return err
+}
+
+// orphanTarget makes a file for a draft whose attachment is gone.
+func (v *Vault) orphanTarget(id seal.ID) (*Node, error) {
+	const title = "Recovered files"
+	dir, _, err := v.Lookup(v.root, title)
+	if errors.Is(err, ErrNotFound) {
+		dir, _, err = v.Mkdir(v.root, title, 0o700)
+	}
+	if err != nil {
+		return nil, err
+	}
+	n, _, err := v.Create(dir, "recovered-"+id.Hex()[:8], 0o600)
+	if err != nil {
+		return nil, err
+	}
+	defer v.Release(n, true)
+	return n, v.Flush(n)
+}
+
+// listFiles lists what lies in the two directories.
+func (v *Vault) listFiles() ([]string, error) {
+	var names []string
+	for _, d := range []struct {
+		prefix string
+		list   func(func(string) bool) error
+	}{
+		{"", func(fn func(string) bool) error { return v.attachments.EachName(fn) }},
+		{"scratch/", func(fn func(string) bool) error { return v.scratchDir.EachName(fn) }},
+	} {
+		if err := d.list(func(name string) bool {
+			names = append(names, d.prefix+name)
+			return true
+		}); err != nil {
+			return nil, err
+		}
+	}
+	return names, nil
+}
+
+// removeLeftovers removes what a kill left and nothing names.
+func (v *Vault) removeLeftovers() {
+	names := v.leftovers
+	v.leftovers = nil
+	if len(names) == 0 {
+		return
+	}
+	named, err := v.namedFiles()
+	if err != nil {
+		v.log.Warn("leftovers not looked for", "err", err)
+		return
+	}
+	removed := 0
+	for _, name := range names {
+		if v.ctx.Err() != nil {
+			return
+		}
+		if named[name] || !ours(name) {
+			continue
+		}
+		if err := v.removeListed(name); err != nil {
+			v.log.Warn("leftover not removed", "err", err)
+			continue
+		}
+		removed++
+	}
+	if removed > 0 {
+		v.log.Info("leftovers of the last session removed", "count", removed)
+	}
+}
+
+// ours tells our own kinds of file from what somebody else put there.
+func ours(name string) bool {
+	base, ok := strings.CutPrefix(name, "scratch/")
+	ext := path.Ext(base)
+	id := strings.TrimSuffix(base, ext)
+	if _, err := seal.ParseHex(id); err != nil {
+		return false
+	}
+	if ok {
+		return ext == ".tmp"
+	}
+	return ext == ".bin" || ext == ".part"
+}
+
+func (v *Vault) removeListed(name string) error {
+	if base, ok := strings.CutPrefix(name, "scratch/"); ok {
+		return v.scratchDir.Remove(base)
+	}
+	return v.attachments.Remove(name)
+}
+
+// namedFiles lists the files that a row, undo, doomed or a draft names.
+func (v *Vault) namedFiles() (map[string]bool, error) {
+	named := make(map[string]bool)
+	v.readMu.Lock()
+	defer v.readMu.Unlock()
+	if v.reader == nil {
+		return nil, ErrClosed
+	}
+	for _, table := range []string{"asset_attachments", "undo", "doomed"} {
+		err := v.reader.query("SELECT blob FROM "+table, func(c []dbValue) error {
+			s := rowScanner{c: c}
+			named[binName(s.id())] = true
+			return nil
+		})
+		if err != nil {
+			return nil, err
+		}
+	}
+	err := v.reader.query("SELECT file FROM drafts", func(c []dbValue) error {
+		names, _ := c[0].(string)
+		for _, name := range strings.Split(names, ",") {
+			named[listedName(name)] = true
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	return named, nil
+}
+
+// draftFiles lists the files of drafts that are being written now.
+func (v *Vault) draftFiles() map[string]bool {
+	files := make(map[string]bool)
+	for _, o := range v.openStates() {
+		o.mu.RLock()
+		if o.draft != nil {
+			for _, name := range o.draft.standsOn() {
+				files[listedName(name)] = true
+			}
+		}
+		o.mu.RUnlock()
+	}
+	return files
+}
+
+// listedName is a file's name as listFiles gives it.
+func listedName(name string) string {
+	if isScratchFile(name) {
+		return "scratch/" + name
+	}
+	return name
+}

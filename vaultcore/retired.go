@@ -1,0 +1,178 @@
+package vaultcore
+
+import (
+	"sync"
+
+	"github.com/vaultdrive/vaultdrive/vaultcore/seal"
+)
+
+// retiredContents are the contents that no row of asset_attachments names
+// any more. A blob among them is unlinked once a barrier has passed the
+// commit that doomed it and no handle or draft uses it. Bounded by what was
+// replaced or deleted within the last second and what of it is still open.
+type retiredContents struct {
+	mu      sync.Mutex
+	byBlob  map[seal.ID]*content
+	doomed  []doomedBlob
+	removed []seal.ID // unlinked; their doomed rows go with the next barrier
+	sweeps  int       // unlinking under way
+	idle    sync.Cond // signalled when sweeps is 0; L is &mu
+}
+
+type doomedBlob struct {
+	blob seal.ID
+	no   uint64
+}
+
+// add notes a content that lost its row. doomedAt is the commit that doomed
+// it, 0 while undo names it.
+func (r *retiredContents) add(c *content, doomedAt uint64) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.byBlob == nil {
+		r.byBlob = make(map[seal.ID]*content)
+	}
+	r.byBlob[c.ref.blob] = c
+	if doomedAt > 0 {
+		r.doomed = append(r.doomed, doomedBlob{c.ref.blob, doomedAt})
+	}
+}
+
+// addBlob notes a blob found in undo or doomed at unlock.
+func (r *retiredContents) addBlob(blob seal.ID, doomedAt uint64) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.byBlob == nil {
+		r.byBlob = make(map[seal.ID]*content)
+	}
+	if _, ok := r.byBlob[blob]; !ok {
+		r.byBlob[blob] = nil
+	}
+	if doomedAt > 0 {
+		r.doomed = append(r.doomed, doomedBlob{blob, doomedAt})
+	}
+}
+
+func (r *retiredContents) has(blob seal.ID) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	_, ok := r.byBlob[blob]
+	return ok
+}
+
+// revive takes a content back that a row names again.
+func (r *retiredContents) revive(blob seal.ID) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	delete(r.byBlob, blob)
+}
+
+func (r *retiredContents) doom(blobs []seal.ID, no uint64) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, b := range blobs {
+		r.doomed = append(r.doomed, doomedBlob{b, no})
+	}
+}
+
+// ready takes out the blobs that may be unlinked now.
+func (r *retiredContents) ready(durable uint64) []seal.ID {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	var out []seal.ID
+	left := r.doomed[:0]
+	for _, d := range r.doomed {
+		if c := r.byBlob[d.blob]; d.no > durable || (c != nil && c.users() > 0) {
+			left = append(left, d)
+			continue
+		}
+		out = append(out, d.blob)
+		delete(r.byBlob, d.blob)
+	}
+	r.doomed = left
+	if len(out) > 0 {
+		r.sweeps++
+	}
+	return out
+}
+
+func (r *retiredContents) gone(blobs []seal.ID) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.removed = append(r.removed, blobs...)
+	if r.sweeps--; r.sweeps == 0 {
+		r.idle.Broadcast()
+	}
+}
+
+// wait returns when no unlinking is under way.
+func (r *retiredContents) wait() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for r.sweeps > 0 {
+		r.idle.Wait()
+	}
+}
+
+// forget deletes the doomed rows of blobs that have been unlinked.
+func (r *retiredContents) forget(t *txn) error {
+	r.mu.Lock()
+	blobs := r.removed
+	r.mu.Unlock()
+	if len(blobs) == 0 {
+		return nil
+	}
+	rows := make(map[seal.ID]bool, len(blobs))
+	for _, b := range blobs {
+		rows[b] = true
+	}
+	var ds []int64
+	if err := t.query("SELECT d,blob FROM doomed", func(c []dbValue) error {
+		s := rowScanner{c: c}
+		d, id := s.num(), s.id()
+		if rows[id] {
+			ds = append(ds, d)
+		}
+		return nil
+	}); err != nil {
+		return err
+	}
+	for _, d := range ds {
+		if err := t.exec("DELETE FROM doomed WHERE d=?", d); err != nil {
+			return err
+		}
+	}
+	// A repeated transaction only finds less to delete.
+	r.mu.Lock()
+	r.removed = r.removed[len(blobs):]
+	r.mu.Unlock()
+	return nil
+}
+
+// sweep unlinks, behind the barrier and beside everything else, the blobs
+// whose doom is durable. An unlink of a synced file can wait for the disk to
+// discard its blocks, so it never runs on a path that anybody waits for.
+func (v *Vault) sweep(durable uint64) {
+	blobs := v.retired.ready(durable)
+	if len(blobs) == 0 {
+		return
+	}
+	unlink := func() {
+		for _, id := range blobs {
+			v.fileKeys.Remove(id)
+			if err := v.attachments.Remove(binName(id)); err != nil {
+				v.log.Warn("blob not removed", "blob", id.Hex(), "err", err)
+			}
+		}
+		v.retired.gone(blobs)
+	}
+	if v.closed.Load() {
+		unlink()
+		return
+	}
+	v.wg.Add(1)
+	go func() {
+		defer v.wg.Done()
+		unlink()
+	}()
+}

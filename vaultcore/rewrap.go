@@ -1,0 +1,277 @@
+package vaultcore
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"sync"
+	"sync/atomic"
+
+	"github.com/vaultdrive/vaultdrive/vaultcore/seal"
+)
+
+// rewrapBatch is how many rows share a transaction; the namespace is held
+// that long (about 20 ms).
+const rewrapBatch = 1000
+
+// rewrapState says how far a change of password has come. mu lets one run
+// at a time.
+type rewrapState struct {
+	mu       sync.Mutex
+	progress atomic.Pointer[rewrapCount] // nil: nothing to do
+}
+
+// rewrapCount is shown by status.
+type rewrapCount struct {
+	Done  int `json:"done"`
+	Total int `json:"total"`
+}
+
+// ChangePassword begins a new epoch under newPassword and wraps every file
+// key anew; no content is touched. The header is the commit: from then on
+// only the new password opens the vault, and if this stops half-way the rest
+// is done at the next unlock. progress may be nil. Errors: ErrWrongPassword,
+// seal.ErrWeakPassword, ErrReadOnly.
+func (v *Vault) ChangePassword(ctx context.Context, oldPassword, newPassword []byte, p seal.KDFParams, progress func(done, total int)) error {
+	if err := v.writable(); err != nil {
+		return err
+	}
+	if err := changePassword(ctx, v.home, v.keys, oldPassword, newPassword, v.opt.KDF, p); err != nil {
+		return err
+	}
+	if err := v.recordNewHeader(); err != nil {
+		return err
+	}
+	v.event("password", "the password was changed")
+	return v.rewrapRows(ctx, progress)
+}
+
+// CreateKit makes a recovery kit in place of an earlier one and gives the
+// sheet to print.
+func (v *Vault) CreateKit(ctx context.Context, password []byte) (sheet string, err error) {
+	if err := v.writable(); err != nil {
+		return "", err
+	}
+	kit, err := createKit(ctx, v.home, v.keys, password, v.opt.KDF, "")
+	if err != nil {
+		return "", err
+	}
+	defer kit.Wipe()
+	if err := v.recordNewHeader(); err != nil {
+		return "", err
+	}
+	v.event("kit", "a recovery kit was made")
+	return kit.Sheet(v.home.Label()), nil
+}
+
+// Enroll lets a device key open the vault without the password and gives
+// that key. Unenroll takes it back.
+func (v *Vault) Enroll() (seal.Key, error) {
+	if err := v.writable(); err != nil {
+		return seal.Key{}, err
+	}
+	return enrollDevice(v.home, v.keys)
+}
+
+// Unenroll removes the device slot.
+func (v *Vault) Unenroll() error {
+	if err := v.writable(); err != nil {
+		return err
+	}
+	return unenrollDevice(v.home, v.keys)
+}
+
+// recordNewHeader follows a new header.json with its row.
+func (v *Vault) recordNewHeader() error {
+	_, err := v.com.do(func(t *txn) error { return v.recordHeader(t.conn) })
+	if err == nil {
+		v.bar.commit()
+	}
+	return err
+}
+
+// rewrapLoop finishes what an earlier session left of a password change.
+func (v *Vault) rewrapLoop() {
+	if err := v.rewrapRows(v.ctx, nil); err != nil && v.ctx.Err() == nil {
+		v.alarm("rewrap", "file keys are not all under the new password yet: "+err.Error())
+	}
+}
+
+// rewrapTables: undo holds the same rows.
+var rewrapTables = []string{"asset_attachments", "undo"}
+
+// rewrapRows wraps every row of an older epoch anew. It is done when there is
+// none left, so it can be stopped and begun at any time.
+func (v *Vault) rewrapRows(ctx context.Context, progress func(done, total int)) error {
+	v.rewrap.mu.Lock()
+	defer v.rewrap.mu.Unlock()
+	total, err := v.rewrapLeft()
+	if err != nil || total == 0 {
+		return err
+	}
+	done := 0
+	report := func(n int) {
+		done += n
+		v.rewrap.progress.Store(&rewrapCount{done, max(total, done)})
+		if progress != nil {
+			progress(done, max(total, done))
+		}
+	}
+	report(0)
+	if err := v.rewrapAssets(report); err != nil {
+		return err
+	}
+	for _, table := range rewrapTables {
+		for after := int64(0); ; {
+			if err := ctx.Err(); err != nil {
+				return err
+			}
+			n, last, err := v.rewrapSome(table, after)
+			if err != nil {
+				return err
+			}
+			if n == 0 {
+				break
+			}
+			after = last
+			report(n)
+		}
+	}
+	v.rewrap.progress.Store(nil)
+	v.bar.commit()
+	return nil
+}
+
+func (v *Vault) rewrapLeft() (total int, err error) {
+	v.readMu.Lock()
+	defer v.readMu.Unlock()
+	if v.reader == nil {
+		return 0, ErrClosed
+	}
+	for _, table := range append([]string{"assets"}, rewrapTables...) {
+		n, err := v.reader.one("SELECT count(*) FROM "+table+" WHERE epoch<?", int64(v.keys.epoch()))
+		if err != nil {
+			return 0, err
+		}
+		total += int(n.(int64))
+	}
+	return total, nil
+}
+
+func (v *Vault) rewrapAssets(report func(int)) error {
+	v.ns.Lock()
+	defer v.ns.Unlock()
+	count := 0
+	_, err := v.com.do(func(t *txn) error {
+		count = 0
+		var rows []*assetRow
+		err := t.query("SELECT "+assetColumns+" FROM assets WHERE epoch<?", func(c []dbValue) error {
+			r := &assetRow{}
+			if err := scanAsset(c, r); err != nil {
+				return err
+			}
+			rows = append(rows, r)
+			return nil
+		}, int64(v.keys.epoch()))
+		if err != nil {
+			return err
+		}
+		for _, r := range rows {
+			if v.openAsset(r) != nil {
+				continue // damaged: left as it is, check names it
+			}
+			if err := v.sealTitle(r); err != nil {
+				return err
+			}
+			if title, err := v.keys.openTitle(r.epoch, r.id, r.title); err != nil || title != r.f.title {
+				return fmt.Errorf("%w: new title of asset %s does not open", ErrDamaged, r.id.UUID())
+			}
+			r.dirty |= dirtyWrap
+			if err := t.updateAsset(r); err != nil {
+				return err
+			}
+			count++
+		}
+		return nil
+	})
+	if err == nil {
+		report(count)
+	}
+	return err
+}
+
+// rewrapSome wraps up to rewrapBatch rows behind number after. The columns
+// but the wrapped key, its epoch and the sealed one that binds them stay.
+func (v *Vault) rewrapSome(table string, after int64) (n int, last int64, err error) {
+	key := "n"
+	if table == "undo" {
+		key = "u"
+	}
+	v.ns.Lock()
+	defer v.ns.Unlock()
+	_, err = v.com.do(func(t *txn) error {
+		n, last = 0, after
+		type item struct {
+			k int64
+			r *attRow
+		}
+		var items []item
+		sql := "SELECT " + key + "," + attColumns + " FROM " + table + " WHERE epoch<? AND " + key + ">? ORDER BY " + key + " LIMIT ?"
+		err := t.query(sql, func(c []dbValue) error {
+			k, _ := c[0].(int64)
+			r := &attRow{}
+			if err := scanAtt(c[1:], r); err != nil {
+				r = nil
+			}
+			items = append(items, item{k, r})
+			return nil
+		}, int64(v.keys.epoch()), after, int64(rewrapBatch))
+		if err != nil {
+			return err
+		}
+		for _, it := range items {
+			n, last = n+1, it.k
+			if it.r == nil || v.openAtt(it.r) != nil {
+				continue // damaged: left as it is, check names it
+			}
+			if err := v.rewrapOne(it.r); err != nil {
+				return err
+			}
+			update := "UPDATE " + table + " SET epoch=?,wrapped_file_key=?,sealed=?,dirty=dirty|? WHERE " + key + "=?"
+			dirty := int64(dirtyWrap)
+			if it.r.f.scratch {
+				dirty = 0
+			}
+			if err := t.exec(update, int64(it.r.epoch), it.r.wrapped, it.r.sealed, dirty, it.k); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	return n, last, err
+}
+
+// rewrapOne makes a row's new wrap and opens it before anything is written:
+// the old one is the only copy of the key until then.
+func (v *Vault) rewrapOne(r *attRow) error {
+	fk, err := v.keys.unwrap(r.epoch, r.wrapped)
+	if err != nil {
+		return fmt.Errorf("%w: key of attachment %s: %w", ErrDamaged, r.id.UUID(), err)
+	}
+	defer fk.Wipe()
+	wrapped, epoch, err := v.keys.wrap(&fk)
+	if err != nil {
+		return err
+	}
+	again, err := v.keys.unwrap(epoch, wrapped)
+	if err != nil || !again.Equal(&fk) {
+		return fmt.Errorf("%w: new wrap of attachment %s does not open", ErrDamaged, r.id.UUID())
+	}
+	again.Wipe()
+	if bytes.Equal(wrapped, r.wrapped) {
+		return fmt.Errorf("%w: new wrap of attachment %s is the old one", ErrDamaged, r.id.UUID())
+	}
+	r.wrapped, r.epoch = wrapped, epoch
+	v.sealAtt(r)
+	return nil
+}

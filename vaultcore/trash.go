@@ -1,0 +1,389 @@
+package vaultcore
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"path"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/vaultdrive/vaultdrive/vaultcore/seal"
+)
+
+// trashItem is a deleted attachment, or a deleted asset that deleted
+// attachments lie in. Its row stays, with the time of deletion.
+type trashItem struct {
+	node    *Node
+	asset   seal.ID // zero for an asset
+	name    string  // stored name inside the asset
+	shown   string  // path it had, as shown
+	deleted int64
+}
+
+// TrashEntry is a deleted file as commands show it.
+type TrashEntry struct {
+	ID      string    `json:"id"`
+	Path    string    `json:"path"`
+	Asset   string    `json:"asset"`
+	Kind    string    `json:"kind"`
+	Size    int64     `json:"size"`
+	Deleted time.Time `json:"deleted"`
+	Expires time.Time `json:"expires"`
+}
+
+// Trash lists what can be restored, newest first.
+func (v *Vault) Trash() ([]TrashEntry, error) {
+	v.tree.RLock()
+	defer v.tree.RUnlock()
+	age := v.store.limits.TrashAge
+	var out []TrashEntry
+	for _, t := range v.trash {
+		if t.node.isDir() {
+			continue
+		}
+		asset, _, _ := strings.Cut(t.shown, "/")
+		at := time.Unix(0, t.deleted)
+		out = append(out, TrashEntry{
+			ID: t.node.id.UUID(), Path: t.shown, Asset: asset, Kind: t.node.kind.String(),
+			Size: t.node.size, Deleted: at, Expires: at.Add(age),
+		})
+	}
+	slices.SortFunc(out, func(a, b TrashEntry) int {
+		return cmp.Or(b.Deleted.Compare(a.Deleted), cmp.Compare(a.ID, b.ID))
+	})
+	return out, nil
+}
+
+// trashed finds an item by its id, or by the path it had (the newest).
+func (v *Vault) trashed(ref string) (*trashItem, error) {
+	v.tree.RLock()
+	defer v.tree.RUnlock()
+	var found *trashItem
+	ref = strings.Trim(ref, "/")
+	for id, t := range v.trash {
+		if t.node.isDir() || (id.UUID() != ref && t.shown != ref) {
+			continue
+		}
+		if found == nil || t.deleted > found.deleted {
+			found = t
+		}
+	}
+	if found == nil {
+		return nil, fmt.Errorf("%w in the trash: %s", ErrNotFound, ref)
+	}
+	return found, nil
+}
+
+// OpenTrash opens a deleted file for reading.
+func (v *Vault) OpenTrash(ref string) (*Reading, error) {
+	t, err := v.trashed(ref)
+	if err != nil {
+		return nil, err
+	}
+	return v.reading(t.node, t.shown)
+}
+
+// RestoreTrash brings a deleted file back to where it was, and its asset if
+// that is gone too. A taken name gets the suffix of a duplicate.
+func (v *Vault) RestoreTrash(ref string) (string, error) {
+	if err := v.writable(); err != nil {
+		return "", err
+	}
+	t, err := v.trashed(ref)
+	if err != nil {
+		return "", err
+	}
+	var changes []Change
+	defer func() { v.changed(changes...) }()
+	v.ns.Lock()
+	defer v.ns.Unlock()
+	if _, ok := v.trash[t.node.id]; !ok {
+		return "", fmt.Errorf("%w in the trash: %s", ErrNotFound, ref)
+	}
+	asset, c, err := v.reviveAsset(t.asset)
+	if err != nil {
+		return "", err
+	}
+	changes = append(changes, c...)
+	no, err := v.com.do(func(x *txn) error {
+		r, err := x.attRow(t.node.n)
+		if err != nil {
+			return err
+		}
+		if err := v.openAtt(r); err != nil {
+			return err
+		}
+		r.deleted, r.dirty = 0, r.dirty|dirtyAttr
+		v.sealAtt(r)
+		return x.updateAtt(r)
+	})
+	if err != nil {
+		return "", err
+	}
+	v.bar.commit()
+	v.tree.Lock()
+	defer v.tree.Unlock()
+	n := t.node
+	delete(v.trash, n.id)
+	n.set(flagUnlinked, false)
+	n.commitNo, n.dirty = no, n.dirty|dirtyAttr
+	dir := v.placeStored(asset, t.name, n)
+	touchDir(dir, v.nowNS())
+	v.count(n, 1)
+	n.Ref.Store(0) // a new incarnation for the kernel
+	changes = append(changes, v.entryChanges(n)...)
+	return shownPath(n), nil
+}
+
+// entryChanges tells the kernel of a name that came, and of the implied
+// folders that may have come with it; tree is held.
+func (v *Vault) entryChanges(n *Node) []Change {
+	var out []Change
+	for ; n.kind != KindRoot; n = n.parent {
+		out = append(out, Change{Kind: ChangeEntry, Dir: n.parent, Name: n.name, Node: n})
+	}
+	return out
+}
+
+// reviveAsset gives the live asset of an id, back from the trash if it lies
+// there; ns is held.
+func (v *Vault) reviveAsset(id seal.ID) (*Node, []Change, error) {
+	v.tree.RLock()
+	for _, n := range v.root.dir.byName {
+		if n.id == id {
+			v.tree.RUnlock()
+			return n, nil, nil
+		}
+	}
+	t := v.trash[id]
+	v.tree.RUnlock()
+	if t == nil {
+		return nil, nil, fmt.Errorf("%w: the asset it belongs to", ErrNotFound)
+	}
+	n := t.node
+	no, err := v.com.do(func(x *txn) error {
+		r := v.assetRowOf(n)
+		r.dirty |= dirtyAttr
+		if err := v.sealTitle(r); err != nil {
+			return err
+		}
+		return x.updateAsset(r)
+	})
+	if err != nil {
+		return nil, nil, err
+	}
+	v.tree.Lock()
+	defer v.tree.Unlock()
+	delete(v.trash, id)
+	n.set(flagUnlinked, false)
+	n.Ref.Store(0)
+	n.commitNo, n.dirty = no, n.dirty|dirtyAttr
+	stored := n.name
+	v.place(v.root, freeName(v.root, shownTitle(stored), n.id), n)
+	v.setStored(n, stored)
+	return n, []Change{{Kind: ChangeEntry, Dir: v.root, Name: n.name, Node: n}}, nil
+}
+
+// EmptyTrash deletes the given entries for good, all without any.
+func (v *Vault) EmptyTrash(refs []string) (n int, bytes int64, err error) {
+	if err := v.writable(); err != nil {
+		return 0, 0, err
+	}
+	var items []*trashItem
+	for _, ref := range refs {
+		t, err := v.trashed(ref)
+		if err != nil {
+			return 0, 0, err
+		}
+		items = append(items, t)
+	}
+	if len(refs) == 0 {
+		items = v.oldestTrash()
+	}
+	return v.purge(items)
+}
+
+// oldestTrash lists everything deleted, oldest first, assets last.
+func (v *Vault) oldestTrash() []*trashItem {
+	v.tree.RLock()
+	defer v.tree.RUnlock()
+	items := make([]*trashItem, 0, len(v.trash))
+	for _, t := range v.trash {
+		items = append(items, t)
+	}
+	slices.SortFunc(items, func(a, b *trashItem) int {
+		if a.node.isDir() != b.node.isDir() {
+			if a.node.isDir() {
+				return 1
+			}
+			return -1
+		}
+		return cmp.Compare(a.deleted, b.deleted)
+	})
+	return items
+}
+
+const purgeBatch = 500
+
+// purge deletes rows for good and dooms their blobs. An asset goes when
+// nothing in the trash lies in it any more. What a remote has heard of keeps
+// its row, since a deletion is remembered for ever.
+func (v *Vault) purge(items []*trashItem) (n int, bytes int64, err error) {
+	for len(items) > 0 {
+		batch := items[:min(len(items), purgeBatch)]
+		items = items[len(batch):]
+		k, b, err := v.purgeBatch(batch)
+		n, bytes = n+k, bytes+b
+		if err != nil {
+			return n, bytes, err
+		}
+	}
+	return n, bytes, nil
+}
+
+func (v *Vault) purgeBatch(batch []*trashItem) (n int, bytes int64, err error) {
+	v.ns.Lock()
+	defer v.ns.Unlock()
+	v.tree.RLock()
+	var due []*trashItem
+	left := make(map[seal.ID]int)
+	for _, t := range v.trash {
+		left[t.asset]++
+	}
+	for _, t := range batch {
+		if v.trash[t.node.id] != t || t.node.rev() > 0 {
+			continue
+		}
+		if t.node.kind == KindAsset && left[t.node.id] > 0 {
+			continue
+		}
+		left[t.asset]--
+		due = append(due, t)
+	}
+	v.tree.RUnlock()
+	if len(due) == 0 {
+		return 0, 0, nil
+	}
+	no, err := v.com.do(func(t *txn) error {
+		for _, it := range due {
+			if _, err := v.removeRow(t, it.node, false, 0); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return 0, 0, err
+	}
+	v.bar.commit()
+	v.tree.Lock()
+	defer v.tree.Unlock()
+	for _, it := range due {
+		delete(v.trash, it.node.id)
+		if it.node.isDir() {
+			continue
+		}
+		n, bytes = n+1, bytes+it.node.size
+		if it.node.content != nil {
+			v.retired.add(it.node.content, no)
+		}
+	}
+	return n, bytes, nil
+}
+
+// trimTrash drops what is older than its time, or more than its share of the
+// disk, oldest first.
+func (v *Vault) trimTrash() {
+	_, total, err := v.attachments.Free()
+	if err != nil {
+		return
+	}
+	limits := v.store.limits
+	room := int64(total) / 100 * int64(limits.TrashShare)
+	var bytes int64
+	items := v.oldestTrash()
+	for _, t := range items {
+		bytes += t.node.size
+	}
+	oldest := v.nowNS() - int64(limits.TrashAge)
+	var due []*trashItem
+	for _, t := range items {
+		if t.deleted > oldest && bytes <= room {
+			continue
+		}
+		due = append(due, t)
+		bytes -= t.node.size
+	}
+	if _, _, err := v.purge(due); err != nil {
+		v.log.Warn("trash not trimmed", "err", err)
+	}
+}
+
+// freeTrash gives up trash before a write fails for want of space. It says
+// whether anything came free.
+func (v *Vault) freeTrash() bool {
+	items := v.oldestTrash()
+	if len(items) == 0 {
+		return false
+	}
+	// A quarter at a time, so that the newest deletions last longest.
+	n, _, err := v.purge(items[:max(1, len(items)/4)])
+	if err != nil || n == 0 {
+		return false
+	}
+	ctx, cancel := context.WithTimeout(v.ctx, maxBarrierLag)
+	defer cancel()
+	if v.Barrier(ctx) != nil {
+		return false
+	}
+	v.retired.wait()
+	return true
+}
+
+// placeStored puts a node under its stored name, making implied folders on
+// the way, and gives its directory; tree is held.
+func (v *Vault) placeStored(asset *Node, name string, n *Node) *Node {
+	parts, _ := splitStored(name, n.id)
+	dir := asset
+	for i, part := range parts[:len(parts)-1] {
+		dir = v.impliedFolder(asset, dir, part, strings.Join(parts[:i+1], "/"))
+	}
+	last := parts[len(parts)-1]
+	attach(dir, freeName(dir, shownComponent(last), n.id), n)
+	v.setStored(n, last)
+	return dir
+}
+
+// impliedFolder finds or makes the folder of a stored component.
+func (v *Vault) impliedFolder(asset, dir *Node, part, whole string) *Node {
+	shown := shownComponent(part)
+	if f := dir.dir.lookup(shown); f != nil && f.kind == KindFolder && v.storedComponent(f) == part {
+		return f
+	}
+	id := impliedID(asset.id, whole)
+	f := &Node{kind: KindFolder, ino: inoOf(id), mode: 0o700, dir: newDirEntries(), mtime: asset.mtime, ctime: asset.ctime, btime: asset.btime}
+	attach(dir, freeName(dir, shown, id), f)
+	v.setStored(f, part)
+	v.count(f, 1)
+	return f
+}
+
+// janitorLoop keeps the trash within its bounds.
+func (v *Vault) janitorLoop() {
+	v.removeLeftovers()
+	v.trimTrash()
+	tick := time.NewTicker(time.Hour)
+	defer tick.Stop()
+	for {
+		select {
+		case <-v.ctx.Done():
+			return
+		case <-tick.C:
+			v.trimTrash()
+		}
+	}
+}
+
+func isScratchFile(name string) bool { return path.Ext(name) == ".tmp" }

@@ -1,0 +1,295 @@
+package vaultcore
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"math/rand"
+	"os"
+	"path/filepath"
+	"sort"
+	"strings"
+	"testing"
+	"time"
+)
+
+const testPassword = "correct horse battery"
+
+func newTestHome(t testing.TB, write string) string {
+	t.Helper()
+	home := filepath.Join(t.TempDir(), "vault")
+	_, err := Create(context.Background(), CreateOptions{
+		Home: home, Label: "test", Password: []byte(testPassword), KDF: quickKDF, Write: write,
+	})
+	if err != nil {
+		t.Fatalf("create: %v", err)
+	}
+	return home
+}
+
+func openTest(t testing.TB, home string, o Options) *Vault {
+	t.Helper()
+	o.KDF = quickKDF
+	v, err := Open(context.Background(), home, Credentials{Password: []byte(testPassword)}, o)
+	if err != nil {
+		t.Fatalf("open: %v", err)
+	}
+	t.Cleanup(func() {
+		if err := v.Close(context.Background()); err != nil {
+			t.Errorf("close: %v", err)
+		}
+	})
+	return v
+}
+
+func newTestVault(t testing.TB) *Vault { return openTest(t, newTestHome(t, ""), Options{}) }
+
+// crashCopy copies the home as a kill would leave it. powerCut also makes the
+// next unlock believe that the machine was started anew.
+func crashCopy(t testing.TB, v *Vault, powerCut bool) string {
+	t.Helper()
+	dst := filepath.Join(t.TempDir(), "vault")
+	if err := os.CopyFS(dst, os.DirFS(v.Home())); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Remove(filepath.Join(dst, "vault.db-shm")); err != nil && !os.IsNotExist(err) {
+		t.Fatal(err)
+	}
+	if powerCut {
+		c, err := openConn(filepath.Join(dst, dbName), false, false)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := c.exec("UPDATE meta SET value='another boot' WHERE key='boot'"); err != nil {
+			t.Fatal(err)
+		}
+		if err := c.close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return dst
+}
+
+func mustMkdir(t testing.TB, v *Vault, path string) *Node {
+	t.Helper()
+	if _, err := v.MakeDir(path, true); err != nil {
+		t.Fatalf("mkdir %s: %v", path, err)
+	}
+	n, err := v.Find(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return n
+}
+
+// writeFile writes as a program does: create or truncate, write, close.
+func writeFile(t testing.TB, v *Vault, path string, data []byte) *Node {
+	t.Helper()
+	n := openFile(t, v, path)
+	if len(data) > 0 {
+		if _, err := v.WriteAt(n, data, 0); err != nil {
+			t.Fatalf("write %s: %v", path, err)
+		}
+	}
+	closeFile(t, v, n)
+	return n
+}
+
+func openFile(t testing.TB, v *Vault, path string) *Node {
+	t.Helper()
+	dir, name, err := v.parentOf(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	n, _, err := v.Lookup(dir, name)
+	if errors.Is(err, ErrNotFound) {
+		n, _, err = v.Create(dir, name, 0o600)
+	} else if err == nil {
+		err = v.Open(n, true, true)
+	}
+	if err != nil {
+		t.Fatalf("open %s: %v", path, err)
+	}
+	return n
+}
+
+func closeFile(t testing.TB, v *Vault, n *Node) {
+	t.Helper()
+	if err := v.Flush(n); err != nil {
+		t.Fatalf("flush: %v", err)
+	}
+	v.Release(n, true)
+}
+
+func readFile(t testing.TB, v *Vault, path string) []byte {
+	t.Helper()
+	r, err := v.OpenRead(path)
+	if err != nil {
+		t.Fatalf("open %s: %v", path, err)
+	}
+	defer r.Close()
+	data, err := io.ReadAll(r)
+	if err != nil {
+		t.Fatalf("read %s: %v", path, err)
+	}
+	return data
+}
+
+func wantFile(t testing.TB, v *Vault, path string, want []byte) {
+	t.Helper()
+	if got := readFile(t, v, path); !bytes.Equal(got, want) {
+		t.Fatalf("%s: got %d bytes, want %d (equal: false)", path, len(got), len(want))
+	}
+}
+
+// tree lists all paths, directories with a slash.
+func tree(t testing.TB, v *Vault) string {
+	t.Helper()
+	var out []string
+	err := v.List("", true, func(i Info) error {
+		p := i.Path
+		if i.Kind == "asset" || i.Kind == "folder" {
+			p += "/"
+		}
+		out = append(out, p)
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	sort.Strings(out)
+	return strings.Join(out, " ")
+}
+
+func wantTree(t testing.TB, v *Vault, want string) {
+	t.Helper()
+	if got := tree(t, v); got != want {
+		t.Fatalf("tree:\n got %s\nwant %s", got, want)
+	}
+}
+
+// wantSound checks the vault deeply and finds nothing.
+func wantSound(t testing.TB, v *Vault) {
+	t.Helper()
+	r, err := v.Check(context.Background(), CheckOptions{Deep: true})
+	if err != nil {
+		t.Fatalf("check: %v", err)
+	}
+	if len(r.Problems) > 0 {
+		t.Fatalf("check: %+v", r.Problems)
+	}
+}
+
+func randomBytes(n int, seed int64) []byte {
+	b := make([]byte, n)
+	rand.New(rand.NewSource(seed)).Read(b)
+	return b
+}
+
+// eventually polls for a condition that background work brings about.
+func eventually(t testing.TB, what string, cond func() bool) {
+	t.Helper()
+	deadline := time.Now().Add(20 * time.Second)
+	for !cond() {
+		if time.Now().After(deadline) {
+			t.Fatalf("not within 20 s: %s", what)
+		}
+		time.Sleep(5 * time.Millisecond)
+	}
+}
+
+func TestVaultRoundTrip(t *testing.T) {
+	for _, write := range []string{"auto", "v4"} {
+		t.Run(write, func(t *testing.T) {
+			home := newTestHome(t, write)
+			v := openTest(t, home, Options{})
+			mustMkdir(t, v, "Passport/scans/2026")
+			files := map[string][]byte{
+				"Passport/empty":                nil,
+				"Passport/one.txt":              []byte("x"),
+				"Passport/scans/page.pdf":       randomBytes(20000, 1),
+				"Passport/scans/2026/big.bin":   randomBytes(3<<20, 2),
+				"Passport/scans/2026/huge.bin":  randomBytes(27<<20, 3),
+				"Passport/scans/2026/edge.bin":  randomBytes(32<<10, 4),
+				"Passport/scans/2026/chunk.bin": randomBytes(16384*5, 5),
+			}
+			for p, data := range files {
+				writeFile(t, v, p, data)
+			}
+			for p, data := range files {
+				wantFile(t, v, p, data)
+			}
+			wantSound(t, v)
+			listing := tree(t, v)
+			if err := v.Close(context.Background()); err != nil {
+				t.Fatal(err)
+			}
+			again := openTest(t, home, Options{})
+			wantTree(t, again, listing)
+			for p, data := range files {
+				wantFile(t, again, p, data)
+			}
+			wantSound(t, again)
+		})
+	}
+}
+
+func TestReadOnlyVault(t *testing.T) {
+	home := newTestHome(t, "")
+	v := openTest(t, home, Options{})
+	mustMkdir(t, v, "A")
+	writeFile(t, v, "A/f", []byte("hello"))
+	if err := v.Close(context.Background()); err != nil {
+		t.Fatal(err)
+	}
+	ro := openTest(t, home, Options{ReadOnly: true})
+	wantFile(t, ro, "A/f", []byte("hello"))
+	n, err := ro.Find("A/f")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := ro.Open(n, true, false); !errors.Is(err, ErrReadOnly) {
+		t.Errorf("open for writing: %v", err)
+	}
+	if _, _, err := ro.Mkdir(ro.Root(), "B", 0o700); !errors.Is(err, ErrReadOnly) {
+		t.Errorf("mkdir: %v", err)
+	}
+	if err := ro.Remove("A/f", false); !errors.Is(err, ErrReadOnly) {
+		t.Errorf("remove: %v", err)
+	}
+}
+
+func TestSecondOpenerIsRefused(t *testing.T) {
+	v := newTestVault(t)
+	_, err := Open(context.Background(), v.Home(), Credentials{Password: []byte(testPassword)}, Options{KDF: quickKDF})
+	if !errors.Is(err, ErrInUse) {
+		t.Fatalf("got %v, want ErrInUse", err)
+	}
+}
+
+func TestNewerDatabaseIsRefused(t *testing.T) {
+	home := newTestHome(t, "")
+	c, err := openConn(filepath.Join(home, dbName), false, false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := c.script("PRAGMA user_version=99; PRAGMA wal_checkpoint(TRUNCATE)"); err != nil {
+		t.Fatal(err)
+	}
+	if err := c.close(); err != nil {
+		t.Fatal(err)
+	}
+	before, err := os.ReadFile(filepath.Join(home, dbName))
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = Open(context.Background(), home, Credentials{Password: []byte(testPassword)}, Options{KDF: quickKDF})
+	if !errors.Is(err, ErrNewerSchema) {
+		t.Fatalf("got %v, want ErrNewerSchema", err)
+	}
+	after, err := os.ReadFile(filepath.Join(home, dbName))
+	if err != nil || !bytes.Equal(before, after) {
+		t.Fatal("the refused database was written to")
+	}
+}
