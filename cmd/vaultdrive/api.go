@@ -1,0 +1,167 @@
+package main
+
+import (
+	"encoding/json"
+	"time"
+
+	"github.com/vaultdrive/vaultdrive/vaultcore"
+)
+
+// The socket speaks HTTP: POST /v1/<call> takes and gives one JSON value, or
+// gives frames, one a line, when an answer is long or takes time. Contents
+// travel as bodies. A command whose vault is not mounted talks the same
+// language to a server inside its own process, so both print the same.
+const (
+	apiPrefix = "/v1/"
+
+	callStatus       = "status"
+	callStat         = "stat"
+	callList         = "list"
+	callRemove       = "remove"
+	callMove         = "move"
+	callMkdir        = "mkdir"
+	callSymlink      = "symlink"
+	callReadlink     = "readlink"
+	callAssetAdd     = "asset/add"
+	callAssetRename  = "asset/rename"
+	callAssetRemove  = "asset/remove"
+	callTrash        = "trash"
+	callTrashRestore = "trash/restore"
+	callTrashEmpty   = "trash/empty"
+	callCheck        = "check"
+	callRescueList   = "rescue"
+	callEvents       = "events"
+	callBarrier      = "barrier"
+	callPassword     = "password"
+	callKit          = "kit"
+	callEnroll       = "device/enroll"
+	callUnenroll     = "device/unenroll"
+	callUnmount      = "unmount"
+
+	callContent       = "content"        // GET and PUT ?path=
+	callTrashContent  = "trash/content"  // GET ?id=
+	callRescueContent = "rescue/content" // GET ?ref=&partial=
+)
+
+// Headers of a content's answer and of a content sent.
+const (
+	headerSize  = "Vaultdrive-Size"  // bytes; missing when not known before
+	headerMode  = "Vaultdrive-Mode"  // octal
+	headerMtime = "Vaultdrive-Mtime" // nanoseconds since the epoch
+	// trailerEnd closes a content: "ok", or a wireError as JSON. Without it
+	// the answer was cut off.
+	trailerEnd = "Vaultdrive-End"
+	endOK      = "ok"
+)
+
+// frame is one line of a long answer. Items and progress come in any number;
+// the last frame has End or Error, and a stream without it was cut off.
+type frame struct {
+	Item  json.RawMessage `json:"item,omitempty"`
+	Done  int64           `json:"done,omitempty"`
+	Total int64           `json:"total,omitempty"`
+	Stage string          `json:"stage,omitempty"`
+	Error *wireError      `json:"error,omitempty"`
+	End   bool            `json:"end,omitempty"`
+}
+
+type none struct{}
+
+type pathRequest struct {
+	Path      string `json:"path"`
+	Recursive bool   `json:"recursive,omitempty"`
+	Parents   bool   `json:"parents,omitempty"`
+	Mode      uint32 `json:"mode,omitempty"`
+	Target    string `json:"target,omitempty"`
+	Replace   bool   `json:"replace,omitempty"`
+}
+
+type moveRequest struct {
+	From string `json:"from"`
+	To   string `json:"to"`
+}
+
+type assetRequest struct {
+	Title string `json:"title"`
+	Type  string `json:"type"`
+}
+
+type pathAnswer struct {
+	Path string `json:"path"`
+}
+
+type targetAnswer struct {
+	Target string `json:"target"`
+}
+
+type idsRequest struct {
+	IDs []string `json:"ids"`
+}
+
+type emptiedAnswer struct {
+	Removed int   `json:"removed"`
+	Bytes   int64 `json:"bytes"`
+}
+
+type checkRequest struct {
+	Deep   bool `json:"deep"`
+	Repair bool `json:"repair"`
+}
+
+type eventsRequest struct {
+	After int64 `json:"after"`
+	Max   int   `json:"max"`
+}
+
+// passwordRequest carries passwords as bytes, so that they can be wiped.
+type passwordRequest struct {
+	Old []byte `json:"old,omitempty"`
+	New []byte `json:"new,omitempty"`
+	// Raise asks for the default costs where the vault has lower ones.
+	Raise bool `json:"raise,omitempty"`
+}
+
+type textAnswer struct {
+	Text string `json:"text"`
+}
+
+// keyAnswer is a device key as text, in bytes that can be wiped.
+type keyAnswer struct {
+	Key []byte `json:"key"`
+}
+
+// unmountRequest ends a mount. Busy, it fails, unless Lazy (programs keep what
+// they have open) or Force (they lose it).
+type unmountRequest struct {
+	Lazy  bool `json:"lazy"`
+	Force bool `json:"force"`
+}
+
+// statusView is what status shows: the vault's own account of itself and what
+// only the process that has it open knows.
+type statusView struct {
+	vaultcore.Status
+	State      string    `json:"state"` // mounted or open
+	PID        int       `json:"pid"`
+	MountPoint string    `json:"mountpoint"`
+	MountAsset string    `json:"mount_asset,omitempty"`
+	Since      time.Time `json:"since"`
+	Log        string    `json:"log,omitempty"`
+	Version    string    `json:"version"`
+}
+
+// lockedView is status of a vault that nobody has open: what needs a key is
+// null, not zero.
+type lockedView struct {
+	Vault      string   `json:"vault"`
+	Label      string   `json:"label"`
+	Home       string   `json:"home"`
+	State      string   `json:"state"` // locked
+	PID        int      `json:"pid"`
+	MountPoint string   `json:"mountpoint"`
+	Dirty      *int     `json:"dirty"`
+	Queued     *int     `json:"queued"`
+	Enrolled   bool     `json:"enrolled"`
+	Swap       bool     `json:"unencrypted_swap"`
+	Alarms     []string `json:"alarms"`
+}

@@ -1,0 +1,145 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"io/fs"
+	"net"
+	"path/filepath"
+	"syscall"
+	"time"
+
+	"github.com/urfave/cli/v2"
+
+	"github.com/vaultdrive/vaultdrive/vaultcore"
+)
+
+// openPatience is how long a command waits for a vault that another
+// vaultdrive process holds: a mount that is just starting or ending, or
+// another short command.
+const openPatience = 5 * time.Second
+
+// common holds the options every command that needs a vault takes.
+type common struct {
+	ui       *ui
+	vault    string
+	password passwordSource
+	json     bool
+}
+
+func (c *common) flags(more ...cli.Flag) []cli.Flag {
+	flags := append([]cli.Flag{c.vaultFlag()}, c.password.flags()...)
+	return append(append(flags, c.jsonFlag()), more...)
+}
+
+func (c *common) vaultFlag() cli.Flag {
+	return &cli.StringFlag{Name: "vault", EnvVars: []string{"VAULTDRIVE_VAULT"}, Destination: &c.vault,
+		Usage: "the vault: a `NAME`, or a directory written with a slash; default: the only one"}
+}
+
+func (c *common) jsonFlag() cli.Flag {
+	return &cli.BoolFlag{Name: "json", Destination: &c.json, Usage: "print JSON with a stable schema"}
+}
+
+// connect reaches the vault: through its mount if it has one, else by opening
+// it in this process, which needs a password.
+func (c *common) connect(ctx context.Context) (*client, error) {
+	home, err := selectVault(c.vault)
+	if err != nil {
+		return nil, err
+	}
+	return c.connectHome(ctx, home)
+}
+
+func (c *common) connectHome(ctx context.Context, home vaultHome) (*client, error) {
+	if cl, err := dialVault(home); err != nil || cl != nil {
+		return cl, err
+	}
+	creds, err := c.password.credentials(ctx, c.ui, home)
+	if err != nil {
+		return nil, err
+	}
+	defer creds.wipe()
+	return c.openLocal(ctx, home, creds)
+}
+
+// openLocal opens the vault here. Held by somebody else, it may be a mount
+// that has just come up.
+func (c *common) openLocal(ctx context.Context, home vaultHome, creds *credentials) (*client, error) {
+	deadline := time.Now().Add(openPatience)
+	for {
+		vault, err := openVault(ctx, home, creds, vaultcore.Options{})
+		if err == nil {
+			return localClient(vault), nil
+		}
+		if creds.askAfter(ctx, c.ui, home, err) {
+			continue
+		}
+		if !errors.Is(err, vaultcore.ErrInUse) || time.Now().After(deadline) {
+			return nil, err
+		}
+		if cl, dialErr := dialVault(home); dialErr != nil || cl != nil {
+			return cl, dialErr
+		}
+		if err := pause(ctx, 100*time.Millisecond); err != nil {
+			return nil, err
+		}
+	}
+}
+
+// openVault opens a vault with the settings of every command. A vault on a
+// read-only disk can still be read.
+func openVault(ctx context.Context, home vaultHome, creds *credentials, o vaultcore.Options) (*vaultcore.Vault, error) {
+	o.KDF = vaultcore.ChildKDF
+	vault, err := vaultcore.Open(ctx, home.path, creds.forVault(), o)
+	if errors.Is(err, vaultcore.ErrReadOnlyDisk) && !o.ReadOnly {
+		o.ReadOnly = true
+		vault, err = vaultcore.Open(ctx, home.path, creds.forVault(), o)
+	}
+	return vault, err
+}
+
+// dialVault connects to the process that has the vault mounted; nil without an
+// error when there is none.
+func dialVault(home vaultHome) (*client, error) {
+	if home.id == "" {
+		return nil, nil
+	}
+	for _, dir := range clientDirs() {
+		cl, err := dialPath(filepath.Join(dir, home.id+socketSuffix))
+		if err != nil || cl != nil {
+			return cl, err
+		}
+	}
+	return nil, nil
+}
+
+// dialPath connects to one socket; one that nobody serves is no error.
+func dialPath(path string) (*client, error) {
+	conn, pid, err := dialSocket(path)
+	switch {
+	case errors.Is(err, fs.ErrNotExist), errors.Is(err, syscall.ECONNREFUSED):
+		return nil, nil
+	case err != nil:
+		return nil, err
+	}
+	conn.Close()
+	cl := newClient(func() (conn net.Conn, err error) {
+		conn, _, err = dialSocket(path)
+		return conn, err
+	})
+	cl.pid = pid
+	return cl, nil
+}
+
+// pause waits, or gives up with ctx.
+func pause(ctx context.Context, d time.Duration) error {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}

@@ -1,0 +1,261 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"runtime/debug"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/vaultdrive/vaultdrive/fs"
+	"github.com/vaultdrive/vaultdrive/vaultcore"
+)
+
+// daemon is the process of a mount: the open vault, the kernel's requests, and
+// the socket the other commands talk to.
+type daemon struct {
+	plan    mountPlan
+	home    vaultHome
+	logPath string
+	logFile *logFile
+	log     *slog.Logger
+	hooks   daemonHooks
+
+	point    string // as the kernel has it
+	vault    *vaultcore.Vault
+	mount    *fs.Server
+	server   *server
+	listener net.Listener
+	socket   string
+
+	cut      chan struct{} // closed when it shall not be waited for
+	forced   sync.Once     // closes cut
+	finished chan struct{} // closed when the vault is closed
+	draining sync.Mutex    // one drain at a time
+	closeErr error         // set before finished is closed
+}
+
+// daemonHooks connect a daemon to whoever started it.
+type daemonHooks struct {
+	// ready is called once, when the mount answers.
+	ready func(*daemon)
+	// log is used instead of a file when set.
+	log *slog.Logger
+	// unsealed leaves the mount point writable when it is unmounted.
+	unsealed bool
+}
+
+// runDaemon mounts as planned and returns when the vault is unmounted and
+// closed. It ends by a signal, by a command, or when somebody else unmounts.
+func runDaemon(plan mountPlan, creds *credentials, hooks daemonHooks) error {
+	// Hardening that fails makes nothing worse than it was.
+	_ = vaultcore.HardenProcess()
+	signals := make(chan os.Signal, 4)
+	signal.Notify(signals, syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP)
+	defer signal.Stop(signals)
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	d := &daemon{plan: plan, hooks: hooks, cut: make(chan struct{}), finished: make(chan struct{})}
+	started := make(chan error, 1)
+	go func() { started <- d.start(ctx, creds) }()
+	for {
+		select {
+		case err := <-started:
+			creds.wipe()
+			if err != nil {
+				return err
+			}
+			return d.serve(signals)
+		case <-signals:
+			cancel() // the start gives up, or has just succeeded
+		}
+	}
+}
+
+// start takes everything a mount needs, in the order in which it can fail
+// without harm, and gives it back when something fails.
+func (d *daemon) start(ctx context.Context, creds *credentials) (err error) {
+	var undo []func()
+	defer func() {
+		if err == nil {
+			return
+		}
+		for i := len(undo) - 1; i >= 0; i-- {
+			undo[i]()
+		}
+	}()
+	if err := d.openHome(); err != nil {
+		return err
+	}
+	if err := checkPoint(d.plan.MountPoint); err != nil {
+		return err
+	}
+	if err := d.startLog(); err != nil {
+		return err
+	}
+	if d.logFile != nil {
+		undo = append(undo, func() { _ = d.logFile.Close() })
+	}
+	if err := d.openVault(ctx, creds); err != nil {
+		return err
+	}
+	undo = append(undo, func() { _ = d.vault.Close(context.Background()) })
+	if err := d.listen(); err != nil {
+		return err
+	}
+	undo = append(undo, func() { _ = d.listener.Close(); _ = os.Remove(d.socket) })
+	return d.mountVault(ctx)
+}
+
+func (d *daemon) openHome() (err error) {
+	d.home, err = selectVault(d.plan.Home + "/")
+	d.logPath = d.plan.logPath(d.home)
+	return err
+}
+
+func (d *daemon) startLog() (err error) {
+	if d.hooks.log != nil {
+		d.log, d.logPath = d.hooks.log, ""
+		return nil
+	}
+	if d.logFile, err = openLog(d.logPath); err != nil {
+		return err
+	}
+	d.log = newLogger(d.logFile)
+	slog.SetDefault(d.log)
+	// A crash that Go itself reports goes where somebody will look for it.
+	if err := debug.SetCrashOutput(d.logFile.f, debug.CrashOptions{}); err != nil {
+		d.log.Warn("crashes are not logged", "err", err)
+	}
+	return nil
+}
+
+// openVault waits a little for another process to let go: a mount that is
+// just ending, or a short command.
+func (d *daemon) openVault(ctx context.Context, creds *credentials) error {
+	o := d.plan.vaultOptions()
+	o.Log = d.log
+	deadline := time.Now().Add(openPatience)
+	for {
+		vault, err := openVault(ctx, d.home, creds, o)
+		if err == nil {
+			d.vault = vault
+			return nil
+		}
+		if !errors.Is(err, vaultcore.ErrInUse) || time.Now().After(deadline) {
+			return err
+		}
+		if err := pause(ctx, 100*time.Millisecond); err != nil {
+			return err
+		}
+	}
+}
+
+// listen binds the socket. The vault's lock is ours by now, so whatever lies
+// there is left over.
+func (d *daemon) listen() error {
+	dir, err := serveDir()
+	if err != nil {
+		return err
+	}
+	d.socket = filepath.Join(dir, d.home.id+socketSuffix)
+	d.listener, err = listenSocket(d.socket)
+	return err
+}
+
+func (d *daemon) mountVault(ctx context.Context) error {
+	d.server = &server{
+		vault:   d.vault,
+		since:   time.Now(),
+		log:     d.log,
+		unmount: d.unmount,
+		mount:   mountState{Asset: d.plan.Asset, Log: d.logPath},
+	}
+	o := fs.Options{
+		MountPoint: d.plan.MountPoint,
+		ReadOnly:   d.vault.ReadOnly(),
+		AllowOther: d.plan.AllowOther,
+		XAttr:      d.plan.XAttr,
+		Label:      d.plan.Source,
+		Seal:       !d.hooks.unsealed,
+		Log:        d.log,
+		StatusJSON: d.server.statusJSON,
+	}
+	if d.plan.Asset != "" {
+		asset, err := d.vault.AssetByTitle(d.plan.Asset)
+		if err != nil {
+			return &failure{cause: err, text: fmt.Sprintf("asset %q: %v", d.plan.Asset, err)}
+		}
+		o.Asset = asset
+	}
+	mount, err := fs.Mount(ctx, d.vault, o)
+	if err != nil {
+		return err
+	}
+	d.mount, d.point = mount, mount.MountPoint()
+	d.server.mount.MountPoint = d.point
+	return nil
+}
+
+// serve answers until the mount has gone, then closes the vault.
+func (d *daemon) serve(signals <-chan os.Signal) error {
+	httpServer := newHTTPServer(d.server.handler(), d.log)
+	go func() {
+		if err := httpServer.Serve(d.listener); !errors.Is(err, http.ErrServerClosed) {
+			d.log.Error("socket", "err", err)
+		}
+	}()
+	d.log.Info("mounted", "vault", d.home.id, "pid", os.Getpid(), "read_only", d.vault.ReadOnly())
+	notify("READY=1\nSTATUS=mounted")
+	if d.hooks.ready != nil {
+		d.hooks.ready(d)
+	}
+	select {
+	case <-d.mount.Done():
+		d.log.Info("unmounted")
+	case <-signals:
+		d.log.Info("asked to end")
+		d.drainForSignal(signals)
+	case <-d.cut:
+		d.log.Warn("locked by force")
+		d.commit()
+	}
+	err := d.finish()
+	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+	defer cancel()
+	_ = httpServer.Shutdown(ctx)
+	return err
+}
+
+// commit stores what was written up to now, on the way out.
+func (d *daemon) commit() {
+	ctx, cancel := context.WithTimeout(context.Background(), commitDeadline)
+	defer cancel()
+	if err := d.vault.CommitAll(ctx); err != nil {
+		d.log.Error("commit", "err", err)
+	}
+}
+
+// finish closes the vault and removes what shows that it was mounted. The
+// socket goes last, so that whoever waits for it finds everything done.
+func (d *daemon) finish() error {
+	stop := keepAlive()
+	defer stop()
+	err := d.vault.Close(context.Background())
+	if err != nil {
+		d.log.Error("close vault", "err", err)
+	}
+	_ = os.Remove(d.socket)
+	d.log.Info("ended")
+	d.closeErr = err
+	close(d.finished)
+	return err
+}

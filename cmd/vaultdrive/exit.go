@@ -1,0 +1,216 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	iofs "io/fs"
+	"maps"
+	"slices"
+	"strings"
+	"syscall"
+
+	"github.com/vaultdrive/vaultdrive/fs"
+	"github.com/vaultdrive/vaultdrive/vaultcore"
+	"github.com/vaultdrive/vaultdrive/vaultcore/seal"
+)
+
+// What only the command line can find wrong.
+var (
+	errUsage         = errors.New("wrong usage")
+	errNoPassword    = errors.New("no password given")
+	errMismatch      = errors.New("the two passwords differ")
+	errAmbiguous     = errors.New("which vault is meant is not clear")
+	errMountBusy     = errors.New("still in use")
+	errNotMounted    = errors.New("not mounted")
+	errMounted       = errors.New("already mounted")
+	errProblems      = errors.New("problems found")
+	errKeyring       = errors.New("the keyring of the system cannot be used")
+	errDaemonLost    = errors.New("the mounted vault's process ended in the middle of the answer")
+	errDaemonOld     = errors.New("the mounted vault's process does not know this command")
+	errForeignSocket = errors.New("the socket belongs to somebody else")
+	errRuntimeDir    = errors.New("runtime directory is not safe")
+)
+
+// exitUnknown ends a run for a reason the table does not list.
+const exitUnknown = 1
+
+// exitRow joins an error to its stable name (in the socket's answers and in
+// --json), its exit code and what to do about it.
+type exitRow struct {
+	err  error
+	code string
+	exit int
+	hint string
+}
+
+// exitTable is the documented list: the first row that matches speaks. A code
+// that was given out once is never given another meaning; new rows get new
+// numbers. Rows may share a number when a script would act alike.
+var exitTable = []exitRow{
+	{errUsage, "usage", 2, "vaultdrive help COMMAND shows the usage"},
+	{vaultcore.ErrWrongPassword, "wrong_password", 3, "nothing was changed; check the keyboard layout and try again"},
+	{seal.ErrPassword, "wrong_password", 3, "nothing was changed; check the keyboard layout and try again"},
+	{errNoPassword, "no_password", 4, "give --password-file FILE, --password-fd N or --password-command CMD, or run it in a terminal"},
+	{errMismatch, "passwords_differ", 4, "type the same password twice"},
+	{vaultcore.ErrNoVault, "no_vault", 5, "vaultdrive init makes one; --vault DIR (with a slash) names a directory"},
+	{errAmbiguous, "ambiguous_vault", 5, "choose one with --vault NAME or --vault DIR"},
+	{vaultcore.ErrInUse, "in_use", 6, "wait for the other vaultdrive process, or end it"},
+	{errMounted, "already_mounted", 6, "unmount it first with vaultdrive umount"},
+	{vaultcore.ErrForeignHeader, "foreign_header", 7, "header.json belongs to another vault: put the right one back, from a copy of this directory"},
+	{seal.ErrIdentityMismatch, "foreign_header", 7, "header.json belongs to another vault: put the right one back, from a copy of this directory"},
+	{vaultcore.ErrRollback, "rollback", 7, "an older header.json was put back; restore the newest one"},
+	{seal.ErrRollback, "rollback", 7, "an older header.json was put back; restore the newest one"},
+	{seal.ErrHeader, "bad_header", 7, "header.json is damaged; restore it from a copy"},
+	{seal.ErrSignature, "bad_header", 7, "header.json was altered; restore it from a copy"},
+	{seal.ErrKeyCommit, "bad_header", 7, "header.json was altered; restore it from a copy"},
+	{seal.ErrKDFParams, "bad_header", 7, "header.json was altered; restore it from a copy"},
+	{seal.ErrKit, "bad_kit", 8, "type the kit as printed, all groups and the four check characters"},
+	{seal.ErrWeakPassword, "weak_password", 9, "use at least 12 characters, or several unrelated words"},
+	{errProblems, "problems_found", 10, "check --repair mends what can be mended; rescue writes what is left of a file"},
+	{vaultcore.ErrNewerSchema, "newer_version", 11, "this vault was used by a newer vaultdrive: install that version"},
+	{vaultcore.ErrDeviceKey, "device_key", 12, "give the file that vaultdrive device enroll --key-file wrote"},
+	{vaultcore.ErrNotEnrolled, "not_enrolled", 12, "vaultdrive device enroll stores a key for this device; the password works meanwhile"},
+	{errKeyring, "keyring", 12, "use --device-key FILE where no keyring runs"},
+	{vaultcore.ErrNotFound, "not_found", 20, "vaultdrive ls shows what is there"},
+	{iofs.ErrNotExist, "no_such_file", 20, ""},
+	{vaultcore.ErrExist, "exists", 21, "choose another name, or --force where the command has it"},
+	{iofs.ErrExist, "exists", 21, "choose another name, or --force where the command has it"},
+	{vaultcore.ErrNotEmpty, "not_empty", 22, "rm -r removes what is in it too"},
+	{vaultcore.ErrIsDir, "is_directory", 23, ""},
+	{vaultcore.ErrNotDir, "not_directory", 23, ""},
+	{vaultcore.ErrName, "bad_name", 24, "names are valid UTF-8 without NUL"},
+	{vaultcore.ErrNameTooLong, "name_too_long", 24, "a name has at most 255 bytes, a whole path in an asset 4,096"},
+	{vaultcore.ErrCrossAsset, "cross_asset", 25, "an asset stays an asset and a folder a folder: put a copy there, then remove the first"},
+	{vaultcore.ErrPermission, "not_permitted", 26, "files live inside assets: make one with vaultdrive asset add TITLE"},
+	{iofs.ErrPermission, "permission", 27, ""},
+	{vaultcore.ErrReadOnlyDisk, "read_only_disk", 28, "the vault lies on a read-only disk: mount it with --read-only"},
+	{vaultcore.ErrReadOnly, "read_only", 28, "it was opened with --read-only"},
+	{syscall.EROFS, "read_only_file_system", 28, ""},
+	{vaultcore.ErrNoSpace, "no_space", 29, "free space on the disk, or vaultdrive trash empty"},
+	{syscall.ENOSPC, "no_space", 29, "free space on the disk"},
+	{vaultcore.ErrTooLarge, "too_large", 30, ""},
+	{vaultcore.ErrQuota, "quota", 30, ""},
+	{vaultcore.ErrDamaged, "damaged", 31, "vaultdrive check --deep names what is damaged; rescue --partial writes what can still be read"},
+	{vaultcore.ErrTimeout, "timeout", 32, ""},
+	{vaultcore.ErrBusy, "busy", 33, ""},
+	{vaultcore.ErrInvalid, "invalid", 34, ""},
+	{vaultcore.ErrNotSupported, "not_supported", 34, ""},
+	{vaultcore.ErrDatabase, "database", 35, "vaultdrive check names what is wrong with the vault"},
+	{fs.ErrPointMissing, "mount_point_missing", 40, "make the directory first"},
+	{fs.ErrPointNotDir, "mount_point_not_directory", 40, "choose an empty directory"},
+	{fs.ErrPointNotEmpty, "mount_point_not_empty", 40, "choose an empty directory, or move away what is in it"},
+	{fs.ErrPointBusy, "mount_point_busy", 40, "something is mounted there: unmount it, or choose another directory"},
+	{fs.ErrPointInVault, "mount_point_in_vault", 40, "choose a directory outside of the vault's own"},
+	{fs.ErrVaultInPoint, "vault_in_mount_point", 40, "choose a directory that does not hold the vault"},
+	{fs.ErrNoFUSE, "no_fuse", 41, "modprobe fuse; in a container pass --device /dev/fuse"},
+	{fs.ErrNoHelper, "no_fusermount", 41, "install the package fuse3"},
+	{fs.ErrFUSEDenied, "fuse_denied", 42, "in a container allow the device; else ask who runs this machine"},
+	{fs.ErrAllowOther, "allow_other_denied", 42, "add the line user_allow_other to /etc/fuse.conf, or leave out --allow-other"},
+	{fs.ErrPointDenied, "mount_denied", 42, "mount on a directory of your own; in a container allow CAP_SYS_ADMIN"},
+	{fs.ErrMount, "mount_failed", 42, "the log of the mount and dmesg may say more"},
+	{fs.ErrBusy, "mount_busy", 43, "close what uses it, or vaultdrive umount --lazy"},
+	{errMountBusy, "mount_busy", 43, "close what uses it, or vaultdrive umount --lazy"},
+	{errNotMounted, "not_mounted", 44, "vaultdrive status shows what is mounted"},
+	{errDaemonLost, "daemon_lost", 45, "the log of the mount says why; every closed file is safe"},
+	{errDaemonOld, "daemon_old", 45, "it is another version: unmount and mount again"},
+	{errForeignSocket, "foreign_socket", 46, ""},
+	{errRuntimeDir, "runtime_dir", 46, "it must be a directory of yours with mode 0700"},
+	{vaultcore.ErrClosed, "closed", 47, "the vault is being unmounted: try again"},
+	{context.DeadlineExceeded, "timeout", 32, ""},
+	{context.Canceled, "interrupted", 130, ""},
+}
+
+// failure puts an error into words for a person. The cause stays underneath
+// for errors.Is.
+type failure struct {
+	cause error
+	text  string
+	hint  string
+}
+
+func (f *failure) Error() string { return f.text }
+func (f *failure) Unwrap() error { return f.cause }
+
+// fail makes a failure of the kind of cause; the text must stand for itself,
+// an empty hint means the one of the table.
+func fail(cause error, hint, format string, args ...any) error {
+	return &failure{cause: cause, text: fmt.Sprintf(format, args...), hint: hint}
+}
+
+func usage(format string, args ...any) error {
+	return fail(errUsage, "", format, args...)
+}
+
+// rowOf finds the row that speaks for err.
+func rowOf(err error) exitRow {
+	for _, row := range exitTable {
+		if errors.Is(err, row.err) {
+			return row
+		}
+	}
+	return exitRow{err: err, code: "internal", exit: exitUnknown}
+}
+
+// hintOf prefers the hint said where the failure was met.
+func hintOf(err error) string {
+	var f *failure
+	if errors.As(err, &f) && f.hint != "" {
+		return f.hint
+	}
+	return rowOf(err).hint
+}
+
+// exitCodeHelp lists the codes with the names of what they stand for.
+func exitCodeHelp() string {
+	names := map[int][]string{}
+	for _, row := range exitTable {
+		if !slices.Contains(names[row.exit], row.code) {
+			names[row.exit] = append(names[row.exit], row.code)
+		}
+	}
+	var b strings.Builder
+	b.WriteString("Exit codes:\n  0  done\n  1  any other failure\n")
+	for _, code := range slices.Sorted(maps.Keys(names)) {
+		fmt.Fprintf(&b, "%3d  %s\n", code, strings.Join(names[code], ", "))
+	}
+	return b.String()
+}
+
+// report says what went wrong and returns the exit code.
+func (u *ui) report(err error) int {
+	if err == nil {
+		return 0
+	}
+	row := rowOf(err)
+	u.note("error: %s", escapeName(oneLine(err)))
+	if hint := hintOf(err); hint != "" {
+		u.note("hint: %s", escapeName(hint))
+	}
+	return row.exit
+}
+
+// oneLine gives the text of an error; joined errors stand side by side.
+func oneLine(err error) string { return strings.ReplaceAll(err.Error(), "\n", "; ") }
+
+// wireError is how a failure travels from the daemon to a command.
+type wireError struct {
+	Code    string `json:"code"`
+	Message string `json:"message"`
+	Hint    string `json:"hint,omitempty"`
+}
+
+func toWire(err error) *wireError {
+	return &wireError{Code: rowOf(err).code, Message: err.Error(), Hint: hintOf(err)}
+}
+
+// fromWire gives back an error of the same kind, so that a command ends alike
+// whether the vault is mounted or not.
+func (w *wireError) fromWire() error {
+	for _, row := range exitTable {
+		if row.code == w.Code {
+			return &failure{cause: row.err, text: w.Message, hint: w.Hint}
+		}
+	}
+	return &failure{cause: errors.New(w.Code), text: w.Message, hint: w.Hint}
+}

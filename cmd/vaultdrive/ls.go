@@ -1,0 +1,111 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io/fs"
+	"path"
+	"strings"
+
+	"github.com/urfave/cli/v2"
+
+	"github.com/vaultdrive/vaultdrive/vaultcore"
+)
+
+// lsCommand lists assets, folders and files.
+type lsCommand struct {
+	common
+	long      bool
+	recursive bool
+	paths     []string
+}
+
+func lsCLI(u *ui) *cli.Command {
+	c := &lsCommand{common: common{ui: u}}
+	return &cli.Command{
+		Name:        "ls",
+		Usage:       "list what is in the vault",
+		ArgsUsage:   "[PATH...]",
+		Description: "A PATH is ASSET/FOLDER/FILE, as in the mount. Without one, the assets are listed.",
+		Flags: c.flags(
+			&cli.BoolFlag{Name: "long", Aliases: []string{"l"}, Destination: &c.long, Usage: "show mode, size, time and state"},
+			&cli.BoolFlag{Name: "recursive", Aliases: []string{"R", "r"}, Destination: &c.recursive, Usage: "list what is below, too"},
+		),
+		Action: func(cx *cli.Context) error {
+			c.paths = cx.Args().Slice()
+			return c.Run(cx.Context)
+		},
+	}
+}
+
+// Run lists. With --json it is one array of everything listed.
+func (c *lsCommand) Run(ctx context.Context) error {
+	cl, err := c.connect(ctx)
+	if err != nil {
+		return err
+	}
+	defer cl.close(ctx)
+	if len(c.paths) == 0 {
+		c.paths = []string{""}
+	}
+	print, done := c.printer()
+	for _, p := range c.paths {
+		if err := cl.list(ctx, p, c.recursive, print); err != nil {
+			return err
+		}
+	}
+	return done()
+}
+
+func (c *lsCommand) printer() (print func(vaultcore.Info) error, done func() error) {
+	if c.json {
+		array := &jsonArray{w: c.ui.out}
+		return func(i vaultcore.Info) error { return array.add(i) }, array.close
+	}
+	line := c.short
+	if c.long {
+		line = c.longLine
+	}
+	return func(i vaultcore.Info) error {
+		_, err := fmt.Fprintln(c.ui.out, line(i))
+		return err
+	}, func() error { return nil }
+}
+
+// short is the name, or below a listed folder the path; directories end in /.
+func (c *lsCommand) short(i vaultcore.Info) string {
+	name := strings.TrimPrefix(i.Path, "/")
+	if !c.recursive {
+		name = path.Base(name)
+	}
+	if isDir(i) {
+		name += "/"
+	}
+	return c.ui.name(name)
+}
+
+func (c *lsCommand) longLine(i vaultcore.Info) string {
+	state := i.State
+	if state == "clean" {
+		state = ""
+	}
+	kind := i.Type
+	if kind == "" {
+		kind = i.Kind
+	}
+	return fmt.Sprintf("%s %10s  %s  %-8s %-8s %s", fileMode(i), humanSize(i.Size),
+		i.Mtime.Local().Format("2006-01-02 15:04"), kind, state, c.short(i))
+}
+
+func isDir(i vaultcore.Info) bool { return i.Kind == "asset" || i.Kind == "folder" }
+
+func fileMode(i vaultcore.Info) fs.FileMode {
+	mode := fs.FileMode(i.Mode & 0o777)
+	switch {
+	case isDir(i):
+		return mode | fs.ModeDir
+	case i.Kind == "symlink":
+		return mode | fs.ModeSymlink
+	}
+	return mode
+}

@@ -1,0 +1,125 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"os"
+
+	"github.com/urfave/cli/v2"
+
+	"github.com/vaultdrive/vaultdrive/vaultcore/seal"
+)
+
+// passwdCommand changes the password of a vault.
+type passwdCommand struct {
+	common
+	next passwordSource
+	kdf  string
+}
+
+func passwdCLI(u *ui) *cli.Command {
+	c := &passwdCommand{common: common{ui: u}}
+	c.next.fd = -1
+	return &cli.Command{
+		Name:  "passwd",
+		Usage: "change the password",
+		Description: "Every file key is sealed anew; no content is. From the first moment only the new password opens the vault;\n" +
+			"if the rest is interrupted it goes on at the next unlock. A recovery kit stays good.",
+		Flags: c.flags(
+			&cli.StringFlag{Name: "new-password-file", Destination: &c.next.file, Usage: "read the new password from `FILE`"},
+			&cli.IntFlag{Name: "new-password-fd", Destination: &c.next.fd, Value: -1, DefaultText: "none", Usage: "read the new password from descriptor `N`"},
+			&cli.StringFlag{Name: "new-password-command", Destination: &c.next.command, Usage: "read the new password from the output of `CMD`"},
+			&cli.StringFlag{Name: "kdf", Destination: &c.kdf, Value: "keep", Usage: "`keep` the costs of an unlock, or raise them to the default"},
+		),
+		Action: func(cx *cli.Context) error {
+			if cx.NArg() > 0 {
+				return usage("passwd takes no operands; name the vault with --vault")
+			}
+			if c.kdf != "keep" && c.kdf != "default" {
+				return usage("--kdf %s: it is keep or default", c.kdf)
+			}
+			return c.Run(cx.Context)
+		},
+	}
+}
+
+// Run changes the password. The old one is verified by the vault itself.
+func (c *passwdCommand) Run(ctx context.Context) error {
+	home, err := selectVault(c.vault)
+	if err != nil {
+		return err
+	}
+	old, err := c.password.forAction(ctx, c.ui, "Current password: ")
+	if err != nil {
+		return err
+	}
+	defer clear(old)
+	cl, err := c.connectWith(ctx, home, old)
+	if err != nil {
+		return err
+	}
+	defer cl.close(ctx)
+	fresh, err := newPasswordFrom(ctx, c.ui, &c.next)
+	if err != nil {
+		return err
+	}
+	defer clear(fresh)
+	return c.change(ctx, cl, passwordRequest{Old: old, New: fresh, Raise: c.kdf == "default"})
+}
+
+// connectWith opens the vault by its password. An enrolled device's key comes
+// along if there is one, so that it opens the vault afterwards, too.
+func (c *common) connectWith(ctx context.Context, home vaultHome, password []byte) (*client, error) {
+	if cl, err := dialVault(home); err != nil || cl != nil {
+		return cl, err
+	}
+	creds := &credentials{password: password}
+	if home.isEnrolled() {
+		if key, err := keyringGet(home); err == nil {
+			creds.deviceKey = key
+			defer key.Wipe()
+		}
+	}
+	return c.openLocal(ctx, home, creds)
+}
+
+// newPasswordFrom reads a new password from its source or asks for it twice.
+// The environment and systemd name the current one only.
+func newPasswordFrom(ctx context.Context, u *ui, s *passwordSource) (password []byte, err error) {
+	switch {
+	case s.file == "" && s.fd < 0 && s.command == "":
+		password, err = promptTwice(ctx, "New password")
+	default:
+		password, err = s.given(ctx, u)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return password, seal.CheckPassword(password)
+}
+
+func (c *passwdCommand) change(ctx context.Context, cl *client, request passwordRequest) error {
+	bar := c.ui.progress("seal file keys", false)
+	begun := false
+	err := cl.stream(ctx, callPassword, request, func(f frame) error {
+		begun = true
+		bar.set(f.Done, f.Total)
+		return nil
+	})
+	bar.finish()
+	if begun && (errors.Is(err, context.Canceled) || errors.Is(err, errDaemonLost)) {
+		c.ui.note("The password is changed; the rest of the file keys follows by itself.")
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	if c.json {
+		return c.ui.writeJSON(map[string]any{"changed": true})
+	}
+	c.ui.note("The password is changed.")
+	if path := os.Getenv("VAULTDRIVE_PASSWORD_FILE"); path != "" {
+		c.ui.note("hint: %s still holds the old one", escapeName(path))
+	}
+	return nil
+}

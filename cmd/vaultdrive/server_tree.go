@@ -1,0 +1,123 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"path"
+	"strings"
+
+	"github.com/vaultdrive/vaultdrive/vaultcore"
+	"github.com/vaultdrive/vaultdrive/vaultcore/seal"
+)
+
+// routeTree serves the calls about assets, folders and files.
+func (s *server) routeTree(mux *http.ServeMux) {
+	unary(mux, callStatus, s.status)
+	unary(mux, callStat, func(_ context.Context, in pathRequest) (vaultcore.Info, error) {
+		return s.vault.Stat(in.Path)
+	})
+	streaming(mux, callList, func(_ context.Context, in pathRequest, k *sink) error {
+		return s.vault.List(in.Path, in.Recursive, func(i vaultcore.Info) error { return k.item(i) })
+	})
+	unary(mux, callRemove, func(_ context.Context, in pathRequest) (none, error) {
+		return none{}, s.vault.Remove(in.Path, in.Recursive)
+	})
+	unary(mux, callMove, func(_ context.Context, in moveRequest) (none, error) {
+		return none{}, s.vault.Move(in.From, in.To)
+	})
+	unary(mux, callMkdir, func(_ context.Context, in pathRequest) (vaultcore.Info, error) {
+		return s.makeDir(in)
+	})
+	unary(mux, callSymlink, func(_ context.Context, in pathRequest) (vaultcore.Info, error) {
+		return s.makeSymlink(in)
+	})
+	unary(mux, callReadlink, func(_ context.Context, in pathRequest) (targetAnswer, error) {
+		n, err := s.vault.Find(in.Path)
+		if err != nil {
+			return targetAnswer{}, err
+		}
+		target, err := s.vault.Readlink(n)
+		return targetAnswer{target}, err
+	})
+	s.routeAssets(mux)
+	s.routeTrash(mux)
+}
+
+// makeDir gives a new folder its mode before the kernel can have looked.
+func (s *server) makeDir(in pathRequest) (vaultcore.Info, error) {
+	if !in.Parents {
+		if _, err := s.vault.Find(in.Path); err == nil {
+			return vaultcore.Info{}, fmt.Errorf("%s: %w", in.Path, vaultcore.ErrExist)
+		}
+	}
+	info, err := s.vault.MakeDir(in.Path, in.Parents)
+	if err != nil || in.Mode == 0 {
+		return info, err
+	}
+	n, err := s.vault.Find(in.Path)
+	if err != nil {
+		return info, err
+	}
+	_, err = s.vault.SetAttr(n, vaultcore.SetAttr{Mode: &in.Mode})
+	return s.vault.InfoOf(n), err
+}
+
+// makeSymlink makes a link under another name and moves it into place: a move
+// is announced to the kernel. It replaces a file only if Replace is set.
+func (s *server) makeSymlink(in pathRequest) (vaultcore.Info, error) {
+	if n, err := s.vault.Find(in.Path); err == nil && (!in.Replace || isDirNode(n)) {
+		return vaultcore.Info{}, fmt.Errorf("%s: %w", in.Path, vaultcore.ErrExist)
+	}
+	parent, _ := path.Split(strings.Trim(in.Path, "/"))
+	dir, err := s.vault.Find(parent)
+	if err != nil {
+		return vaultcore.Info{}, err
+	}
+	temp := ".vaultdrive-" + seal.NewBlobID().Hex()
+	if _, _, err := s.vault.Symlink(dir, temp, in.Target); err != nil {
+		return vaultcore.Info{}, err
+	}
+	if err := s.vault.Move(path.Join(parent, temp), in.Path); err != nil {
+		return vaultcore.Info{}, errors.Join(err, s.vault.Unlink(dir, temp))
+	}
+	return s.vault.Stat(in.Path)
+}
+
+func isDirNode(n *vaultcore.Node) bool {
+	return n.Kind() != vaultcore.KindFile && n.Kind() != vaultcore.KindSymlink
+}
+
+func (s *server) routeAssets(mux *http.ServeMux) {
+	unary(mux, callAssetAdd, func(_ context.Context, in assetRequest) (vaultcore.Info, error) {
+		return s.vault.AddAsset(in.Title, in.Type)
+	})
+	unary(mux, callAssetRename, func(_ context.Context, in moveRequest) (none, error) {
+		return none{}, s.vault.RenameAsset(in.From, in.To)
+	})
+	unary(mux, callAssetRemove, func(_ context.Context, in pathRequest) (none, error) {
+		return none{}, s.vault.RemoveAsset(in.Path, in.Recursive)
+	})
+}
+
+func (s *server) routeTrash(mux *http.ServeMux) {
+	unary(mux, callTrash, func(context.Context, none) ([]vaultcore.TrashEntry, error) {
+		return s.vault.Trash()
+	})
+	unary(mux, callTrashRestore, func(_ context.Context, in idsRequest) ([]pathAnswer, error) {
+		var restored []pathAnswer
+		for _, id := range in.IDs {
+			path, err := s.vault.RestoreTrash(id)
+			if err != nil {
+				return nil, err
+			}
+			restored = append(restored, pathAnswer{path})
+		}
+		return restored, nil
+	})
+	unary(mux, callTrashEmpty, func(_ context.Context, in idsRequest) (emptiedAnswer, error) {
+		n, bytes, err := s.vault.EmptyTrash(in.IDs)
+		return emptiedAnswer{n, bytes}, err
+	})
+}

@@ -1,0 +1,172 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"strings"
+
+	"github.com/urfave/cli/v2"
+
+	"github.com/vaultdrive/vaultdrive/vaultcore"
+)
+
+// statusCommand shows the state of a vault, or of files in it.
+type statusCommand struct {
+	common
+	paths []string
+}
+
+func statusCLI(u *ui) *cli.Command {
+	c := &statusCommand{common: common{ui: u}}
+	return &cli.Command{
+		Name:      "status",
+		Usage:     "show whether the vault is mounted, and how it is",
+		ArgsUsage: "[PATH...]",
+		Description: "Nobody is asked for a password: of a vault that is not mounted it shows only what needs no key, unless a\n" +
+			"password option is given. With PATH, the state of files.",
+		Flags: c.flags(),
+		Action: func(cx *cli.Context) error {
+			c.paths = cx.Args().Slice()
+			return c.Run(cx.Context)
+		},
+	}
+}
+
+// Run shows.
+func (c *statusCommand) Run(ctx context.Context) error {
+	home, err := selectVault(c.vault)
+	if err != nil {
+		return err
+	}
+	cl, err := dialVault(home)
+	if err != nil {
+		return err
+	}
+	if cl == nil && !c.password.explicit() && len(c.paths) == 0 {
+		return c.showLocked(home)
+	}
+	if cl == nil {
+		if cl, err = c.connectHome(ctx, home); err != nil {
+			return err
+		}
+	}
+	defer cl.close(ctx)
+	if len(c.paths) > 0 {
+		return c.showPaths(ctx, cl)
+	}
+	var view statusView
+	if err := cl.call(ctx, callStatus, none{}, &view); err != nil {
+		return err
+	}
+	if c.json {
+		return c.ui.writeJSON(view)
+	}
+	c.show(view)
+	return nil
+}
+
+func (c *statusCommand) showLocked(home vaultHome) error {
+	view := lockedView{Vault: home.id, Label: home.label, Home: home.path, State: "locked",
+		Enrolled: home.isEnrolled(), Swap: vaultcore.UnencryptedSwap(), Alarms: []string{}}
+	if c.json {
+		return c.ui.writeJSON(view)
+	}
+	c.line("vault", "%s (%s)", c.ui.name(home.label), home.id)
+	c.line("home", "%s", c.ui.name(home.path))
+	c.line("state", "locked")
+	return nil
+}
+
+func (c *statusCommand) line(what, format string, args ...any) {
+	c.ui.printf("%-11s %s\n", what, fmt.Sprintf(format, args...))
+}
+
+func (c *statusCommand) show(v statusView) {
+	c.line("vault", "%s (%s)", c.ui.name(v.Label), v.Vault)
+	c.line("home", "%s", c.ui.name(v.Home))
+	c.line("state", "%s", c.state(v))
+	c.line("content", "%s, %s, %s, %s", plural(v.Assets, "asset"), plural(v.Folders, "folder"), plural(v.Files, "file"), humanSize(v.Bytes))
+	c.line("trash", "%s, %s", plural(v.Trash, "file"), humanSize(v.TrashBytes))
+	c.line("unsent", "%s changed since the last sync, %d to upload", plural(v.Dirty, "row"), v.Queued)
+	c.line("drafts", "%s being written", plural(v.Drafts, "file"))
+	c.line("durable", "up to commit %d of %d", v.Barrier, v.Commit)
+	k := v.KeyCache
+	c.line("keys", "%d of %d cached; %d hits, %d misses, %d evicted", k.Len, k.Max, k.Hits, k.Misses, k.Evictions)
+	c.line("identity", "%s, device %s, epoch %d", v.DID, v.Device, v.Epoch)
+	if r := v.Rewrap; r != nil {
+		c.line("password", "changed; %d of %d file keys are under the new one", r.Done, r.Total)
+	}
+	if !v.KeysLocked {
+		c.line("memory", "keys could not be locked in memory")
+	}
+	if v.Log != "" {
+		c.line("log", "%s", c.ui.name(v.Log))
+	}
+	for _, alarm := range v.Alarms {
+		c.line("alarm", "%s", c.ui.name(alarm))
+	}
+}
+
+func (c *statusCommand) state(v statusView) string {
+	if v.State != "mounted" {
+		return v.State
+	}
+	s := fmt.Sprintf("mounted on %s by process %d", c.ui.name(v.MountPoint), v.PID)
+	if v.MountAsset != "" {
+		s += ", asset " + c.ui.name(v.MountAsset)
+	}
+	if v.ReadOnly {
+		s += ", read-only"
+	}
+	return s + ", since " + v.Since.Local().Format("2006-01-02 15:04")
+}
+
+func (c *statusCommand) showPaths(ctx context.Context, cl *client) error {
+	infos := []vaultcore.Info{}
+	for _, p := range c.paths {
+		info, err := cl.stat(ctx, c.inVault(ctx, cl, p))
+		if err != nil {
+			return err
+		}
+		infos = append(infos, info)
+	}
+	if c.json {
+		return c.ui.writeJSON(infos)
+	}
+	for i, info := range infos {
+		if i > 0 {
+			c.ui.printf("\n")
+		}
+		c.showInfo(info)
+	}
+	return nil
+}
+
+func (c *statusCommand) showInfo(i vaultcore.Info) {
+	c.line("path", "%s", c.ui.name(i.Path))
+	c.line("kind", "%s", strings.TrimSpace(i.Kind+" "+i.Type))
+	c.line("id", "%s", i.ID)
+	if i.State != "" {
+		c.line("state", "%s", i.State)
+	}
+	if !isDir(i) {
+		c.line("size", "%d", i.Size)
+		c.line("type", "%s", i.MIME)
+		c.line("revision", "%d", i.Revision)
+		c.line("format", "%d", i.Version)
+	}
+	c.line("mode", "%04o", i.Mode)
+	c.line("modified", "%s", i.Mtime.Local().Format("2006-01-02 15:04:05.000000000 -0700"))
+}
+
+// inVault takes the path of a file in the mount as well as one of the vault.
+func (c *statusCommand) inVault(ctx context.Context, cl *client, p string) string {
+	if !strings.HasPrefix(p, "/") {
+		return cleanPath(p)
+	}
+	var view statusView
+	if err := cl.call(ctx, callStatus, none{}, &view); err != nil || view.MountPoint == "" || !within(p, view.MountPoint) {
+		return cleanPath(p)
+	}
+	return cleanPath(view.MountAsset + "/" + strings.TrimPrefix(p, view.MountPoint))
+}
