@@ -50,18 +50,27 @@ func (v *Vault) SetAttr(n *Node, s SetAttr) (Attr, error) {
 		n.atime = *s.Atime
 	}
 	n.ctime = v.nowNS()
-	queue := (s.Mode != nil || s.Mtime != nil) && n.kind != KindRoot && !n.has(flagUnlinked)
+	a := n.attr()
+	v.tree.Unlock()
+	if s.Mode != nil || s.Mtime != nil {
+		v.queueAttrs(n)
+	}
+	return a, nil
+}
+
+// queueAttrs has a node's mode and times written behind.
+func (v *Vault) queueAttrs(n *Node) {
+	v.tree.Lock()
+	queue := n.kind != KindRoot && !n.has(flagUnlinked)
 	if queue {
 		n.set(flagAttrs, true)
 		queue = !n.has(flagQueued)
 		n.set(flagQueued, true)
 	}
-	a := n.attr()
 	v.tree.Unlock()
 	if queue {
 		v.attrs.add(n)
 	}
-	return a, nil
 }
 
 func (q *attrQueue) add(n *Node) {
@@ -113,9 +122,7 @@ func (v *Vault) flushAttrs() {
 		nodes = nodes[len(batch):]
 		if err := v.writeAttrs(batch); err != nil {
 			v.log.Warn("attributes not written yet", "err", err)
-			for _, n := range batch {
-				v.attrs.add(n)
-			}
+			return
 		}
 	}
 }
@@ -144,11 +151,9 @@ func (v *Vault) writeAttrs(batch []*Node) error {
 		return nil
 	})
 	if err != nil {
-		v.tree.Lock()
 		for _, n := range due {
-			n.flags |= flagAttrs | flagQueued
+			v.queueAttrs(n)
 		}
-		v.tree.Unlock()
 		return err
 	}
 	v.tree.Lock()

@@ -43,6 +43,7 @@ type barrier struct {
 	syncing  int64     // bytes of the pass under way
 	first    time.Time // oldest commit not yet covered; zero if none
 	passFrom time.Time // first of the pass under way
+	stuck    bool      // the last pass failed; closes are not held back then
 	waiters  []chan error
 }
 
@@ -100,7 +101,7 @@ func (b *barrier) poke() {
 func (b *barrier) waitRoom() {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	for b.bytes+b.syncing > maxUnsynced || (!b.passFrom.IsZero() && b.v.now().Sub(b.passFrom) > maxBarrierLag) {
+	for !b.stuck && b.bytes+b.syncing > maxUnsynced || (!b.passFrom.IsZero() && b.v.now().Sub(b.passFrom) > maxBarrierLag) {
 		if b.v.ctx.Err() != nil {
 			return
 		}
@@ -158,6 +159,9 @@ func (b *barrier) finish() {
 			b.v.log.Error("barrier at close", "err", err)
 		}
 	}
+	b.mu.Lock()
+	b.room.Broadcast() // nobody is held back any more
+	b.mu.Unlock()
 }
 
 // due says whether a pass must start now, else how long there is time.
@@ -189,7 +193,7 @@ func (b *barrier) pass() error {
 	files, size, err := b.run()
 
 	b.mu.Lock()
-	b.syncing, b.passFrom = 0, time.Time{}
+	b.syncing, b.passFrom, b.stuck = 0, time.Time{}, err != nil
 	if err != nil {
 		b.files, b.bytes = append(files, b.files...), b.bytes+size
 		if from.IsZero() {

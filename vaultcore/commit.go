@@ -167,7 +167,11 @@ func (v *Vault) commitSealedNS(o *openState, sc *sealedContent, publish bool) (u
 	if publish {
 		n.draftID = seal.ID{}
 	}
+	late := n.mtime != r.f.mtime || n.mode != r.f.mode
 	v.tree.Unlock()
+	if late {
+		v.queueAttrs(n) // changed since the row was made
+	}
 	v.replaced(old, undone, no)
 	if o.content != nil {
 		o.content.release()

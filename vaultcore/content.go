@@ -325,7 +325,7 @@ func damaged(err error) error {
 	}
 	for _, cause := range []error{
 		seal.ErrAuth, seal.ErrBlobMismatch, seal.ErrKeyCommit, seal.ErrSize, seal.ErrTruncated,
-		seal.ErrFormat, seal.ErrTooLarge, seal.ErrVersion, blob.ErrNotFound,
+		seal.ErrFormat, seal.ErrTooLarge, seal.ErrVersion, blob.ErrNotFound, ErrNotFound,
 	} {
 		if errors.Is(err, cause) {
 			return fmt.Errorf("%w: %w", ErrDamaged, err)

@@ -2,6 +2,7 @@ package vaultcore
 
 import (
 	"context"
+	"fmt"
 	"sync"
 )
 
@@ -37,6 +38,9 @@ func (v *Vault) Open(n *Node, write, truncate bool) error {
 	if write || truncate {
 		if err := v.writable(); err != nil {
 			return err
+		}
+		if v.nodeDamaged(n) && n.lost() {
+			return fmt.Errorf("%w: nothing is written over a damaged row", ErrDamaged)
 		}
 	}
 	o := v.openNode(n, write)
@@ -87,11 +91,22 @@ func (v *Vault) Release(n *Node, write bool) {
 	if last {
 		o.mu.Lock()
 		if err := v.commitOpen(o, true); err != nil {
-			v.raise("save-failed", n, err)
+			v.keepFailed(o, err)
 		}
 		o.mu.Unlock()
 	}
 	v.closeOpen(o)
+}
+
+// keepFailed keeps a draft that could not be committed for the next unlock,
+// if the disk lets it, and tells the user; o.mu is held.
+func (v *Vault) keepFailed(o *openState, err error) {
+	if o.dirty() && !v.nameless(o.node) {
+		if kerr := v.keepDraft(o, true); kerr != nil {
+			v.log.Error("draft not kept", "err", kerr)
+		}
+	}
+	v.raise("save-failed", o.node, err)
 }
 
 // closeOpen ends the open state once no handle and no draft needs it.
@@ -145,6 +160,9 @@ func (v *Vault) ReadAt(n *Node, dst []byte, off int64) (int, error) {
 	}
 	return o.content.readAt(v.store, dst, off)
 }
+
+// lost says that not even the row of a damaged file can be read.
+func (n *Node) lost() bool { return n.n != 0 && n.content == nil }
 
 func (v *Vault) nodeDamaged(n *Node) bool {
 	v.tree.RLock()
@@ -380,13 +398,13 @@ func (v *Vault) CommitAll(ctx context.Context) error {
 	for _, o := range v.openStates() {
 		o.mu.Lock()
 		err := v.commitOpen(o, true)
-		o.mu.Unlock()
 		if err != nil {
-			v.raise("save-failed", o.node, err)
+			v.keepFailed(o, err)
 			if first == nil {
 				first = err
 			}
 		}
+		o.mu.Unlock()
 		v.closeOpen(o)
 	}
 	if err := v.Barrier(ctx); first == nil {

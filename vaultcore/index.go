@@ -274,7 +274,7 @@ func initDB(dir string, vault, device seal.ID) error {
 			return errors.Join(err, c.close())
 		}
 	}
-	for k, val := range map[string]int64{"barrier": 0, "clean": 1} {
+	for k, val := range map[string]int64{"barrier": 0, "clean": 1, "rewrapped": 1} {
 		if err := c.exec("INSERT INTO meta(key,value) VALUES(?,?)", k, val); err != nil {
 			return errors.Join(err, c.close())
 		}

@@ -301,10 +301,15 @@ func (l *loader) addDamaged(r *attRow) {
 	n := &Node{kind: KindFile, ino: inoOf(r.id), id: r.id, n: r.n, size: r.size, mode: 0o400, commitNo: r.commitNo}
 	n.set(flagDamaged, true)
 	asset := l.asset(r.asset)
+	name := "unnamed-" + r.id.Hex()[:8]
+	if r.deleted != 0 {
+		r.f.name = name
+		l.addDeleted(r, n, asset)
+		return
+	}
 	if asset.has(flagUnlinked) {
 		l.unbury(asset)
 	}
-	name := "unnamed-" + r.id.Hex()[:8]
 	attach(asset, freeName(asset, name, r.id), n)
 	v.count(n, 1)
 }

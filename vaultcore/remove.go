@@ -144,14 +144,18 @@ func (v *Vault) removeRow(t *txn, n *Node, trash bool, deleted int64) (undone bo
 		if err != nil {
 			return false, err
 		}
-		if err := v.openAtt(r); err != nil {
-			return false, err
+		if v.openAtt(r) != nil {
+			// It cannot be sealed anew; rescue may still read its content.
+			return false, t.exec("UPDATE asset_attachments SET deleted=?,commit_no=? WHERE n=?", deleted, int64(t.no), n.n)
 		}
 		r.deleted, r.dirty = deleted, r.dirty|dirtyAttr
 		v.sealAtt(r)
 		return false, t.updateAtt(r)
 	}
 	if n.content != nil {
+		if err := v.keepFresh(t, n.n, n.content); err != nil {
+			return false, err
+		}
 		if err := t.exec(sqlDoom, n.content.ref.blob[:], int64(t.no)); err != nil {
 			return false, err
 		}

@@ -235,6 +235,9 @@ func (m *rename) move() error {
 			return nil
 		})
 		if err != nil {
+			for _, mv := range m.moves {
+				v.queueAttrs(mv.n) // those that were to go with the row
+			}
 			return err
 		}
 		v.bar.commit()

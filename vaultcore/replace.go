@@ -56,6 +56,9 @@ func (m *rename) putReplace(t *txn) (*attRow, error) {
 		return nil, err
 	}
 	v.sealAtt(r)
+	if err := v.keepFresh(t, r.n, m.dst.content); err != nil {
+		return nil, err
+	}
 	if m.dstUndone, err = t.retire(r.n, oldNo, m.dst.content); err != nil {
 		return nil, err
 	}

@@ -1,6 +1,7 @@
 package vaultcore
 
 import (
+	"bytes"
 	"sync"
 
 	"github.com/vaultdrive/vaultdrive/vaultcore/seal"
@@ -13,6 +14,7 @@ import (
 type retiredContents struct {
 	mu      sync.Mutex
 	byBlob  map[seal.ID]*content
+	inRow   map[seal.ID][]byte // sealed bytes that lay in a lost row, for who has it open
 	doomed  []doomedBlob
 	removed []seal.ID // unlinked; their doomed rows go with the next barrier
 	sweeps  int       // unlinking under way
@@ -53,6 +55,34 @@ func (r *retiredContents) addBlob(blob seal.ID, doomedAt uint64) {
 	}
 }
 
+// keepFresh takes over the sealed bytes of a content whose row is about to go,
+// for handles that opened it there and may not have read it yet.
+func (v *Vault) keepFresh(t *txn, row int64, c *content) error {
+	if c == nil || c.place.Load() != placeFresh {
+		return nil
+	}
+	b, err := t.one("SELECT fresh FROM asset_attachments WHERE n=?", row)
+	if err != nil {
+		return err
+	}
+	if sealed, _ := b.([]byte); sealed != nil {
+		v.retired.mu.Lock()
+		defer v.retired.mu.Unlock()
+		if v.retired.inRow == nil {
+			v.retired.inRow = make(map[seal.ID][]byte)
+		}
+		v.retired.inRow[c.ref.blob] = sealed
+	}
+	return nil
+}
+
+// fresh gives a copy of the sealed bytes that keepFresh took over, nil if none.
+func (r *retiredContents) fresh(blob seal.ID) []byte {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return bytes.Clone(r.inRow[blob])
+}
+
 func (r *retiredContents) has(blob seal.ID) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -65,6 +95,7 @@ func (r *retiredContents) revive(blob seal.ID) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	delete(r.byBlob, blob)
+	delete(r.inRow, blob)
 }
 
 func (r *retiredContents) doom(blobs []seal.ID, no uint64) {
@@ -88,6 +119,7 @@ func (r *retiredContents) ready(durable uint64) []seal.ID {
 		}
 		out = append(out, d.blob)
 		delete(r.byBlob, d.blob)
+		delete(r.inRow, d.blob)
 	}
 	r.doomed = left
 	if len(out) > 0 {

@@ -105,8 +105,12 @@ var rewrapTables = []string{"asset_attachments", "undo"}
 func (v *Vault) rewrapRows(ctx context.Context, progress func(done, total int)) error {
 	v.rewrap.mu.Lock()
 	defer v.rewrap.mu.Unlock()
+	epoch := v.keys.epoch()
+	if done, err := v.rewrappedTo(); err != nil || done == epoch {
+		return err
+	}
 	total, err := v.rewrapLeft()
-	if err != nil || total == 0 {
+	if err != nil {
 		return err
 	}
 	done := 0
@@ -138,8 +142,24 @@ func (v *Vault) rewrapRows(ctx context.Context, progress func(done, total int)) 
 		}
 	}
 	v.rewrap.progress.Store(nil)
+	if _, err := v.com.do(func(t *txn) error { return t.setMeta("rewrapped", int64(epoch)) }); err != nil {
+		return err
+	}
 	v.bar.commit()
 	return nil
+}
+
+// rewrappedTo gives the epoch that all rows are known to have, so that an
+// unlock need not look at each of them.
+func (v *Vault) rewrappedTo() (uint32, error) {
+	v.readMu.Lock()
+	defer v.readMu.Unlock()
+	if v.reader == nil {
+		return 0, ErrClosed
+	}
+	epoch, err := v.reader.one("SELECT value FROM meta WHERE key='rewrapped'")
+	n, _ := epoch.(int64)
+	return uint32(n), err
 }
 
 func (v *Vault) rewrapLeft() (total int, err error) {

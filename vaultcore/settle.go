@@ -26,6 +26,7 @@ type freshQueue struct {
 	room  *sync.Cond
 	items []freshItem
 	bytes int64
+	stuck bool // the last settling failed; closes are not held back then
 	wake  chan struct{}
 }
 
@@ -62,7 +63,7 @@ func (q *freshQueue) add(v *Vault, c *content, size int) {
 func (q *freshQueue) waitRoom(v *Vault) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	for q.bytes > maxFresh && v.ctx.Err() == nil {
+	for q.bytes > maxFresh && !q.stuck && v.ctx.Err() == nil {
 		select {
 		case q.wake <- struct{}{}:
 		default:
@@ -95,6 +96,8 @@ func (q *freshQueue) take(now time.Time, force bool) (batch []freshItem, wait ti
 func (q *freshQueue) done(batch []freshItem, err error) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
+	q.stuck = err != nil
+	q.room.Broadcast()
 	if err != nil {
 		q.items = append(batch, q.items...)
 		return
@@ -102,7 +105,6 @@ func (q *freshQueue) done(batch []freshItem, err error) {
 	for _, it := range batch {
 		q.bytes -= int64(it.size)
 	}
-	q.room.Broadcast()
 }
 
 // settleLoop turns contents in rows into files.
@@ -278,6 +280,9 @@ func (v *Vault) loadFresh(row int64, blob seal.ID) ([]byte, error) {
 	}
 	if err != nil {
 		return nil, err
+	}
+	if sealed == nil {
+		sealed = v.retired.fresh(blob)
 	}
 	if sealed == nil {
 		return nil, fmt.Errorf("%w: content %x in its row: %w", ErrNotFound, blob[:4], io.ErrUnexpectedEOF)

@@ -370,20 +370,4 @@ func (v *Vault) impliedFolder(asset, dir *Node, part, whole string) *Node {
 	return f
 }
 
-// janitorLoop keeps the trash within its bounds.
-func (v *Vault) janitorLoop() {
-	v.removeLeftovers()
-	v.trimTrash()
-	tick := time.NewTicker(time.Hour)
-	defer tick.Stop()
-	for {
-		select {
-		case <-v.ctx.Done():
-			return
-		case <-tick.C:
-			v.trimTrash()
-		}
-	}
-}
-
 func isScratchFile(name string) bool { return path.Ext(name) == ".tmp" }
