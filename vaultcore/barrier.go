@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"strings"
 	"sync"
 	"time"
@@ -22,6 +23,7 @@ const (
 	maxBarrierLag  = 5 * time.Second
 	checkpointSize = 16 << 20
 	maxLogSize     = 64 << 20
+	idleLogSize    = 4 << 20 // what may be left of it between sessions
 	syncParallel   = 8
 )
 
@@ -57,6 +59,11 @@ func newBarrier(v *Vault, path string) (*barrier, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%w: open the log: %w", ErrDatabase, err)
 	}
+	// The log may be new: SQLite would sync its directory with the first sync
+	// of its own, which comes much later than ours.
+	if err := syncPath(filepath.Dir(path)); err != nil {
+		return nil, errors.Join(err, wal.Close())
+	}
 	cp, err := openConn(path, false, false)
 	if err != nil {
 		return nil, errors.Join(err, wal.Close())
@@ -66,7 +73,14 @@ func newBarrier(v *Vault, path string) (*barrier, error) {
 	return b, nil
 }
 
-func (b *barrier) close() error { return errors.Join(b.wal.Close(), b.cp.close()) }
+// close gives the log back, cut short if it has grown.
+func (b *barrier) close() error {
+	var err error
+	if fi, serr := b.wal.Stat(); serr == nil && fi.Size() > idleLogSize {
+		_, err = b.cp.one("PRAGMA wal_checkpoint(TRUNCATE)")
+	}
+	return errors.Join(err, b.wal.Close(), b.cp.close())
+}
 
 // note records a file that the next barrier must sync; it is called before
 // the transaction that names the file is queued.

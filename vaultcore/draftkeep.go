@@ -30,7 +30,6 @@ const (
 	stateHead  = 1 << 3
 	stateTail  = 1 << 4
 	stateBelow = 1 << 5
-	stateDone  = 1 << 6 // the part is a finished blob by name
 
 	maxStateDepth = 8       // of drafts below drafts
 	maxStatePiece = 1 << 20 // of head and tail, and of all that is below
@@ -85,7 +84,7 @@ func (d *draft) keepLocked(sync bool) error {
 			return err
 		}
 	}
-	if sync {
+	if p := d.lower.part; sync || p != nil && p.done { // a barrier would look for its name as a part
 		return d.syncLocked()
 	}
 	return nil
@@ -174,7 +173,10 @@ func (d *draft) recorded() {
 
 // files are the names of what the row's last state needs: at most a log and a
 // stream's part, more only for a draft found after a crash. A barrier that
-// covers a row whose keep was not with sync must sync them.
+// covers a row whose keep was not with sync must sync them. A part may have
+// become a .bin meanwhile, when its stream was finished and the row of that
+// content did not get in, so nobody may remove x.bin while a draft's row names
+// x.part.
 func (d *draft) files() []string {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -217,9 +219,6 @@ func (d *draft) stateLocked() []byte {
 		st.flags |= statePart
 		st.blob, st.fk, st.from, st.partSize = low.part.blob, low.part.fk, low.part.from, low.part.size
 		copy(st.header[:], low.part.r.chunks.Header())
-		if low.part.done {
-			st.flags |= stateDone
-		}
 	case low.frozen != nil:
 		st.flags |= stateBelow
 		st.below = low.frozen.rowState
@@ -311,7 +310,7 @@ func parseState(b []byte) (*draftState, error) {
 		}
 	}
 	lowers := s.flags & (stateBase | statePart | stateBelow)
-	if r.bad || len(r.b) > 0 || s.flags >= stateDone<<1 || lowers&(lowers-1) != 0 || s.shown > s.size {
+	if r.bad || len(r.b) > 0 || s.flags >= stateBelow<<1 || lowers&(lowers-1) != 0 || s.shown > s.size {
 		return nil, fmt.Errorf("%w: state of a draft", ErrDamaged)
 	}
 	return s, nil
@@ -361,9 +360,7 @@ func stateFiles(state []byte) (names []string) {
 		if s.flags&stateLog != 0 {
 			names = append(names, logName(s.log))
 		}
-		if s.flags&stateDone != 0 {
-			names = append(names, binName(s.blob))
-		} else if s.flags&statePart != 0 {
+		if s.flags&statePart != 0 {
 			names = append(names, partName(s.blob))
 		}
 		state = s.below

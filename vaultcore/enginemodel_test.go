@@ -240,7 +240,6 @@ func (m *draftModel) crash(t *rapid.T) {
 	} else if st.flags&stateLog != 0 {
 		possible = m.inLog[st.log]
 	}
-	m.state = nil
 	got := make([]byte, d.size())
 	if _, err := d.readAt(got, 0); err != nil {
 		t.Fatal(err)
@@ -248,8 +247,14 @@ func (m *draftModel) crash(t *rapid.T) {
 	if i := slices.IndexFunc(possible, func(p []byte) bool { return bytes.Equal(p, got) }); i < 0 {
 		wantBytes(t, got, possible[0])
 	}
-	m.want = got
-	m.commit(t)
+	m.want, m.atKeep = got, slices.Clone(got)
+	if st, err := parseState(m.state); err == nil {
+		m.inLog[st.log] = [][]byte{slices.Clone(got)}
+	}
+	m.lastLog = seal.ID{}
+	if rapid.Bool().Draw(t, "commit it") {
+		m.commit(t)
+	}
 }
 
 // kill closes the descriptors of a draft and leaves its files.

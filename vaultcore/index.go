@@ -55,6 +55,14 @@ func openConn(path string, readOnly, immutable bool) (*conn, error) {
 	}
 	c := &conn{c: dc.(*sqlite3.SQLiteConn), stmts: make(map[string]driver.Stmt)}
 	// temp_store: no temporary table may reach the disk in clear.
+	if !readOnly && !immutable {
+		// Log and index stay between sessions: their directory entries are
+		// durable once, and a disk that became read-only can still be read.
+		if err := c.c.SetFileControlInt("main", sqlite3.SQLITE_FCNTL_PERSIST_WAL, 1); err != nil {
+			c.close()
+			return nil, dbErr("open", err)
+		}
+	}
 	pragmas := []string{"PRAGMA temp_store=MEMORY", "PRAGMA cache_size=-4096"}
 	if !readOnly && !immutable {
 		// NORMAL without automatic checkpoint: a commit is a write to the log

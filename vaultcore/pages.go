@@ -216,13 +216,6 @@ func (s *pageSet) forgetLog() {
 	s.logged = 0
 }
 
-// dirtyAll marks every page in RAM as not logged.
-func (s *pageSet) dirtyAll() {
-	for _, b := range s.blocks {
-		b.dirty = b.have
-	}
-}
-
 // run gives how many pages from page on, last at most, come from the same
 // place: RAM, one record of the log, or neither.
 func (s *pageSet) run(page, last int64) int64 {

@@ -152,13 +152,12 @@ func (v *Vault) removeRow(t *txn, n *Node, trash bool, deleted int64) (undone bo
 		v.sealAtt(r)
 		return false, t.updateAtt(r)
 	}
-	if n.content != nil {
-		if err := v.keepFresh(t, n.n, n.content); err != nil {
-			return false, err
-		}
-		if err := t.exec(sqlDoom, n.content.ref.blob[:], int64(t.no)); err != nil {
-			return false, err
-		}
+	if err := v.keepFresh(t, n.n, n.content); err != nil {
+		return false, err
+	}
+	// By the row, since a damaged one has no content in the tree.
+	if err := t.exec("INSERT INTO doomed(blob,commit_no) SELECT blob,? FROM asset_attachments WHERE n=?", int64(t.no), n.n); err != nil {
+		return false, err
 	}
 	return false, t.exec(sqlDeleteAtt, n.n)
 }
