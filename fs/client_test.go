@@ -266,6 +266,15 @@ func (c *client) fails(x call, want syscall.Errno) {
 	}
 }
 
+// refused wants EPERM, or EACCES where the kernel asked the modes first, as it
+// does for everybody but root.
+func (c *client) refused(x call) {
+	c.t.Helper()
+	if a := c.do(x); a.Errno != syscall.EPERM && (a.Errno != syscall.EACCES || os.Geteuid() == 0) {
+		c.t.Errorf("%s %s %s: got %v, want EPERM", x.Op, x.Path, x.To, a.Errno)
+	}
+}
+
 func (c *client) write(path, data string) {
 	c.t.Helper()
 	c.must(call{Op: "write", Path: path, Data: []byte(data)})

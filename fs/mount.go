@@ -96,6 +96,7 @@ func Mount(ctx context.Context, v *vaultcore.Vault, o Options) (*Server, error) 
 	f := newFileSystem(v, o)
 	raw, err := fuse.NewServer(f, point, mountOptions(f, o))
 	if err != nil {
+		f.OnUnmount()
 		// go-fuse may have mounted before it failed.
 		return nil, errors.Join(mountError(point, err), clearDead(ctx, point))
 	}
@@ -161,21 +162,23 @@ func (s *Server) serve() {
 	close(s.done)
 }
 
-// ready waits until the mount answers and finds its device.
+// ready finds the device of the mount. The mount answers by now: go-fuse has
+// answered INIT before NewServer returned, what comes next waits for serve.
+//
+// go-fuse's WaitMount would open a file in the mount from this process. Were
+// the process killed in that moment, its own thread would wait for an answer
+// from itself for ever, keep /dev/fuse open with that, and hang every program
+// that uses the mount. No file of the mount is ever opened here, so there is
+// no need either for what WaitMount does: teach the kernel not to ask POLL.
 func (s *Server) ready(ctx context.Context) error {
-	answered := make(chan error, 1)
-	go func() { answered <- s.raw.WaitMount() }()
-	select {
-	case err := <-answered:
-		if err != nil {
-			return fmt.Errorf("%w: %s: %w", ErrMount, s.point, err)
-		}
-	case <-ctx.Done():
-		return fmt.Errorf("%w: %s: %w", ErrMount, s.point, ctx.Err())
-	}
 	m, err := topMount(s.point)
-	if err != nil {
-		return err
+	switch {
+	case err != nil:
+		return fmt.Errorf("%w: %s: %w", ErrMount, s.point, err)
+	case !m.ours():
+		return fmt.Errorf("%w: %s was unmounted at once", ErrMount, s.point)
+	case ctx.Err() != nil:
+		return fmt.Errorf("%w: %s: %w", ErrMount, s.point, ctx.Err())
 	}
 	s.dev = m.dev
 	s.dev.setReadAhead(readAheadKB)

@@ -13,7 +13,7 @@ import (
 // kernel holds. Nodeids count up and are never used twice in a mount, so a
 // late request can only meet the node it means or none.
 //
-// The id of a node stands in its Ref. Both change under the lock of the
+// The id of a node stands in its Ref, which is set under the lock of the
 // shard that the id belongs to.
 type nodeTable struct {
 	last   atomic.Uint64
@@ -98,7 +98,9 @@ func (t *nodeTable) forget(id, lookups uint64) {
 		s.nodes[id] = r
 	default:
 		delete(s.nodes, id)
-		r.node.Ref.Store(0)
+		// The vault gives a node that comes back from the trash no id, so that
+		// it gets another one while handles still hold this.
+		r.node.Ref.CompareAndSwap(id, 0)
 	}
 }
 

@@ -52,6 +52,9 @@ func TestLazyUnmountServesOpenWriter(t *testing.T) {
 // is committed, because the handle ends.
 func TestAbortCutsOpenFiles(t *testing.T) {
 	m := mountVault(t, nil)
+	if list, _ := os.ReadDir(controlDir); len(list) == 0 && os.Geteuid() != 0 {
+		t.Skip("a user cannot cut a connection here: the control files are not mounted")
+	}
 	c := startClient(t)
 	fd := c.open(m.a+"/f", os.O_CREATE|os.O_RDWR)
 	c.must(call{Op: "pwrite", FD: fd, Data: []byte("not closed")})

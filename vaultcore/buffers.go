@@ -13,10 +13,8 @@ const (
 	blockSize  = 64 << 10 // pages are kept, logged and sealed in blocks of 16
 	blockPages = blockSize / pageSize
 
-	smallPlain = 64 << 10 // plaintext up to here lies in the heap
+	smallPlain = 32 << 10 // plaintext up to here lies in the heap
 	plainHead  = 12       // room for the IV in front of the plaintext, see seal.SealV3
-	// plainSkew makes the plaintext behind the IV start on a page of its own.
-	plainSkew = pageSize - plainHead
 
 	segmentChunks = 16 // chunks handled at a time: 256 KiB, which stays in the cache of a core
 	segmentPlain  = segmentChunks * seal.ChunkSize
@@ -24,9 +22,11 @@ const (
 	slabSize = 4 << 20
 )
 
-// Sizes of mapped plaintext buffers. The larger holds any version 3 content
-// sealed in place; memory is only taken for the pages that are touched.
-var plainClasses = [...]int{mib + 2*pageSize, seal.MaxV3 + 2*pageSize}
+// Sizes of mapped plaintext buffers. The largest holds any version 3 content
+// sealed in place; memory is only taken for the pages that are touched. The
+// sealed bytes, not the plaintext, begin on a page: the kernel copies them
+// half as fast to and from any other place.
+var plainClasses = [...]int{blockSize + pageSize, mib + pageSize, seal.MaxV3 + pageSize}
 
 // buffers is the memory of contents and drafts, taken from the kernel and
 // kept for the next user, because a fresh buffer per file costs more than the
@@ -48,32 +48,44 @@ type buffers struct {
 
 func newBuffers(idleMax int64) *buffers {
 	b := &buffers{idleMax: idleMax}
-	b.sealedSmall.New = func() any { return &sealedBuf{b: make([]byte, 0, 2*seal.SealedChunk)} }
-	b.sealedLarge.New = func() any {
-		return &sealedBuf{b: make([]byte, 0, seal.HeaderV4+(segmentChunks+1)*seal.SealedChunk), large: true}
-	}
+	b.sealedSmall.New = func() any { return &sealedBuf{mem: make([]byte, pageSize+sealedSmall)} }
+	b.sealedLarge.New = func() any { return &sealedBuf{mem: make([]byte, pageSize+sealedLarge)} }
 	return b
 }
 
-// sealedBuf holds ciphertext on its way to or from a file.
+// sealedBuf holds ciphertext on its way to or from a file, b within mem.
 type sealedBuf struct {
-	b     []byte
-	large bool
+	mem, b []byte
 }
 
-// sealed gives a buffer for n bytes, a segment and a chunk at most.
-func (b *buffers) sealed(n int) *sealedBuf {
+// What the two kinds of sealedBuf hold: two chunks, and a segment and a chunk
+// behind a header.
+const (
+	sealedSmall = 2 * seal.SealedChunk
+	sealedLarge = seal.HeaderV4 + (segmentChunks+1)*seal.SealedChunk
+)
+
+// sealed gives an empty buffer for n bytes, sealedLarge at most, at offset off
+// of a file. They lie in a page as they do in the file's: the kernel copies
+// twice as fast that way.
+func (b *buffers) sealed(n int, off int64) *sealedBuf {
 	pool := &b.sealedLarge
-	if n <= 2*seal.SealedChunk {
+	if n <= sealedSmall {
 		pool = &b.sealedSmall
 	}
 	buf := pool.Get().(*sealedBuf)
-	buf.b = buf.b[:0]
+	buf.move(off)
 	return buf
 }
 
+// move makes the buffer the empty one for another offset.
+func (buf *sealedBuf) move(off int64) {
+	in := off % pageSize
+	buf.b = buf.mem[in:in]
+}
+
 func (b *buffers) putSealed(buf *sealedBuf) {
-	if buf.large {
+	if len(buf.mem) > pageSize+sealedSmall {
 		b.sealedLarge.Put(buf)
 	} else {
 		b.sealedSmall.Put(buf)
@@ -95,7 +107,7 @@ func (b *buffers) plainSized(n int) *plainBuf {
 		return &plainBuf{b: make([]byte, 0, n)}
 	}
 	for class, size := range plainClasses {
-		if n > size-plainSkew {
+		if n > size {
 			continue
 		}
 		if buf := b.takePlain(class); buf != nil {
@@ -106,7 +118,7 @@ func (b *buffers) plainSized(n int) *plainBuf {
 		if err != nil {
 			break
 		}
-		return &plainBuf{b: m[plainSkew:plainSkew], mapping: m, class: class}
+		return &plainBuf{b: m[:0], mapping: m, class: class}
 	}
 	return &plainBuf{b: make([]byte, 0, n)}
 }
@@ -130,8 +142,8 @@ func (b *buffers) putPlain(buf *plainBuf) {
 	if buf == nil || buf.mapping == nil {
 		return
 	}
-	buf.touched = max(buf.touched, min(plainSkew+len(buf.b)+pageSize, len(buf.mapping)))
-	buf.b = buf.mapping[plainSkew:plainSkew]
+	buf.touched = max(buf.touched, min(len(buf.b)+pageSize, len(buf.mapping)))
+	buf.b = buf.mapping[:0]
 	b.mu.Lock()
 	keep := int(max(min(int64(buf.touched), b.idleMax-b.idle), 0)) &^ (pageSize - 1)
 	if keep >= smallPlain {

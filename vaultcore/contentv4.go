@@ -102,7 +102,7 @@ func (r *v4Reader) setCached() {
 func (r *v4Reader) sealedEnd(k uint64) int64 { return min(seal.SealedOffV4(k+1), r.sealedLen) }
 
 func (r *v4Reader) verifyChunk(k uint64) error {
-	buf := r.s.bufs.sealed(seal.SealedChunk)
+	buf := r.s.bufs.sealed(seal.SealedChunk, seal.SealedOffV4(k))
 	defer r.s.bufs.putSealed(buf)
 	if err := r.load(buf, k, k); err != nil {
 		return err
@@ -153,7 +153,8 @@ func (r *v4Reader) readSegment(dst []byte, off int64) error {
 		}
 		last--
 	}
-	buf := r.s.bufs.sealed(int(r.sealedEnd(last) - seal.SealedOffV4(first)))
+	off0 := seal.SealedOffV4(first)
+	buf := r.s.bufs.sealed(int(r.sealedEnd(last)-off0), off0)
 	defer r.s.bufs.putSealed(buf)
 	if err := r.load(buf, first, last); err != nil {
 		return err
@@ -247,11 +248,12 @@ func (s *store) verifyContent(c *content, deep bool) error {
 
 // verifyAll opens every chunk; the last was when r was made.
 func (r *v4Reader) verifyAll() error {
-	buf, plain := r.s.bufs.sealed(segmentPlain), r.s.bufs.plainSized(segmentPlain)
+	buf, plain := r.s.bufs.sealed(sealedLarge, 0), r.s.bufs.plainSized(segmentPlain)
 	defer r.s.bufs.putSealed(buf)
 	defer r.s.bufs.putPlain(plain)
 	dst := plain.b[:segmentPlain]
 	for k, n := uint64(0), uint64(seal.ChunksV4(r.size)); k < n; k += segmentChunks {
+		buf.move(seal.SealedOffV4(k))
 		if err := r.load(buf, k, min(k+segmentChunks, n)-1); err != nil {
 			return err
 		}

@@ -74,7 +74,7 @@ func (d *draft) flatRoomLocked(n int64) error {
 	}
 	f.buf.b = f.buf.b[:max(len(f.buf.b), plainHead+int(n))]
 	if f.buf.mapping != nil {
-		f.buf.touched = max(f.buf.touched, plainSkew+need)
+		f.buf.touched = max(f.buf.touched, need)
 	}
 	return nil
 }
@@ -84,6 +84,9 @@ func (d *draft) flatRoomLocked(n int64) error {
 // that a flat file may need, of which only what is touched costs memory.
 func (d *draft) flatSize(need int) int {
 	const small = smallPlain + seal.OverheadV3
+	if need > small && need <= blockSize+seal.OverheadV3 {
+		return need
+	}
 	if need > small {
 		return max(need, int(d.flatMax())+seal.OverheadV3)
 	}
@@ -96,7 +99,7 @@ func (d *draft) flatSize(need int) int {
 // more is how much RAM the buffer will take beyond what it does.
 func (f *flat) more(need, size int) int64 {
 	if f.buf.mapping != nil {
-		return int64(max(plainSkew+need-f.buf.touched, 0))
+		return int64(max(need-f.buf.touched, 0))
 	}
 	if size > smallPlain+seal.OverheadV3 {
 		size = need // it will be mapped

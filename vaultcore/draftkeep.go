@@ -9,7 +9,7 @@ import (
 	"github.com/vaultdrive/vaultdrive/vaultcore/seal"
 )
 
-// The state of a kept draft, which its row holds sealed (FORMAT.md "Drafts"):
+// The state of a kept draft, which its row holds sealed:
 //
 //	u8 1 (version) ‖ u8 flags ‖ u64 size ‖ u64 shown, then what the flags say:
 //	log    16 id ‖ 32 key
@@ -38,8 +38,9 @@ const (
 // keep appends to the log what is not in it yet, or brings the whole chunks of
 // a stream into its file, and with sync makes that durable. state is what the
 // draft's row must hold for recoverDraft; changed says that it differs from
-// the state given last, so that the row has to be written. Files that the old
-// row names stay until recorded. On error the last state still holds.
+// the state given last, so that the row has to be written; a caller who cannot
+// says so with notRecorded. Files that the old row names stay until recorded.
+// On error the last state still holds.
 // Errors: ErrNoSpace, else the disk's.
 func (d *draft) keep(sync bool) (state []byte, changed bool, err error) {
 	d.mu.Lock()
@@ -55,8 +56,9 @@ func (d *draft) keep(sync bool) (state []byte, changed bool, err error) {
 		return nil, false, diskError(err)
 	}
 	state = d.stateLocked()
-	changed = !bytes.Equal(state, d.rowState)
+	changed = d.rowFailed || !bytes.Equal(state, d.rowState)
 	if changed {
+		d.rowFailed = false
 		d.rowState = state
 		d.rowFiles = append(d.rowFiles, stateFiles(state)...)
 		d.isKept = true
@@ -114,6 +116,13 @@ func (d *draft) syncLocked() error {
 		}
 		p.synced = true
 	}
+	if f := d.lower.frozen; f != nil { // a kill may have left it unsynced
+		f.mu.Lock()
+		defer f.mu.Unlock()
+		if err := f.syncLocked(); err != nil {
+			return err
+		}
+	}
 	if d.log != nil {
 		return d.log.sync(d.s)
 	}
@@ -154,6 +163,14 @@ func (d *draft) kept() bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	return d.isKept
+}
+
+// notRecorded says that the row could not be written with the state given
+// last, so that the next keep gives it again as changed.
+func (d *draft) notRecorded() {
+	d.mu.Lock()
+	d.rowFailed = true
+	d.mu.Unlock()
 }
 
 // recorded says that the state given last is durable in its row. The files

@@ -52,16 +52,18 @@ func (l *draftLog) readAt(s *store, record uint32, dst []byte, off int64) error 
 	if int(record)+1 < len(l.offs) {
 		end = l.offs[record+1]
 	}
-	buf := s.bufs.sealed(int(end - start))
+	buf := s.bufs.sealed(int(min(end-start, sealedLarge)), start)
 	defer s.bufs.putSealed(buf)
-	if int64(cap(buf.b)) < end-start { // a found log may have longer records than ours
-		buf.b = make([]byte, 0, end-start)
+	b := buf.b
+	if n := end - start; n > sealedLarge { // a found log may have longer records than ours
+		b = make([]byte, n)
+	} else {
+		b = b[:n]
 	}
-	buf.b = buf.b[:end-start]
-	if _, err := l.f.ReadAt(buf.b, start); err != nil {
+	if _, err := l.f.ReadAt(b, start); err != nil {
 		return readError(err)
 	}
-	at, data, _, err := l.log.OpenRecord(uint64(record), buf.b)
+	at, data, _, err := l.log.OpenRecord(uint64(record), b)
 	if err != nil {
 		return damaged(fmt.Errorf("draft log %s: %w", l.id.Hex(), err))
 	}
@@ -94,13 +96,13 @@ type stagedPages struct {
 }
 
 func (d *draft) newBatch(l *draftLog, written func([]stagedPages)) *logBatch {
-	return &logBatch{d: d, l: l, buf: d.s.bufs.sealed(segmentPlain), length: l.length, written: written}
+	return &logBatch{d: d, l: l, buf: d.s.bufs.sealed(sealedLarge, l.end), length: l.length, written: written}
 }
 
 // add stages one record: data at off, which are the pages of mask in b. At
 // most a block of data.
 func (b *logBatch) add(off int64, data []byte, blk *block, mask uint16) error {
-	if len(b.buf.b)+len(data)+seal.DraftRecordOverhead > cap(b.buf.b) {
+	if len(b.buf.b)+len(data)+seal.DraftRecordOverhead > sealedLarge {
 		if err := b.flush(); err != nil {
 			return err
 		}
@@ -136,7 +138,8 @@ func (b *logBatch) flush() error {
 		l.length, l.synced = b.length, false
 		b.written(b.staged)
 	}
-	b.buf.b, b.offs, b.staged = b.buf.b[:0], b.offs[:0], b.staged[:0]
+	b.buf.move(l.end)
+	b.offs, b.staged = b.offs[:0], b.staged[:0]
 	b.length = l.length
 	return diskError(err)
 }

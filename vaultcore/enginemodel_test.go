@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"errors"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -28,7 +29,51 @@ type draftModel struct {
 	lastLog  seal.ID
 	logEnds  map[seal.ID]int64
 	seed     uint64
+	ballast  string // a file that fills the disk
+	full     bool
 	chunkSum map[chunkKey][32]byte
+}
+
+// failed says that the disk was full, and then that nothing has changed.
+func (m *draftModel) failed(err error) bool {
+	if err == nil {
+		return false
+	}
+	if !m.full || !errors.Is(err, ErrNoSpace) {
+		m.t.Fatal(err)
+	}
+	got := make([]byte, len(m.want)+1)
+	n, err := m.d.readAt(got, 0)
+	if err != nil {
+		m.t.Fatal(err)
+	}
+	wantBytes(m.t, got[:n], m.want)
+	return true
+}
+
+// fillDisk takes every free block, freeDisk gives them back.
+func (m *draftModel) fillDisk(t *rapid.T) {
+	if m.full {
+		return
+	}
+	m.full = true
+	f, err := os.Create(m.ballast)
+	if err != nil {
+		return // not even an inode
+	}
+	defer f.Close()
+	left := rapid.SampledFrom([]int{0, pageSize, 80 << 10, 300 << 10}).Draw(t, "left")
+	for size := int64(0); err == nil; size += pageSize {
+		if _, err = f.Write(make([]byte, pageSize)); err != nil {
+			err = f.Truncate(max(size-int64(left), 0))
+			return
+		}
+	}
+}
+
+func (m *draftModel) freeDisk(*rapid.T) {
+	os.Remove(m.ballast)
+	m.full = false
 }
 
 type chunkKey struct {
@@ -74,8 +119,8 @@ func (m *draftModel) offset(label string, most int64) int64 {
 func (m *draftModel) write(off int64, n int) {
 	m.seed++
 	p := noise(m.seed, n)
-	if err := m.d.writeAt(p, off); err != nil {
-		m.t.Fatalf("write of %d at %d: %v", n, off, err)
+	if m.failed(m.d.writeAt(p, off)) {
+		return
 	}
 	m.noteLog(m.want)
 	if end := int(off) + n; end > len(m.want) {
@@ -101,8 +146,8 @@ func (m *draftModel) writeSome(t *rapid.T) {
 func (m *draftModel) truncate(t *rapid.T) {
 	m.t = t
 	size := m.offset("size", 600_000)
-	if err := m.d.truncate(size); err != nil {
-		t.Fatal(err)
+	if m.failed(m.d.truncate(size)) {
+		return
 	}
 	if int(size) <= len(m.want) {
 		m.want = m.want[:size:size]
@@ -125,9 +170,10 @@ func (m *draftModel) read(t *rapid.T) {
 }
 
 func (m *draftModel) keep(t *rapid.T) {
+	m.t = t
 	state, changed, err := m.d.keep(rapid.Bool().Draw(t, "sync"))
-	if err != nil {
-		t.Fatal(err)
+	if m.failed(err) {
+		return
 	}
 	if changed || m.state == nil {
 		m.state = append([]byte(nil), state...)
@@ -142,7 +188,8 @@ func (m *draftModel) keep(t *rapid.T) {
 func (m *draftModel) spill(t *rapid.T) {
 	m.d.mu.Lock()
 	defer m.d.mu.Unlock()
-	if err := m.d.spillLocked(); err != nil {
+	m.t = t
+	if err := m.d.spillLocked(); err != nil && !(m.full && errors.Is(err, ErrNoSpace)) {
 		t.Fatal(err)
 	}
 	m.noteLog(m.want)
@@ -150,9 +197,9 @@ func (m *draftModel) spill(t *rapid.T) {
 
 // finishOnly is a finish whose row commit fails.
 func (m *draftModel) finishOnly(t *rapid.T) {
-	if _, err := m.d.finish(); err != nil {
-		t.Fatal(err)
-	}
+	m.t = t
+	_, err := m.d.finish()
+	m.failed(err)
 }
 
 // commit ends the draft as a new content and goes on with a draft over that.
@@ -160,9 +207,10 @@ func (m *draftModel) commit(t *rapid.T) {
 	if m.d.size() != int64(len(m.want)) {
 		t.Fatalf("size is %d, want %d", m.d.size(), len(m.want))
 	}
+	m.t = t
 	sc, err := m.d.finish()
-	if err != nil {
-		t.Fatal(err)
+	if m.failed(err) {
+		return
 	}
 	if v4 := m.ts.v4 || len(m.want) > 150_000; (sc.ref.version == seal.V4) != v4 {
 		t.Fatalf("%d bytes are sealed in version %d", len(m.want), sc.ref.version)
@@ -174,7 +222,7 @@ func (m *draftModel) commit(t *rapid.T) {
 		t.Fatal(err)
 	}
 	wantBytes(t, m.ts.readBack(t, c, 50_000), m.want)
-	if rapid.Bool().Draw(t, "settle") {
+	if !m.full && rapid.Bool().Draw(t, "settle") {
 		m.ts.settle(t, c)
 	}
 	size := rapid.SampledFrom([]int{0, len(m.want), len(m.want) / 2}).Draw(t, "shown")
@@ -339,6 +387,37 @@ func testModel(t *testing.T, v4 bool) {
 		if _, err := m.d.readAt(got, 0); len(got) > 0 && !errors.Is(err, ErrClosed) {
 			rt.Fatalf("a discarded draft reads: %v", err)
 		}
+		ts.idle(rt)
+	})
+}
+
+// TestDraftModelFullDisk lets the disk be full again and again, unknown to the
+// guard: what fails changes nothing, and what was written is never lost.
+func TestDraftModelFullDisk(t *testing.T) {
+	dir := tinyDisk(t, "8m")
+	rapid.Check(t, func(rt *rapid.T) {
+		sub, err := os.MkdirTemp(dir, "")
+		if err != nil {
+			rt.Fatal(err)
+		}
+		defer os.RemoveAll(sub)
+		ts := openTestStore(rt, sub, tinyLimits())
+		defer ts.shut()
+		ts.lie()
+		ts.v4 = rapid.Bool().Draw(rt, "v4")
+		m := &draftModel{t: rt, ts: ts, chunkSum: map[chunkKey][32]byte{}, ballast: filepath.Join(sub, "ballast")}
+		m.begin(nil, nil)
+		defer func() { kill(m.d) }()
+		rt.Repeat(map[string]func(*rapid.T){
+			"append": m.appendSome, "append2": m.appendSome, "append3": m.appendSome,
+			"write": m.writeSome, "truncate": m.truncate, "read": m.read,
+			"keep": m.keep, "spill": m.spill, "finish": m.finishOnly, "commit": m.commit,
+			"fill": m.fillDisk, "free": m.freeDisk, "": m.sealedOnce,
+		})
+		m.freeDisk(rt)
+		m.commit(rt)
+		m.d.discard()
+		m.noLeftovers(rt, nil)
 		ts.idle(rt)
 	})
 }

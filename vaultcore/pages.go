@@ -241,3 +241,80 @@ func (s *pageSet) voidRun(page, last int64) int64 {
 	}
 	return min(next, last+1) - page
 }
+
+// pagesWriteLocked writes p over the lower content.
+func (d *draft) pagesWriteLocked(p []byte, off int64) error {
+	first, last := off/pageSize, (off+int64(len(p))-1)/pageSize
+	if n := d.pages.missing(first, last); n > 0 {
+		d.settleLocked()
+		if err := d.s.budget.makeRoomLocked(d, int64(n)*pageSize); err != nil {
+			return err
+		}
+	}
+	if off%pageSize != 0 {
+		if err := d.loadPageLocked(first); err != nil {
+			return err
+		}
+	}
+	if end := off + int64(len(p)); end%pageSize != 0 && (last > first || off%pageSize == 0) {
+		if err := d.loadPageLocked(last); err != nil {
+			return err
+		}
+	}
+	d.pages.write(p, off)
+	return nil
+}
+
+// loadPageLocked brings a page into RAM that a write takes only a part of.
+func (d *draft) loadPageLocked(page int64) error {
+	if d.pages.inRAM(page) {
+		return nil
+	}
+	var data [pageSize]byte
+	if n := min(d.length-page*pageSize, pageSize); n > 0 {
+		if err := d.readLocked(data[:n], page*pageSize); err != nil {
+			return err
+		}
+	}
+	d.pages.put(page, &data)
+	return nil
+}
+
+// cutPagesLocked drops pages. The rest of the last one has to be zero from now
+// on, wherever it lies.
+func (d *draft) cutPagesLocked(size int64) error {
+	page, in := size/pageSize, int(size%pageSize)
+	if in == 0 {
+		d.pages.cut(page)
+		return nil
+	}
+	if _, logged := d.pages.record(page); logged || d.pages.inRAM(page) {
+		if err := d.loadPageLocked(page); err != nil {
+			return err
+		}
+		d.pages.zeroTail(page, in)
+	}
+	d.pages.cut(page + 1)
+	return nil
+}
+
+func (d *draft) readPagesLocked(dst []byte, off int64) error {
+	for last := (off + int64(len(dst)) - 1) / pageSize; len(dst) > 0; {
+		page := off / pageSize
+		n := min(d.pages.run(page, last)*pageSize-off%pageSize, int64(len(dst)))
+		var err error
+		if d.pages.inRAM(page) {
+			b, _ := d.pages.at(page)
+			copy(dst[:n], b.mem[off%blockSize:])
+		} else if record, ok := d.pages.record(page); ok {
+			err = d.log.readAt(d.s, record, dst[:n], off)
+		} else {
+			err = d.lower.readAt(d.s, dst[:n], off)
+		}
+		if err != nil {
+			return err
+		}
+		dst, off = dst[n:], off+n
+	}
+	return nil
+}

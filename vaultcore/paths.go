@@ -300,7 +300,11 @@ func (w *Writing) Commit() error {
 	}
 	w.done = true
 	w.v.Release(w.n, true)
-	w.v.changed(Change{Kind: ChangeEntry, Dir: w.dir, Name: w.name, Node: w.n})
+	changes := []Change{{Kind: ChangeEntry, Dir: w.dir, Name: w.name, Node: w.n}}
+	if w.temp != "" { // a listing may have shown it in between
+		changes = append(changes, Change{Kind: ChangeEntry, Dir: w.dir, Name: w.temp})
+	}
+	w.v.changed(changes...)
 	return nil
 }
 
@@ -315,12 +319,12 @@ func (w *Writing) place() error {
 	if !errors.Is(err, ErrExist) {
 		return err
 	}
-	temp := ".vaultdrive-" + w.n.tempName()
-	if _, err := w.v.Link(w.n, w.dir, temp); err != nil {
+	w.temp = ".vaultdrive-" + w.n.tempName()
+	if _, err := w.v.Link(w.n, w.dir, w.temp); err != nil {
 		return err
 	}
-	if err := w.v.Rename(w.dir, temp, w.dir, w.name, 0); err != nil {
-		return errors.Join(err, w.v.Unlink(w.dir, temp))
+	if err := w.v.Rename(w.dir, w.temp, w.dir, w.name, 0); err != nil {
+		return errors.Join(err, w.v.Unlink(w.dir, w.temp))
 	}
 	return nil
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 
 	"github.com/vaultdrive/vaultdrive/vaultcore/blob"
 	"github.com/vaultdrive/vaultdrive/vaultcore/seal"
@@ -24,7 +25,7 @@ func (s *store) recoverDraft(id seal.ID, state []byte, base *content) (*draft, e
 	d := &draft{
 		s: s, base: found.base, length: found.length, changed: true, cutTo: noCut, pages: pageSet{bufs: s.bufs},
 		lower:  lower{frozen: found, shown: found.length},
-		isKept: true, rowState: found.rowState, rowFiles: stateFiles(state),
+		isKept: true, rowState: slices.Clone(state), rowFiles: stateFiles(state),
 	}
 	found.base = nil // one owner
 	return d, nil
@@ -95,7 +96,7 @@ func (d *draft) findLowerLocked(st *draftState, base *content, depth int) error 
 // findPart opens the sealed chunks a state counts. Whoever finished the stream
 // before the crash had renamed the file.
 func (s *store) findPart(st *draftState) (*part, error) {
-	p := &part{blob: st.blob, fk: st.fk, from: st.from, size: st.partSize, synced: true}
+	p := &part{blob: st.blob, fk: st.fk, from: st.from, size: st.partSize}
 	f, err := s.attachments.Open(partName(p.blob))
 	if errors.Is(err, blob.ErrNotFound) {
 		p.done = true
@@ -125,7 +126,7 @@ func (d *draft) readLogLocked(st *draftState) error {
 	}
 	d.log = &draftLog{
 		f: f, id: st.log, sk: st.sk, log: seal.NewDraftLog(&st.sk, d.s.vault, st.log),
-		startSize: st.size, startShown: st.shown, length: st.size, synced: true, named: true,
+		startSize: st.size, startShown: st.shown, length: st.size,
 	}
 	r := logReader{f: f, buf: make([]byte, 0, 2*(seal.MaxDraftData+seal.DraftRecordOverhead))}
 	defer clear(r.buf[:cap(r.buf)])

@@ -14,6 +14,7 @@ import (
 const (
 	apiPrefix = "/v1/"
 
+	callPing         = "ping"
 	callStatus       = "status"
 	callStat         = "stat"
 	callList         = "list"
@@ -141,7 +142,7 @@ type unmountRequest struct {
 // only the process that has it open knows.
 type statusView struct {
 	vaultcore.Status
-	State      string    `json:"state"` // mounted or open
+	State      string    `json:"state"` // mounted, unmounting (open files are left), or open
 	PID        int       `json:"pid"`
 	MountPoint string    `json:"mountpoint"`
 	MountAsset string    `json:"mount_asset,omitempty"`

@@ -16,6 +16,9 @@ func permute(cmds []*cli.Command, flags []cli.Flag, args []string) []string {
 	for i := 0; i < len(args); i++ {
 		if !isOption(args[i]) {
 			if cmd := findCommand(cmds, args[i]); cmd != nil {
+				if cmd.SkipFlagParsing {
+					return args
+				}
 				head := args[: i+1 : i+1]
 				return append(head, permute(cmd.Subcommands, cmd.Flags, args[i+1:])...)
 			}

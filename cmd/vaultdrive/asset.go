@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"fmt"
 
 	"github.com/urfave/cli/v2"
 
@@ -67,18 +66,21 @@ func (c *assetCommand) list(ctx context.Context) error {
 		return err
 	}
 	defer cl.close(ctx)
-	array := &jsonArray{w: c.ui.out}
-	err = cl.list(ctx, "", false, func(i vaultcore.Info) error {
-		if c.json {
-			return array.add(i)
-		}
-		_, err := fmt.Fprintf(c.ui.out, "%-8s  %s\n", i.Type, c.ui.name(cleanPath(i.Path)))
+	infos := []vaultcore.Info{}
+	if err := cl.list(ctx, "", false, func(i vaultcore.Info) error {
+		infos = append(infos, i)
+		return nil
+	}); err != nil {
 		return err
-	})
-	if err == nil && c.json {
-		err = array.close()
 	}
-	return err
+	sortByPath(infos)
+	if c.json {
+		return c.ui.writeJSON(infos)
+	}
+	for _, i := range infos {
+		c.ui.printf("%-8s  %s\n", i.Type, c.ui.name(cleanPath(i.Path)))
+	}
+	return nil
 }
 
 func (c *assetCommand) rename(ctx context.Context) error {

@@ -208,7 +208,7 @@ func (c *completer) paths(ctx context.Context, current string) []string {
 	if err != nil {
 		return nil
 	}
-	cl, err := dialVault(home)
+	cl, err := dialVault(ctx, home)
 	if err != nil || cl == nil {
 		return nil
 	}
@@ -252,10 +252,9 @@ func withPrefix(prefix string, words []string) []string {
 // nothing.
 var completionScripts = map[string]string{
 	"bash": `_vaultdrive() {
-  local cur=${COMP_WORDS[COMP_CWORD]} words=() line
+  local words=() line
   for line in "${COMP_WORDS[@]:1:COMP_CWORD}"; do
-    printf -v line '%b' "${line//\\/\\\\}" 2>/dev/null
-    words+=("${line//\\\\/}")
+    words+=("${line//\\/}")
   done
   COMPREPLY=()
   while IFS= read -r line; do

@@ -52,7 +52,7 @@ func (c *common) connect(ctx context.Context) (*client, error) {
 }
 
 func (c *common) connectHome(ctx context.Context, home vaultHome) (*client, error) {
-	if cl, err := dialVault(home); err != nil || cl != nil {
+	if cl, err := dialVault(ctx, home); err != nil || cl != nil {
 		return cl, err
 	}
 	creds, err := c.password.credentials(ctx, c.ui, home)
@@ -78,7 +78,7 @@ func (c *common) openLocal(ctx context.Context, home vaultHome, creds *credentia
 		if !errors.Is(err, vaultcore.ErrInUse) || time.Now().After(deadline) {
 			return nil, err
 		}
-		if cl, dialErr := dialVault(home); dialErr != nil || cl != nil {
+		if cl, dialErr := dialVault(ctx, home); dialErr != nil || cl != nil {
 			return cl, dialErr
 		}
 		if err := pause(ctx, 100*time.Millisecond); err != nil {
@@ -101,12 +101,12 @@ func openVault(ctx context.Context, home vaultHome, creds *credentials, o vaultc
 
 // dialVault connects to the process that has the vault mounted; nil without an
 // error when there is none.
-func dialVault(home vaultHome) (*client, error) {
+func dialVault(ctx context.Context, home vaultHome) (*client, error) {
 	if home.id == "" {
 		return nil, nil
 	}
 	for _, dir := range clientDirs() {
-		cl, err := dialPath(filepath.Join(dir, home.id+socketSuffix))
+		cl, err := dialPath(ctx, filepath.Join(dir, home.id+socketSuffix))
 		if err != nil || cl != nil {
 			return cl, err
 		}
@@ -114,8 +114,10 @@ func dialVault(home vaultHome) (*client, error) {
 	return nil, nil
 }
 
-// dialPath connects to one socket; one that nobody serves is no error.
-func dialPath(path string) (*client, error) {
+// dialPath connects to one socket; one that nobody serves is no error. A
+// process that is just dying may still take a connection, so it has to answer
+// once.
+func dialPath(ctx context.Context, path string) (*client, error) {
 	conn, pid, err := dialSocket(path)
 	switch {
 	case errors.Is(err, fs.ErrNotExist), errors.Is(err, syscall.ECONNREFUSED):
@@ -129,7 +131,15 @@ func dialPath(path string) (*client, error) {
 		return conn, err
 	})
 	cl.pid = pid
-	return cl, nil
+	err = cl.call(ctx, callPing, none{}, nil)
+	if err == nil || errors.Is(err, errDaemonOld) {
+		return cl, nil
+	}
+	_ = cl.close(ctx)
+	if errors.Is(err, errDaemonLost) {
+		return nil, nil
+	}
+	return nil, err
 }
 
 // pause waits, or gives up with ctx.

@@ -73,9 +73,12 @@ func runDaemon(plan mountPlan, creds *credentials, hooks daemonHooks) error {
 			if err != nil {
 				return err
 			}
+			if ctx.Err() != nil {
+				signals <- syscall.SIGTERM // it came too late to stop the start
+			}
 			return d.serve(signals)
 		case <-signals:
-			cancel() // the start gives up, or has just succeeded
+			cancel()
 		}
 	}
 }
@@ -98,9 +101,7 @@ func (d *daemon) start(ctx context.Context, creds *credentials) (err error) {
 	if err := checkPoint(d.plan.MountPoint); err != nil {
 		return err
 	}
-	if err := d.startLog(); err != nil {
-		return err
-	}
+	d.startLog()
 	if d.logFile != nil {
 		undo = append(undo, func() { _ = d.logFile.Close() })
 	}
@@ -121,13 +122,18 @@ func (d *daemon) openHome() (err error) {
 	return err
 }
 
-func (d *daemon) startLog() (err error) {
-	if d.hooks.log != nil {
-		d.log, d.logPath = d.hooks.log, ""
-		return nil
+// startLog goes without a log where none can be written: a vault on a machine
+// whose home is not writable is still a vault.
+func (d *daemon) startLog() {
+	d.log = d.hooks.log
+	if d.log != nil {
+		d.logPath = ""
+		return
 	}
+	var err error
 	if d.logFile, err = openLog(d.logPath); err != nil {
-		return err
+		d.log, d.logPath = slog.New(slog.DiscardHandler), ""
+		return
 	}
 	d.log = newLogger(d.logFile)
 	slog.SetDefault(d.log)
@@ -135,7 +141,6 @@ func (d *daemon) startLog() (err error) {
 	if err := debug.SetCrashOutput(d.logFile.f, debug.CrashOptions{}); err != nil {
 		d.log.Warn("crashes are not logged", "err", err)
 	}
-	return nil
 }
 
 // openVault waits a little for another process to let go: a mount that is
@@ -201,7 +206,7 @@ func (d *daemon) mountVault(ctx context.Context) error {
 		return err
 	}
 	d.mount, d.point = mount, mount.MountPoint()
-	d.server.mount.MountPoint = d.point
+	d.server.mount.MountPoint, d.server.settled = d.point, mount.Settled
 	return nil
 }
 
@@ -232,7 +237,10 @@ func (d *daemon) serve(signals <-chan os.Signal) error {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 	defer cancel()
 	_ = httpServer.Shutdown(ctx)
-	return err
+	if err != nil {
+		return &failure{cause: err, text: err.Error(), final: true}
+	}
+	return nil
 }
 
 // commit stores what was written up to now, on the way out.

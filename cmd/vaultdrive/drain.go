@@ -39,6 +39,7 @@ func (d *daemon) unmount(ctx context.Context, r unmountRequest, stage func(strin
 		return err
 	}
 	if !d.isGone() && !r.Force {
+		d.server.detached.Store(true)
 		stage(stageDetached)
 		return nil
 	}

@@ -21,7 +21,6 @@ var (
 	errNoPassword    = errors.New("no password given")
 	errMismatch      = errors.New("the two passwords differ")
 	errAmbiguous     = errors.New("which vault is meant is not clear")
-	errMountBusy     = errors.New("still in use")
 	errNotMounted    = errors.New("not mounted")
 	errMounted       = errors.New("already mounted")
 	errProblems      = errors.New("problems found")
@@ -30,6 +29,7 @@ var (
 	errDaemonOld     = errors.New("the mounted vault's process does not know this command")
 	errForeignSocket = errors.New("the socket belongs to somebody else")
 	errRuntimeDir    = errors.New("runtime directory is not safe")
+	errSlowAES       = errors.New("this processor has no instructions for AES")
 )
 
 // exitUnknown ends a run for a reason the table does not list.
@@ -87,7 +87,7 @@ var exitTable = []exitRow{
 	{vaultcore.ErrReadOnlyDisk, "read_only_disk", 28, "the vault lies on a read-only disk: mount it with --read-only"},
 	{vaultcore.ErrReadOnly, "read_only", 28, "it was opened with --read-only"},
 	{syscall.EROFS, "read_only_file_system", 28, ""},
-	{vaultcore.ErrNoSpace, "no_space", 29, "free space on the disk, or vaultdrive trash empty"},
+	{vaultcore.ErrNoSpace, "no_space", 29, "free space on the disk; vaultdrive trash empty gives up what was deleted"},
 	{syscall.ENOSPC, "no_space", 29, "free space on the disk"},
 	{vaultcore.ErrTooLarge, "too_large", 30, ""},
 	{vaultcore.ErrQuota, "quota", 30, ""},
@@ -110,12 +110,12 @@ var exitTable = []exitRow{
 	{fs.ErrPointDenied, "mount_denied", 42, "mount on a directory of your own; in a container allow CAP_SYS_ADMIN"},
 	{fs.ErrMount, "mount_failed", 42, "the log of the mount and dmesg may say more"},
 	{fs.ErrBusy, "mount_busy", 43, "close what uses it, or vaultdrive umount --lazy"},
-	{errMountBusy, "mount_busy", 43, "close what uses it, or vaultdrive umount --lazy"},
 	{errNotMounted, "not_mounted", 44, "vaultdrive status shows what is mounted"},
 	{errDaemonLost, "daemon_lost", 45, "the log of the mount says why; every closed file is safe"},
 	{errDaemonOld, "daemon_old", 45, "it is another version: unmount and mount again"},
 	{errForeignSocket, "foreign_socket", 46, ""},
 	{errRuntimeDir, "runtime_dir", 46, "it must be a directory of yours with mode 0700"},
+	{errSlowAES, "slow_aes", 48, "--slow-aes mounts all the same: slow, and its timing may tell something about keys"},
 	{vaultcore.ErrClosed, "closed", 47, "the vault is being unmounted: try again"},
 	{context.DeadlineExceeded, "timeout", 32, ""},
 	{context.Canceled, "interrupted", 130, ""},
@@ -127,6 +127,9 @@ type failure struct {
 	cause error
 	text  string
 	hint  string
+	// final says that it counts although the command was interrupted: an
+	// interrupt is how a mount in the foreground ends.
+	final bool
 }
 
 func (f *failure) Error() string { return f.text }

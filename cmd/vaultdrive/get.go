@@ -166,7 +166,9 @@ func (j *copyOut) entry(ctx context.Context, info vaultcore.Info) error {
 	case info.Kind == "symlink":
 		err = j.makeLink(ctx, local, info)
 	default:
-		err = j.copyFile(ctx, local, info)
+		if err = j.copyFile(ctx, local, info); errors.Is(err, vaultcore.ErrDamaged) {
+			err = &failure{cause: err, text: info.Path + ": " + err.Error()}
+		}
 	}
 	if err != nil {
 		return err

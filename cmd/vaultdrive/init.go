@@ -28,8 +28,8 @@ func initCLI(u *ui) *cli.Command {
 			"must be empty or not exist.",
 		Flags: c.flags(
 			&cli.StringFlag{Name: "label", Destination: &c.label, Usage: "what --vault calls it on this device; default: the `NAME` or the directory's"},
-			&cli.StringFlag{Name: "kdf", Destination: &c.kdf, Value: "default", Usage: "`default` (256 MiB) or low (64 MiB), memory an unlock takes"},
-			&cli.StringFlag{Name: "write", Destination: &c.write, Value: "auto", Usage: "`auto` (small files readable by every client) or v4"},
+			&cli.StringFlag{Name: "kdf", Destination: &c.kdf, Value: "default", Usage: "`COST` of an unlock: default (256 MiB of memory) or low (64 MiB)"},
+			&cli.StringFlag{Name: "write", Destination: &c.write, Value: "auto", Usage: "`FORMAT` of contents: auto (small files readable by every client) or v4"},
 		),
 		Action: func(cx *cli.Context) error {
 			if cx.NArg() > 0 {

@@ -63,7 +63,7 @@ func keyringDelete(home vaultHome) error {
 }
 
 // deviceKeyFrom reads a key file or a systemd credential.
-func deviceKeyFrom(home vaultHome, path string) (*credentials, error) {
+func deviceKeyFrom(home vaultHome, path string) (*seal.Key, error) {
 	b, err := readBounded(path, maxDeviceKey)
 	if err != nil {
 		return nil, fail(errNoPassword, "", "device key: %v", err)
@@ -73,7 +73,7 @@ func deviceKeyFrom(home vaultHome, path string) (*credentials, error) {
 	if err != nil {
 		return nil, &failure{cause: err, text: fmt.Sprintf("%s: %v", path, err)}
 	}
-	return &credentials{deviceKey: key}, nil
+	return key, nil
 }
 
 func parseDeviceKey(home vaultHome, text []byte) (*seal.Key, error) {

@@ -42,7 +42,7 @@ func (c *lockCommand) Run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	cl, err := dialVault(home)
+	cl, err := dialVault(ctx, home)
 	if err != nil {
 		return err
 	}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io/fs"
 	"path"
+	"slices"
 	"strings"
 
 	"github.com/urfave/cli/v2"
@@ -48,28 +49,37 @@ func (c *lsCommand) Run(ctx context.Context) error {
 	if len(c.paths) == 0 {
 		c.paths = []string{""}
 	}
-	print, done := c.printer()
+	infos := []vaultcore.Info{}
 	for _, p := range c.paths {
-		if err := cl.list(ctx, p, c.recursive, print); err != nil {
+		err := cl.list(ctx, p, c.recursive, func(i vaultcore.Info) error {
+			infos = append(infos, i)
+			return nil
+		})
+		if err != nil {
 			return err
 		}
 	}
-	return done()
-}
-
-func (c *lsCommand) printer() (print func(vaultcore.Info) error, done func() error) {
+	sortByPath(infos)
 	if c.json {
-		array := &jsonArray{w: c.ui.out}
-		return func(i vaultcore.Info) error { return array.add(i) }, array.close
+		return c.ui.writeJSON(infos)
 	}
 	line := c.short
 	if c.long {
 		line = c.longLine
 	}
-	return func(i vaultcore.Info) error {
-		_, err := fmt.Fprintln(c.ui.out, line(i))
-		return err
-	}, func() error { return nil }
+	for _, i := range infos {
+		if _, err := fmt.Fprintln(c.ui.out, line(i)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// sortByPath puts every directory right before what is in it.
+func sortByPath(infos []vaultcore.Info) {
+	slices.SortStableFunc(infos, func(a, b vaultcore.Info) int {
+		return slices.Compare(strings.Split(a.Path, "/"), strings.Split(b.Path, "/"))
+	})
 }
 
 // short is the name, or below a listed folder the path; directories end in /.
@@ -97,15 +107,18 @@ func (c *lsCommand) longLine(i vaultcore.Info) string {
 		i.Mtime.Local().Format("2006-01-02 15:04"), kind, state, c.short(i))
 }
 
-func isDir(i vaultcore.Info) bool { return i.Kind == "asset" || i.Kind == "folder" }
+func isDir(i vaultcore.Info) bool {
+	return i.Kind == "asset" || i.Kind == "folder" || i.Kind == "root"
+}
 
-func fileMode(i vaultcore.Info) fs.FileMode {
-	mode := fs.FileMode(i.Mode & 0o777)
+// fileMode shows kind and permissions as ls does.
+func fileMode(i vaultcore.Info) string {
+	kind := "-"
 	switch {
 	case isDir(i):
-		return mode | fs.ModeDir
+		kind = "d"
 	case i.Kind == "symlink":
-		return mode | fs.ModeSymlink
+		kind = "l"
 	}
-	return mode
+	return kind + fs.FileMode(i.Mode & 0o777).String()[1:]
 }

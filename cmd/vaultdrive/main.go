@@ -8,6 +8,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"os"
 	"os/signal"
 	"runtime/debug"
@@ -54,7 +55,8 @@ func runCommand(ctx context.Context, u *ui, args []string) int {
 		args = append([]string{args[0]}, rest...)
 	}
 	err := app.RunContext(ctx, args)
-	if err != nil && ctx.Err() != nil {
+	var f *failure
+	if err != nil && ctx.Err() != nil && (!errors.As(err, &f) || !f.final) {
 		err = &failure{cause: context.Canceled, text: "interrupted"}
 	}
 	return u.report(err)

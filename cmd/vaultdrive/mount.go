@@ -6,6 +6,8 @@ import (
 	"path/filepath"
 
 	"github.com/urfave/cli/v2"
+
+	"github.com/vaultdrive/vaultdrive/vaultcore"
 )
 
 // mountCommand shows a vault as a directory.
@@ -15,6 +17,7 @@ type mountCommand struct {
 	options    []string // -o, as given
 	durability string
 	foreground bool
+	slowAES    bool
 	unit       bool
 	fstab      bool
 	mountPoint string
@@ -37,13 +40,14 @@ func mountCLI(u *ui) *cli.Command {
 			&cli.BoolFlag{Name: "allow-other", Destination: &c.plan.AllowOther, Usage: "let other users in (file modes still count)"},
 			&cli.BoolFlag{Name: "xattr", Destination: &c.plan.XAttr, Usage: "show user.vaultdrive.* attributes (slows listings down)"},
 			&cli.StringFlag{Name: "durability", Destination: &c.durability, Value: "normal",
-				Usage: "`normal`: a power cut may cost the last second; strict: close waits for the disk"},
+				Usage: "`LEVEL` normal: a power cut may cost the last second; strict: close waits for the disk"},
 			&cli.StringSliceFlag{Name: "scratch", Destination: &scratch,
 				Usage: "names matching `PATTERN` stay on this device; replaces the built-in list, may be repeated"},
 			&cli.StringSliceFlag{Name: "o", Destination: &options,
 				Usage: "mount `OPTIONS` as in fstab: ro, allow_other, xattr, asset=, durability=, scratch=, password-file=, device-key="},
 			&cli.BoolFlag{Name: "foreground", Aliases: []string{"f"}, Destination: &c.foreground,
 				Usage: "stay in the foreground, for systemd and debugging; the log goes to standard error"},
+			&cli.BoolFlag{Name: "slow-aes", Destination: &c.slowAES, Usage: "mount on a processor without AES instructions"},
 			&cli.BoolFlag{Name: "print-unit", Destination: &c.unit, Usage: "print a systemd user unit for this mount and do nothing else"},
 			&cli.BoolFlag{Name: "print-fstab", Destination: &c.fstab, Usage: "print a line for /etc/fstab and do nothing else"},
 		),
@@ -70,6 +74,9 @@ func (c *mountCommand) Run(ctx context.Context) error {
 	if c.plan.MountPoint, err = filepath.Abs(c.mountPoint); err != nil {
 		return err
 	}
+	if err := c.password.absolute(); err != nil {
+		return err
+	}
 	switch {
 	case c.unit:
 		return c.printUnit(home)
@@ -87,7 +94,7 @@ func (c *mountCommand) readOptions() error {
 	if err := c.plan.setDurability(c.durability); err != nil {
 		return err
 	}
-	o := mountOptions{plan: &c.plan, password: &c.password}
+	o := mountOptions{plan: &c.plan, password: &c.password, slowAES: &c.slowAES}
 	for _, list := range c.options {
 		if err := o.apply(list); err != nil {
 			return err
@@ -108,6 +115,9 @@ func (c *mountCommand) readOptions() error {
 
 // mountHome finds out what can be found out before anybody types a password.
 func (c *mountCommand) mountHome(ctx context.Context, home vaultHome) error {
+	if !vaultcore.HasHardwareAES() && !c.slowAES {
+		return errSlowAES
+	}
 	if c.owner == nil {
 		if err := c.checkFirst(ctx, home); err != nil {
 			return err
@@ -140,7 +150,7 @@ func (c *mountCommand) checkFirst(ctx context.Context, home vaultHome) error {
 
 // refuseMounted ends with an error that says where, if the vault is mounted.
 func refuseMounted(ctx context.Context, home vaultHome) error {
-	cl, err := dialVault(home)
+	cl, err := dialVault(ctx, home)
 	if err != nil || cl == nil {
 		return err
 	}
@@ -148,6 +158,9 @@ func refuseMounted(ctx context.Context, home vaultHome) error {
 	var view statusView
 	if err := cl.call(ctx, callStatus, none{}, &view); err != nil {
 		return nil // it is just ending: the lock will tell
+	}
+	if view.MountPoint == "" {
+		return fail(errMounted, "close them, or vaultdrive lock --force", "vault %s was unmounted while files were open; process %d waits for them", home.label, view.PID)
 	}
 	return fail(errMounted, "", "vault %s is already mounted on %s (process %d)", home.label, view.MountPoint, view.PID)
 }

@@ -50,6 +50,7 @@ type mountOptions struct {
 	plan     *mountPlan
 	password *passwordSource
 	owner    string
+	slowAES  *bool
 }
 
 // apply takes one -o value: options between commas, where \, is a comma.
@@ -85,6 +86,8 @@ func (o *mountOptions) set(key, value string) error {
 		o.password.command = value
 	case "device-key":
 		o.password.deviceKey = value
+	case "slow-aes":
+		*o.slowAES = true
 	case "setuid":
 		o.owner = value
 	default:

@@ -35,11 +35,24 @@ func checkPoint(path string) error {
 	defer dir.Close()
 	switch _, err := dir.Readdirnames(1); {
 	case errors.Is(err, io.EOF):
-		return checkApart(path)
+		return errors.Join(checkAccess(dir), checkApart(path))
 	case err != nil:
 		return pointFailure(path, err)
 	}
 	return fmt.Errorf("%w: %s", fs.ErrPointNotEmpty, path)
+}
+
+// checkAccess says before fusermount3 does that a user mounts only where it
+// may write. The mode of a directory of its own is no obstacle: fs changes it.
+func checkAccess(dir *os.File) error {
+	var st unix.Stat_t
+	if err := unix.Fstat(int(dir.Fd()), &st); err != nil {
+		return pointFailure(dir.Name(), err)
+	}
+	if int(st.Uid) == os.Geteuid() || unix.Access(dir.Name(), unix.W_OK) == nil {
+		return nil
+	}
+	return fmt.Errorf("%w: %s", fs.ErrPointDenied, dir.Name())
 }
 
 func pointFailure(path string, err error) error {

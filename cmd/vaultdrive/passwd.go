@@ -29,7 +29,7 @@ func passwdCLI(u *ui) *cli.Command {
 			&cli.StringFlag{Name: "new-password-file", Destination: &c.next.file, Usage: "read the new password from `FILE`"},
 			&cli.IntFlag{Name: "new-password-fd", Destination: &c.next.fd, Value: -1, DefaultText: "none", Usage: "read the new password from descriptor `N`"},
 			&cli.StringFlag{Name: "new-password-command", Destination: &c.next.command, Usage: "read the new password from the output of `CMD`"},
-			&cli.StringFlag{Name: "kdf", Destination: &c.kdf, Value: "keep", Usage: "`keep` the costs of an unlock, or raise them to the default"},
+			&cli.StringFlag{Name: "kdf", Destination: &c.kdf, Value: "keep", Usage: "`COST` of an unlock: keep it, or raise it to the default"},
 		),
 		Action: func(cx *cli.Context) error {
 			if cx.NArg() > 0 {
@@ -64,21 +64,34 @@ func (c *passwdCommand) Run(ctx context.Context) error {
 		return err
 	}
 	defer clear(fresh)
-	return c.change(ctx, cl, passwordRequest{Old: old, New: fresh, Raise: c.kdf == "default"})
+	if err := c.change(ctx, cl, passwordRequest{Old: old, New: fresh, Raise: c.kdf == "default"}); err != nil {
+		return err
+	}
+	return c.tellDevice(ctx, cl, home)
+}
+
+// tellDevice warns when the key of this device was not there to be carried
+// over: it opens nothing any more.
+func (c *passwdCommand) tellDevice(ctx context.Context, cl *client, home vaultHome) error {
+	var view statusView
+	if err := cl.call(ctx, callStatus, none{}, &view); err != nil {
+		return nil // the password is changed, and that was asked for
+	}
+	if home.isEnrolled() && !view.Enrolled {
+		c.ui.warn("the key of this device does not open the vault any more: vaultdrive device enroll makes a new one")
+	}
+	return nil
 }
 
 // connectWith opens the vault by its password. An enrolled device's key comes
 // along if there is one, so that it opens the vault afterwards, too.
 func (c *common) connectWith(ctx context.Context, home vaultHome, password []byte) (*client, error) {
-	if cl, err := dialVault(home); err != nil || cl != nil {
+	if cl, err := dialVault(ctx, home); err != nil || cl != nil {
 		return cl, err
 	}
-	creds := &credentials{password: password}
-	if home.isEnrolled() {
-		if key, err := keyringGet(home); err == nil {
-			creds.deviceKey = key
-			defer key.Wipe()
-		}
+	creds := &credentials{password: password, deviceKey: c.password.storedKey(home)}
+	if creds.deviceKey != nil {
+		defer creds.deviceKey.Wipe()
 	}
 	return c.openLocal(ctx, home, creds)
 }

@@ -25,8 +25,8 @@ const (
 	credentialDeviceKey = "vaultdrive.device-key"
 )
 
-// passwordSource holds the options that say where the password is. At most
-// one of them may be given.
+// passwordSource holds the options that say where the password is, at most one
+// of them given, and where the key of an enrolled device is.
 type passwordSource struct {
 	file      string
 	fd        int
@@ -50,13 +50,26 @@ func (s *passwordSource) flags() []cli.Flag {
 
 func (s *passwordSource) check() error {
 	given := 0
-	for _, is := range []bool{s.file != "", s.fd >= 0, s.command != "", s.deviceKey != ""} {
+	for _, is := range []bool{s.file != "", s.fd >= 0, s.command != ""} {
 		if is {
 			given++
 		}
 	}
 	if given > 1 {
-		return usage("give only one of --password-file, --password-fd, --password-command and --device-key")
+		return usage("give only one of --password-file, --password-fd and --password-command")
+	}
+	return nil
+}
+
+// absolute makes the files independent of the working directory.
+func (s *passwordSource) absolute() (err error) {
+	for _, path := range []*string{&s.file, &s.deviceKey} {
+		if *path == "" || *path == "-" {
+			continue
+		}
+		if *path, err = filepath.Abs(*path); err != nil {
+			return err
+		}
 	}
 	return nil
 }
@@ -101,35 +114,62 @@ func (c *credentials) wipe() {
 
 // credentials finds what opens the vault, in this order: an option, the
 // environment, a systemd credential, the keyring of an enrolled device, and
-// last the person at the terminal.
+// last the person at the terminal. With a device key a password that is given
+// as well is for the case that the key does not open the vault any more.
 func (s *passwordSource) credentials(ctx context.Context, u *ui, home vaultHome) (*credentials, error) {
-	if s.deviceKey != "" {
-		if err := s.check(); err != nil {
-			return nil, err
-		}
-		return deviceKeyFrom(home, s.deviceKey)
-	}
-	if password, err := s.given(ctx, u); password != nil || err != nil {
-		return passwordOrError(password, err)
-	}
-	if path := credentialPath(credentialDeviceKey); path != "" {
-		return deviceKeyFrom(home, path)
-	}
-	if home.isEnrolled() {
-		key, err := keyringGet(home)
-		if err == nil {
-			return &credentials{deviceKey: key, keyring: true}, nil
-		}
-		u.warn("this device is enrolled, but %s; using the password", err)
-	}
-	return passwordOrError(prompt(ctx, "Password for "+escapeName(home.label)+": "))
-}
-
-func passwordOrError(password []byte, err error) (*credentials, error) {
+	password, err := s.given(ctx, u)
 	if err != nil {
 		return nil, err
 	}
-	return &credentials{password: password}, nil
+	creds := &credentials{password: password}
+	switch {
+	case s.deviceKey != "":
+		creds.deviceKey, err = deviceKeyFrom(home, s.deviceKey)
+	case password != nil:
+	case credentialPath(credentialDeviceKey) != "":
+		creds.deviceKey, err = deviceKeyFrom(home, credentialPath(credentialDeviceKey))
+	default:
+		err = creds.fromKeyringOrAsk(ctx, u, home)
+	}
+	if err != nil {
+		creds.wipe()
+		return nil, err
+	}
+	return creds, nil
+}
+
+func (c *credentials) fromKeyringOrAsk(ctx context.Context, u *ui, home vaultHome) (err error) {
+	if home.isEnrolled() {
+		if c.deviceKey, err = keyringGet(home); err == nil {
+			c.keyring = true
+			return nil
+		}
+		u.warn("this device is enrolled, but %s", oneLine(err))
+	}
+	c.password, err = prompt(ctx, "Password for "+escapeName(home.label)+": ")
+	return err
+}
+
+// storedKey gives the key of this device where there is one, to go along with
+// a password.
+func (s *passwordSource) storedKey(home vaultHome) (key *seal.Key) {
+	if !home.isEnrolled() {
+		return nil
+	}
+	path := s.deviceKey
+	if path == "" {
+		path = credentialPath(credentialDeviceKey)
+	}
+	var err error
+	if path != "" {
+		key, err = deviceKeyFrom(home, path)
+	} else {
+		key, err = keyringGet(home)
+	}
+	if err != nil {
+		return nil // the password does without
+	}
+	return key
 }
 
 // given reads the password from the source that options, environment or
@@ -155,11 +195,8 @@ func (s *passwordSource) given(ctx context.Context, u *ui) ([]byte, error) {
 	return nil, nil
 }
 
-// forAction asks for the password itself, where a device key is not enough.
+// forAction gets the password itself, where a device key is not enough.
 func (s *passwordSource) forAction(ctx context.Context, u *ui, question string) ([]byte, error) {
-	if s.deviceKey != "" {
-		return nil, usage("this needs the password; a device key cannot do it")
-	}
 	if password, err := s.given(ctx, u); password != nil || err != nil {
 		return password, err
 	}

@@ -10,6 +10,7 @@ import (
 	"os"
 	"strings"
 
+	"golang.org/x/sys/unix"
 	"golang.org/x/term"
 )
 
@@ -35,6 +36,11 @@ func prompt(ctx context.Context, question string) ([]byte, error) {
 	if err != nil {
 		return nil, fail(errNoPassword, "", "no password given, and the terminal cannot be used: %v", err)
 	}
+	// What is typed ahead of the reading must not show either.
+	if err := echoOff(fd); err != nil {
+		return nil, fail(errNoPassword, "", "no password given, and the terminal cannot be used: %v", err)
+	}
+	defer term.Restore(fd, state)
 	fmt.Fprint(tty, question)
 	type answer struct {
 		password []byte
@@ -56,8 +62,7 @@ func prompt(ctx context.Context, question string) ([]byte, error) {
 		}
 		return a.password, nil
 	case <-ctx.Done():
-		// The reader is left behind; the terminal must not stay silent.
-		_ = term.Restore(fd, state)
+		// The reader is left behind; the terminal does not stay silent.
 		fmt.Fprintln(tty)
 		return nil, ctx.Err()
 	}
@@ -82,18 +87,20 @@ func promptTwice(ctx context.Context, question string) ([]byte, error) {
 	return first, nil
 }
 
-// askYes asks a question whose safe answer is no. Without a terminal the
-// answer is no.
-func askYes(question string) bool {
-	tty, err := terminal()
+func echoOff(fd int) error {
+	state, err := unix.IoctlGetTermios(fd, unix.TCGETS)
 	if err != nil {
-		return false
+		return err
 	}
-	defer tty.Close()
-	fmt.Fprintf(tty, "%s [y/N] ", question)
-	line, _ := bufio.NewReader(tty).ReadString('\n')
-	answer := strings.ToLower(strings.TrimSpace(line))
-	return answer == "y" || answer == "yes"
+	state.Lflag &^= unix.ECHO
+	return unix.IoctlSetTermios(fd, unix.TCSETS, state)
+}
+
+// askYes asks a question whose safe answer is no.
+func askYes(question string) (bool, error) {
+	line, err := askLine(question + " [y/N] ")
+	answer := strings.ToLower(line)
+	return answer == "y" || answer == "yes", err
 }
 
 // askLine asks for a line that may be seen.
@@ -105,7 +112,7 @@ func askLine(question string) (string, error) {
 	defer tty.Close()
 	fmt.Fprint(tty, question)
 	line, err := bufio.NewReader(tty).ReadString('\n')
-	if err != nil {
+	if err != nil && !errors.Is(err, io.EOF) {
 		return "", err
 	}
 	return strings.TrimSpace(line), nil

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net/http"
 	"os"
+	"sync/atomic"
 	"time"
 
 	"github.com/vaultdrive/vaultdrive/vaultcore"
@@ -34,6 +35,11 @@ type server struct {
 	// unmount drains and detaches the mount; nil when there is none. It
 	// returns when the process has nothing left to do but to end.
 	unmount func(ctx context.Context, r unmountRequest, stage func(string)) error
+	// settled waits until the kernel has been told of what commands changed;
+	// nil when there is no mount.
+	settled func(context.Context) error
+	// detached is set when the mount is out of sight and still used.
+	detached atomic.Bool
 }
 
 func (s *server) handler() http.Handler {
@@ -63,6 +69,31 @@ func unary[In, Out any](mux *http.ServeMux, call string, fn func(context.Context
 		// A client that went away needs no answer.
 		_ = json.NewEncoder(w).Encode(out)
 	})
+}
+
+// settleDeadline bounds the wait for the kernel: a program that holds up a
+// directory must not hold up a command that has done its work.
+const settleDeadline = 2 * time.Second
+
+// changing serves a call that changes the tree. It answers when the mount
+// shows the change.
+func changing[In, Out any](s *server, mux *http.ServeMux, call string, fn func(context.Context, In) (Out, error)) {
+	unary(mux, call, func(ctx context.Context, in In) (Out, error) {
+		out, err := fn(ctx, in)
+		s.settle(ctx)
+		return out, err
+	})
+}
+
+func (s *server) settle(ctx context.Context) {
+	if s.settled == nil {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, settleDeadline)
+	defer cancel()
+	if err := s.settled(ctx); err != nil {
+		s.log.Warn("the kernel has not been told of a change yet", "err", err)
+	}
 }
 
 // sink sends the frames of a long answer.
@@ -142,7 +173,10 @@ func (s *server) status(context.Context, none) (statusView, error) {
 		Log:        s.mount.Log,
 		Version:    version(),
 	}
-	if view.MountPoint != "" {
+	switch {
+	case s.detached.Load():
+		view.State, view.MountPoint = "unmounting", ""
+	case view.MountPoint != "":
 		view.State = "mounted"
 	}
 	return view, nil

@@ -39,7 +39,8 @@ func (s *server) routeAdmin(mux *http.ServeMux) {
 		if s.unmount == nil {
 			return errNotMounted
 		}
-		return s.unmount(ctx, in, k.stage)
+		// Who stops waiting does not stop the unmount.
+		return s.unmount(context.WithoutCancel(ctx), in, k.stage)
 	})
 	s.routeKeys(mux)
 }

@@ -69,6 +69,7 @@ func endContent(w http.ResponseWriter, err error) {
 // that is cut off leaves the old content as it was.
 func (s *server) receiveContent(w http.ResponseWriter, r *http.Request) {
 	info, err := s.storeBody(r)
+	s.settle(r.Context())
 	if err != nil {
 		writeFailure(w, http.StatusUnprocessableEntity, err)
 		return

@@ -14,6 +14,7 @@ import (
 
 // routeTree serves the calls about assets, folders and files.
 func (s *server) routeTree(mux *http.ServeMux) {
+	unary(mux, callPing, func(context.Context, none) (none, error) { return none{}, nil })
 	unary(mux, callStatus, s.status)
 	unary(mux, callStat, func(_ context.Context, in pathRequest) (vaultcore.Info, error) {
 		return s.vault.Stat(in.Path)
@@ -21,16 +22,16 @@ func (s *server) routeTree(mux *http.ServeMux) {
 	streaming(mux, callList, func(_ context.Context, in pathRequest, k *sink) error {
 		return s.vault.List(in.Path, in.Recursive, func(i vaultcore.Info) error { return k.item(i) })
 	})
-	unary(mux, callRemove, func(_ context.Context, in pathRequest) (none, error) {
+	changing(s, mux, callRemove, func(_ context.Context, in pathRequest) (none, error) {
 		return none{}, s.vault.Remove(in.Path, in.Recursive)
 	})
-	unary(mux, callMove, func(_ context.Context, in moveRequest) (none, error) {
+	changing(s, mux, callMove, func(_ context.Context, in moveRequest) (none, error) {
 		return none{}, s.vault.Move(in.From, in.To)
 	})
-	unary(mux, callMkdir, func(_ context.Context, in pathRequest) (vaultcore.Info, error) {
+	changing(s, mux, callMkdir, func(_ context.Context, in pathRequest) (vaultcore.Info, error) {
 		return s.makeDir(in)
 	})
-	unary(mux, callSymlink, func(_ context.Context, in pathRequest) (vaultcore.Info, error) {
+	changing(s, mux, callSymlink, func(_ context.Context, in pathRequest) (vaultcore.Info, error) {
 		return s.makeSymlink(in)
 	})
 	unary(mux, callReadlink, func(_ context.Context, in pathRequest) (targetAnswer, error) {
@@ -90,13 +91,13 @@ func isDirNode(n *vaultcore.Node) bool {
 }
 
 func (s *server) routeAssets(mux *http.ServeMux) {
-	unary(mux, callAssetAdd, func(_ context.Context, in assetRequest) (vaultcore.Info, error) {
+	changing(s, mux, callAssetAdd, func(_ context.Context, in assetRequest) (vaultcore.Info, error) {
 		return s.vault.AddAsset(in.Title, in.Type)
 	})
-	unary(mux, callAssetRename, func(_ context.Context, in moveRequest) (none, error) {
+	changing(s, mux, callAssetRename, func(_ context.Context, in moveRequest) (none, error) {
 		return none{}, s.vault.RenameAsset(in.From, in.To)
 	})
-	unary(mux, callAssetRemove, func(_ context.Context, in pathRequest) (none, error) {
+	changing(s, mux, callAssetRemove, func(_ context.Context, in pathRequest) (none, error) {
 		return none{}, s.vault.RemoveAsset(in.Path, in.Recursive)
 	})
 }
@@ -105,7 +106,7 @@ func (s *server) routeTrash(mux *http.ServeMux) {
 	unary(mux, callTrash, func(context.Context, none) ([]vaultcore.TrashEntry, error) {
 		return s.vault.Trash()
 	})
-	unary(mux, callTrashRestore, func(_ context.Context, in idsRequest) ([]pathAnswer, error) {
+	changing(s, mux, callTrashRestore, func(_ context.Context, in idsRequest) ([]pathAnswer, error) {
 		var restored []pathAnswer
 		for _, id := range in.IDs {
 			path, err := s.vault.RestoreTrash(id)
@@ -116,7 +117,7 @@ func (s *server) routeTrash(mux *http.ServeMux) {
 		}
 		return restored, nil
 	})
-	unary(mux, callTrashEmpty, func(_ context.Context, in idsRequest) (emptiedAnswer, error) {
+	changing(s, mux, callTrashEmpty, func(_ context.Context, in idsRequest) (emptiedAnswer, error) {
 		n, bytes, err := s.vault.EmptyTrash(in.IDs)
 		return emptiedAnswer{n, bytes}, err
 	})

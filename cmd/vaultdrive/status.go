@@ -38,7 +38,7 @@ func (c *statusCommand) Run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	cl, err := dialVault(home)
+	cl, err := dialVault(ctx, home)
 	if err != nil {
 		return err
 	}
@@ -108,7 +108,11 @@ func (c *statusCommand) show(v statusView) {
 }
 
 func (c *statusCommand) state(v statusView) string {
-	if v.State != "mounted" {
+	switch v.State {
+	case "mounted":
+	case "unmounting":
+		return fmt.Sprintf("unmounted, but process %d waits for programs to close their files", v.PID)
+	default:
 		return v.State
 	}
 	s := fmt.Sprintf("mounted on %s by process %d", c.ui.name(v.MountPoint), v.PID)

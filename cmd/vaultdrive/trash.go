@@ -87,8 +87,15 @@ func (c *trashCommand) restore(ctx context.Context) error {
 }
 
 func (c *trashCommand) empty(ctx context.Context) error {
-	if !c.yes && !askYes("Delete for good what is in the trash?") {
-		return usage("nothing was deleted; --yes does it without asking")
+	if !c.yes {
+		yes, err := askYes("Delete for good what is in the trash?")
+		if err != nil {
+			return usage("nothing was deleted; --yes does it without asking")
+		}
+		if !yes {
+			c.ui.note("Nothing was deleted.")
+			return nil
+		}
 	}
 	cl, err := c.connect(ctx)
 	if err != nil {

@@ -141,36 +141,6 @@ func escapeJSON(b []byte) []byte {
 	return out.Bytes()
 }
 
-// jsonArray prints a JSON array whose elements arrive one by one, so that a
-// listing of any length needs no memory.
-type jsonArray struct {
-	w io.Writer
-	n int
-}
-
-func (a *jsonArray) add(v any) error {
-	b, err := marshalSafe(v, "")
-	if err != nil {
-		return err
-	}
-	sep := ",\n  "
-	if a.n == 0 {
-		sep = "[\n  "
-	}
-	a.n++
-	_, err = fmt.Fprintf(a.w, "%s%s", sep, b)
-	return err
-}
-
-func (a *jsonArray) close() error {
-	end := "\n]\n"
-	if a.n == 0 {
-		end = "[]\n"
-	}
-	_, err := io.WriteString(a.w, end)
-	return err
-}
-
 // humanSize gives a size as people write it: 512 B, 1.5 KiB, 23 MiB.
 func humanSize(n int64) string {
 	if n < 1024 {

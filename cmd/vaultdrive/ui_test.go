@@ -54,25 +54,6 @@ func TestJSONIsSafeAndMeansTheSame(t *testing.T) {
 	}
 }
 
-func TestJSONArray(t *testing.T) {
-	for n := range 3 {
-		var b strings.Builder
-		array := &jsonArray{w: &b}
-		for i := range n {
-			if err := array.add(map[string]int{"i": i}); err != nil {
-				t.Fatal(err)
-			}
-		}
-		if err := array.close(); err != nil {
-			t.Fatal(err)
-		}
-		var got []map[string]int
-		if err := json.Unmarshal([]byte(b.String()), &got); err != nil || len(got) != n || got == nil {
-			t.Errorf("%d elements: %q gives %v, %v", n, b.String(), got, err)
-		}
-	}
-}
-
 func TestHumanSize(t *testing.T) {
 	for in, want := range map[int64]string{
 		0: "0 B", 1023: "1023 B", 1024: "1.0 KiB", 1536: "1.5 KiB", 10240: "10 KiB", 1<<20 - 1: "1.0 MiB",

@@ -11,6 +11,8 @@ import (
 
 	"github.com/urfave/cli/v2"
 	"golang.org/x/sys/unix"
+
+	"github.com/vaultdrive/vaultdrive/fs"
 )
 
 // unmounting is what umount and lock share: ask the mount's process to drain,
@@ -109,7 +111,7 @@ func (c *umountCommand) find(ctx context.Context) (*client, statusView, error) {
 // findMount asks every mount of this user; several that match are an error.
 func findMount(ctx context.Context, match func(statusView) bool) (found *client, at statusView, err error) {
 	for _, path := range socketsHere() {
-		cl, err := dialPath(path)
+		cl, err := dialPath(ctx, path)
 		if err != nil || cl == nil {
 			continue
 		}
@@ -179,16 +181,16 @@ func busyOr(path string, err error) error {
 	if errors.Is(err, syscall.EBUSY) {
 		return busyFailure(path)
 	}
-	return fail(errMountBusy, "", "%s: %v", path, err)
+	return fail(fs.ErrBusy, "", "%s: %v", path, err)
 }
 
 // busyFailure says who uses the mount, as far as it can be seen.
 func busyFailure(path string) error {
 	users := usersOf(path)
 	if len(users) == 0 {
-		return fail(errMountBusy, "", "%s is still in use", path)
+		return fail(fs.ErrBusy, "", "%s is still in use", path)
 	}
-	return fail(errMountBusy, "", "%s is still in use by %s", path, strings.Join(users, ", "))
+	return fail(fs.ErrBusy, "", "%s is still in use by %s", path, strings.Join(users, ", "))
 }
 
 // run drains one mount.
@@ -207,7 +209,7 @@ func (j unmounting) run(ctx context.Context, cl *client, view statusView) error 
 		return nil
 	})
 	switch {
-	case errors.Is(err, errMountBusy):
+	case errors.Is(err, fs.ErrBusy):
 		return busyFailure(view.MountPoint)
 	case errors.Is(err, context.DeadlineExceeded):
 		return j.left(cl, view, stage)
@@ -239,7 +241,7 @@ func (j unmounting) left(cl *client, view statusView, stage string) error {
 	if what == "" {
 		what = "no answer"
 	}
-	return fail(errMountBusy, "it goes on by itself; give a longer --timeout to wait for it",
+	return fail(fs.ErrBusy, "it goes on by itself; give a longer --timeout to wait for it",
 		"%s is not done after %s: %s (process %d)", view.MountPoint, j.timeout, what, cl.pid)
 }
 

@@ -109,6 +109,9 @@ func listVaults() ([]vaultHome, error) {
 // left to the unlock, which can say what is wrong with it.
 func readHome(path string) vaultHome {
 	home := vaultHome{path: path, label: filepath.Base(path)}
+	if id, err := seal.ParseUUID(home.label); err == nil {
+		home.id = id.UUID()
+	}
 	if b, err := readBounded(filepath.Join(path, labelFile), 4096); err == nil {
 		if label := strings.TrimSpace(string(b)); label != "" {
 			home.label = label

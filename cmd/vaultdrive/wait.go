@@ -36,7 +36,7 @@ func (c *waitCommand) Run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	cl, err := dialVault(home)
+	cl, err := dialVault(ctx, home)
 	if err != nil || cl == nil {
 		return err
 	}

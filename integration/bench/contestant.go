@@ -1,0 +1,188 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"time"
+)
+
+// contestant is one file system under test. A plain directory has no command.
+type contestant struct {
+	name, version string
+	mnt           string
+	log           string
+	argv          []string // stays in the foreground
+	env           []string
+	process       *exec.Cmd
+	peak          int64 // largest resident memory of any mount, KiB
+}
+
+const password = "benchmark password\n"
+
+// contestants makes a fresh volume for each that is here.
+func contestants(work, program string) ([]*contestant, error) {
+	plain, err := newContestant(work, "plain directory")
+	if err != nil {
+		return nil, err
+	}
+	plain.version = "no file system of its own"
+	drive, err := newDrive(work, program)
+	if err != nil {
+		return nil, err
+	}
+	all := []*contestant{plain, drive}
+	if path, err := exec.LookPath("gocryptfs"); err == nil {
+		peer, err := newGocryptfs(work, path)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, peer)
+	}
+	return all, nil
+}
+
+func newContestant(work, name string) (*contestant, error) {
+	dir := filepath.Join(work, strings.ReplaceAll(name, " ", "-"))
+	c := &contestant{name: name, mnt: filepath.Join(dir, "mnt"), log: filepath.Join(dir, "log"), env: os.Environ()}
+	return c, errors.Join(os.MkdirAll(c.mnt, 0o700), os.WriteFile(filepath.Join(dir, "password"), []byte(password), 0o600))
+}
+
+func newDrive(work, program string) (*contestant, error) {
+	c, err := newContestant(work, "vaultdrive")
+	if err != nil {
+		return nil, err
+	}
+	dir := filepath.Dir(c.mnt)
+	vault, pass, key := filepath.Join(dir, "vault"), filepath.Join(dir, "password"), filepath.Join(dir, "device.key")
+	c.env = append(c.env, "XDG_RUNTIME_DIR="+dir)
+	for _, args := range [][]string{
+		{"init", "--vault", vault, "--password-file", pass},
+		{"asset", "add", "--vault", vault, "--password-file", pass, "bench"},
+		{"device", "enroll", "--vault", vault, "--password-file", pass, "--device-key", key},
+	} {
+		if err := c.command(program, args...); err != nil {
+			return nil, err
+		}
+	}
+	c.version = firstLine(program, "--version")
+	c.argv = []string{program, "mount", "--foreground", "--asset", "bench", "--vault", vault, "--device-key", key, c.mnt}
+	return c, nil
+}
+
+func newGocryptfs(work, path string) (*contestant, error) {
+	c, err := newContestant(work, "gocryptfs")
+	if err != nil {
+		return nil, err
+	}
+	dir := filepath.Dir(c.mnt)
+	store, pass := filepath.Join(dir, "store"), filepath.Join(dir, "password")
+	if err := os.Mkdir(store, 0o700); err != nil {
+		return nil, err
+	}
+	c.version = firstLine(path, "--version")
+	c.argv = []string{path, "-q", "-fg", "-passfile", pass, store, c.mnt}
+	return c, c.command(path, "-q", "-init", "-passfile", pass, store)
+}
+
+func (c *contestant) command(program string, args ...string) error {
+	cmd := exec.Command(program, args...)
+	cmd.Env = c.env
+	if text, err := cmd.CombinedOutput(); err != nil {
+		return fmt.Errorf("%s %s: %w\n%s", filepath.Base(program), strings.Join(args, " "), err, text)
+	}
+	return nil
+}
+
+func firstLine(program string, args ...string) string {
+	text, _ := exec.Command(program, args...).CombinedOutput()
+	line, _, _ := strings.Cut(strings.TrimSpace(string(text)), "\n")
+	return line
+}
+
+// mount returns how long it took from the start of the program to the first stat
+// that sees the mounted root.
+func (c *contestant) mount() (time.Duration, error) {
+	if c.argv == nil {
+		return 0, nil
+	}
+	log, err := os.OpenFile(c.log, os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o600)
+	if err != nil {
+		return 0, err
+	}
+	defer log.Close()
+	outside, err := device(filepath.Dir(c.mnt))
+	if err != nil {
+		return 0, err
+	}
+	cmd := exec.Command(c.argv[0], c.argv[1:]...)
+	cmd.Env, cmd.Stdout, cmd.Stderr = c.env, log, log
+	start := time.Now()
+	if err := cmd.Start(); err != nil {
+		return 0, err
+	}
+	c.process = cmd
+	for time.Since(start) < time.Minute {
+		if inside, err := device(c.mnt); err == nil && inside != outside {
+			return time.Since(start), nil
+		}
+		time.Sleep(300 * time.Microsecond)
+	}
+	return 0, fmt.Errorf("%s is not mounted after a minute, see %s", c.name, c.log)
+}
+
+func device(path string) (uint64, error) {
+	var st syscall.Stat_t
+	err := syscall.Stat(path, &st)
+	return uint64(st.Dev), err
+}
+
+func (c *contestant) unmount() error {
+	if c.process == nil {
+		return nil
+	}
+	c.peak = max(c.peak, peakMemory(c.process.Process.Pid))
+	var err error
+	for range 100 {
+		if err = exec.Command("fusermount3", "-u", c.mnt).Run(); err == nil {
+			break
+		}
+		time.Sleep(50 * time.Millisecond)
+	}
+	if err != nil {
+		return fmt.Errorf("unmount %s: %w", c.name, err)
+	}
+	err = c.process.Wait()
+	c.process = nil
+	return err
+}
+
+// cold unmounts, has the kernel forget everything, and mounts again.
+func (c *contestant) cold() error {
+	if err := c.unmount(); err != nil {
+		return err
+	}
+	syscall.Sync()
+	_ = os.WriteFile("/proc/sys/vm/drop_caches", []byte("3"), 0) // root only; the report says so
+	_, err := c.mount()
+	return err
+}
+
+// peakMemory is the largest resident set of a process so far, in KiB.
+func peakMemory(pid int) int64 { return statusField(pid, "VmHWM") }
+
+// statusField reads one field of /proc/<pid>/status that is given in KiB.
+func statusField(pid int, name string) int64 {
+	text, _ := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
+	for line := range strings.Lines(string(text)) {
+		var n int64
+		if _, err := fmt.Sscanf(line, name+": %d kB", &n); err == nil {
+			return n
+		}
+	}
+	return 0
+}

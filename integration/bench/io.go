@@ -1,0 +1,99 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"syscall"
+)
+
+// Raw system calls, not os.File: that registers descriptors with epoll, which
+// sends requests of its own to a mount.
+
+func writeFile(path string, data []byte, sync bool) (err error) {
+	fd, err := syscall.Open(path, syscall.O_WRONLY|syscall.O_CREAT|syscall.O_TRUNC|syscall.O_CLOEXEC, 0o644)
+	if err != nil {
+		return fmt.Errorf("create %s: %w", path, err)
+	}
+	defer func() {
+		if e := syscall.Close(fd); err == nil && e != nil {
+			err = fmt.Errorf("close %s: %w", path, e)
+		}
+	}()
+	for len(data) > 0 {
+		n, err := syscall.Write(fd, data[:min(len(data), mib)])
+		if err != nil {
+			return fmt.Errorf("write %s: %w", path, err)
+		}
+		data = data[n:]
+	}
+	if sync {
+		return syscall.Fsync(fd)
+	}
+	return nil
+}
+
+func readAll(path string, size int64) error {
+	buf := make([]byte, min(size, mib))
+	return withFile(path, syscall.O_RDONLY, func(fd int) error {
+		var total int64
+		for {
+			n, err := syscall.Read(fd, buf)
+			if err != nil {
+				return fmt.Errorf("read %s: %w", path, err)
+			}
+			if total += int64(n); n == 0 {
+				break
+			}
+		}
+		if total != size {
+			return fmt.Errorf("read %s: %d bytes of %d", path, total, size)
+		}
+		return nil
+	})
+}
+
+func readStart(path string, size int) error {
+	return withFile(path, syscall.O_RDONLY, func(fd int) error {
+		n, err := syscall.Read(fd, make([]byte, size))
+		if err == nil && n == 0 {
+			err = io.ErrUnexpectedEOF
+		}
+		return err
+	})
+}
+
+func readRandom(path string, size, count int) error {
+	order, buf := shuffled(size/4096), make([]byte, 4096)
+	return withFile(path, syscall.O_RDONLY, func(fd int) error {
+		for i := range count {
+			n, err := syscall.Pread(fd, buf, int64(order[i%len(order)])*4096)
+			if err != nil || n != len(buf) {
+				return fmt.Errorf("read %s: %d bytes, %w", path, n, err)
+			}
+		}
+		return nil
+	})
+}
+
+func writeRandom(path string, data []byte) error {
+	return withFile(path, syscall.O_WRONLY, func(fd int) error {
+		for _, block := range shuffled(len(data) / 4096) {
+			if _, err := syscall.Pwrite(fd, data[block*4096:][:4096], int64(block)*4096); err != nil {
+				return fmt.Errorf("write %s: %w", path, err)
+			}
+		}
+		return syscall.Fsync(fd)
+	})
+}
+
+func withFile(path string, flags int, f func(fd int) error) error {
+	fd, err := syscall.Open(path, flags|syscall.O_CLOEXEC, 0)
+	if err != nil {
+		return fmt.Errorf("open %s: %w", path, err)
+	}
+	err = f(fd)
+	if e := syscall.Close(fd); err == nil {
+		err = e
+	}
+	return err
+}

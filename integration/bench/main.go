@@ -1,0 +1,118 @@
+// Command bench measures vaultdrive beside a plain directory and beside
+// gocryptfs, where that is installed, in one interleaved run:
+//
+//	go run ./integration/bench [-json FILE] [-r REPETITIONS] [-w WORKLOADS]
+//	go run ./integration/bench -scale
+//
+// It refuses to know anything but the built programs and the system calls that
+// every program makes. Its figures are for comparing, never for a test.
+package main
+
+import (
+	"flag"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+)
+
+func main() {
+	o := options{}
+	flag.StringVar(&o.json, "json", "", "write every figure to `FILE` as well, one JSON value a line")
+	flag.IntVar(&o.repetitions, "r", 3, "repetitions; the median counts")
+	flag.StringVar(&o.workloads, "w", "", "workloads, separated by commas (default: all)")
+	flag.StringVar(&o.program, "vaultdrive", "", "the vaultdrive `PROGRAM` (default: built from this module)")
+	flag.StringVar(&o.dir, "dir", "", "where the stores go (default: the temporary directory)")
+	flag.BoolVar(&o.scale, "scale", false, "measure vaults of many files instead")
+	flag.Parse()
+	if err := run(o); err != nil {
+		fmt.Fprintln(os.Stderr, "error:", err)
+		os.Exit(1)
+	}
+}
+
+type options struct {
+	json, workloads, program, dir string
+	repetitions                   int
+	scale                         bool
+}
+
+func run(o options) error {
+	work, err := os.MkdirTemp(o.dir, "vaultdrive-bench-")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(work)
+	if o.program == "" {
+		o.program = filepath.Join(work, "vaultdrive")
+		build := exec.Command("go", "build", "-o", o.program, "github.com/vaultdrive/vaultdrive/cmd/vaultdrive")
+		if text, err := build.CombinedOutput(); err != nil {
+			return fmt.Errorf("build vaultdrive: %w\n%s", err, text)
+		}
+	}
+	if o.scale {
+		return scale(os.Stdout, work, o.program)
+	}
+	return compare(o, work)
+}
+
+// compare runs every workload over every contestant in turn.
+func compare(o options, work string) error {
+	players, err := contestants(work, o.program)
+	if err != nil {
+		return err
+	}
+	defer func() {
+		for _, p := range players {
+			p.unmount()
+		}
+	}()
+	source, err := newSource(work)
+	if err != nil {
+		return err
+	}
+	results := &report{}
+	if os.Geteuid() != 0 {
+		results.note("not root: the page cache is not dropped, so cold figures are warm below the mount")
+	}
+	chosen, err := choose(o.workloads)
+	if err != nil {
+		return err
+	}
+	for rep := range o.repetitions {
+		for _, w := range chosen {
+			for i := range players {
+				p := players[(i+rep)%len(players)] // machine drift hits all alike
+				if err := w.run(&step{player: p, source: source, report: results, rep: rep}); err != nil {
+					return fmt.Errorf("%s, %s: %w", w.name, p.name, err)
+				}
+			}
+		}
+		fmt.Fprintf(os.Stderr, "repetition %d of %d done\n", rep+1, o.repetitions)
+	}
+	results.print(os.Stdout, players)
+	if o.json != "" {
+		return results.writeJSON(o.json, players)
+	}
+	return nil
+}
+
+func choose(names string) ([]workload, error) {
+	if names == "" {
+		return workloads, nil
+	}
+	var out []workload
+	for name := range strings.SplitSeq(names, ",") {
+		found := false
+		for _, w := range workloads {
+			if w.name == name {
+				out, found = append(out, w), true
+			}
+		}
+		if !found {
+			return nil, fmt.Errorf("there is no workload %q", name)
+		}
+	}
+	return out, nil
+}

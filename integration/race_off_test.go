@@ -1,0 +1,6 @@
+//go:build !race
+
+package integration
+
+// raceEnabled makes the program under test a race build too.
+const raceEnabled = false
