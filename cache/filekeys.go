@@ -27,11 +27,12 @@ type FileKeys struct {
 
 // Counters describe a cache since it was made.
 type Counters struct {
-	Hits      uint64 // found at once
-	Misses    uint64 // unwraps begun
-	Evictions uint64 // pushed out by a newer key
-	Waits     uint64 // times a caller waited for another's unwrap
-	Len, Max  int    // keys held, and how many may be
+	Hits      uint64 `json:"hits"`      // found at once
+	Misses    uint64 `json:"misses"`    // unwraps begun
+	Evictions uint64 `json:"evictions"` // pushed out by a newer key
+	Waits     uint64 `json:"waits"`     // times a caller waited for another's unwrap
+	Len       int    `json:"keys"`      // keys held
+	Max       int    `json:"max_keys"`  // how many may be
 }
 
 // call is one unwrap that others may wait for.

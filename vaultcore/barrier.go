@@ -302,10 +302,14 @@ func (b *barrier) checkpoint() error {
 	return err
 }
 
+// untouched says that nothing was committed since the vault was opened, and
+// that nothing was left to be made durable then.
+func (v *Vault) untouched() bool { return v.wasClean && v.com.idle() }
+
 // Barrier makes everything committed so far durable. All who wait share one
 // pass. Errors: the disk's.
 func (v *Vault) Barrier(ctx context.Context) error {
-	if v.bar == nil {
+	if v.bar == nil || v.untouched() {
 		return nil
 	}
 	if v.closed.Load() {

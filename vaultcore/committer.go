@@ -20,6 +20,9 @@ type txn struct {
 // runs it on its own goroutine: a lone close costs no hand-over.
 type committer struct {
 	c *conn
+	// begin is run at the start of every transaction until one is in, and is
+	// nil from then on; the goroutine that runs the queue owns it.
+	begin func(*txn) error
 
 	mu      sync.Mutex
 	queue   []*commitOp
@@ -137,6 +140,11 @@ func (k *committer) transaction(batch []*commitOp) error {
 	if err := k.c.exec("BEGIN IMMEDIATE"); err != nil {
 		return err
 	}
+	if k.begin != nil {
+		if err := k.begin(t); err != nil {
+			return errors.Join(err, k.rollback())
+		}
+	}
 	for _, op := range batch {
 		if err := op.fn(t); err != nil {
 			return errors.Join(err, k.rollback())
@@ -149,6 +157,7 @@ func (k *committer) transaction(batch []*commitOp) error {
 		op.no = t.no
 	}
 	k.last.Store(t.no)
+	k.begin = nil
 	return nil
 }
 
@@ -158,6 +167,13 @@ func (k *committer) rollback() error {
 		return nil
 	}
 	return k.c.exec("ROLLBACK")
+}
+
+// idle says that nothing has been committed yet; the queue is empty.
+func (k *committer) idle() bool {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return !k.running && k.begin != nil
 }
 
 // close waits for the queue to run dry and refuses what comes later.

@@ -380,7 +380,11 @@ func (d *draft) readLocked(dst []byte, off int64) error {
 		filled = d.flat.filled
 	case d.stream != nil:
 		filled = d.stream.filled
-	default:
+		if err := d.settleStreamLocked(min(off+int64(len(dst)), d.stream.tailStart())); err != nil {
+			return err
+		}
+	}
+	if d.flat == nil && d.stream == nil {
 		return d.readPagesLocked(dst, off)
 	}
 	n := max(min(filled-off, int64(len(dst))), 0)

@@ -218,7 +218,9 @@ func (v *Vault) publishDraft(o *openState) {
 	size, now := o.draft.size(), v.nowNS()
 	n := o.node
 	v.tree.Lock()
-	v.counts.bytes += size - n.size
+	if n.flags&(flagUnlinked|flagTmp) == 0 {
+		v.counts.bytes += size - n.size // else it is not counted at all
+	}
 	n.size, n.mtime, n.ctime = size, now, now
 	v.tree.Unlock()
 }

@@ -122,12 +122,13 @@ func lastSession(c *conn) (clean, sameBoot bool, err error) {
 	return n == 1, s == bootID(), nil
 }
 
-// markOpen notes that a session is under way.
-func (v *Vault) markOpen() error {
-	_, err := v.com.do(func(t *txn) error {
+// markOpen notes, with the first commit of the session and not before, that
+// a session is under way: a vault that is only read writes nothing, and can
+// be opened on a disk that has no room for a page.
+func (v *Vault) markOpen() {
+	v.com.begin = func(t *txn) error {
 		return errors.Join(t.setMeta("clean", int64(0)), t.setMeta("boot", bootID()))
-	})
-	return err
+	}
 }
 
 // markClean notes, durably, that everything is behind the barrier.

@@ -144,6 +144,15 @@ func (w *partWriter) flush() error {
 	return w.wait()
 }
 
+// writtenPlain is the plaintext offset up to which the file has all chunks.
+func (w *partWriter) writtenPlain() int64 {
+	off := w.bufOff
+	if w.flight != nil {
+		off = w.fliOff
+	}
+	return (off - seal.HeaderV4) / seal.SealedChunk * seal.ChunkSize
+}
+
 // end seals the last chunk, plain, which is short, and writes everything. next
 // goes on counting whole chunks.
 func (w *partWriter) end(plain []byte) error {

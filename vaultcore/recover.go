@@ -20,6 +20,7 @@ func (v *Vault) recover(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	v.wasClean = clean
 	if !clean && !sameBoot {
 		if err := v.verifyUnsynced(ctx); err != nil {
 			return fmt.Errorf("recover after a power cut: %w", err)
@@ -32,9 +33,7 @@ func (v *Vault) recover(ctx context.Context) error {
 			return err
 		}
 	}
-	if err := v.markOpen(); err != nil {
-		return err
-	}
+	v.markOpen()
 	if v.bar, err = newBarrier(v, v.home.Path(dbName)); err != nil {
 		return err
 	}

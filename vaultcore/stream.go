@@ -118,14 +118,17 @@ func (st *stream) overlay(p []byte, off int64) bool {
 	return true
 }
 
-// readAt fills dst; off+len(dst) is within filled.
+// readAt fills dst; off+len(dst) is within filled, and what it touches of the
+// sealed chunks is in the file.
 func (st *stream) readAt(dst []byte, off int64) error {
 	if off < int64(len(st.head)) {
 		n := copy(dst, st.head[off:])
 		dst, off = dst[n:], off+int64(n)
 	}
 	if n := min(int64(len(dst)), st.tailStart()-off); n > 0 {
-		if err := st.readSealed(dst[:n], off); err != nil {
+		st.r.size = int64(st.w.next) * seal.ChunkSize
+		st.r.sealedLen = seal.SealedOffV4(st.w.next)
+		if err := st.r.readAt(dst[:n], off); err != nil {
 			return err
 		}
 		dst, off = dst[n:], off+n
@@ -136,13 +139,19 @@ func (st *stream) readAt(dst []byte, off int64) error {
 	return nil
 }
 
-func (st *stream) readSealed(dst []byte, off int64) error {
-	if err := st.w.flush(); err != nil {
-		return err
+// settleStreamLocked brings the chunks before end into the file, so that they
+// can be read. A disk that does not take them makes pages of the stream: what
+// was written can be read all the same.
+func (d *draft) settleStreamLocked(end int64) error {
+	st := d.stream
+	if end <= int64(len(st.head)) || end <= st.w.writtenPlain() {
+		return nil
 	}
-	st.r.size = int64(st.w.next) * seal.ChunkSize
-	st.r.sealedLen = seal.SealedOffV4(st.w.next)
-	return st.r.readAt(dst, off)
+	if err := st.w.flush(); err == nil {
+		return nil
+	}
+	defer d.settleLocked()
+	return d.breakStreamLocked(st.filled)
 }
 
 // cut drops what lies beyond size; false if that is in what is sealed.

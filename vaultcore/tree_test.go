@@ -328,3 +328,41 @@ func TestRefusedNames(t *testing.T) {
 		}
 	}
 }
+
+// The count of bytes follows what is in the tree, whatever way it came.
+func TestCountedBytes(t *testing.T) {
+	v := newTestVault(t)
+	a := mustMkdir(t, v, "A")
+	writeFile(t, v, "A/f", randomBytes(1000, 1))
+	w, err := v.OpenWrite("A/g", WriteOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := w.Write(randomBytes(500, 2)); err != nil {
+		t.Fatal(err)
+	}
+	if err := w.Commit(); err != nil {
+		t.Fatal(err)
+	}
+	w, err = v.OpenWrite("A/f", WriteOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := w.Write(randomBytes(300, 3)); err != nil {
+		t.Fatal(err)
+	}
+	if err := w.Commit(); err != nil {
+		t.Fatal(err)
+	}
+	n := openFile(t, v, "A/gone")
+	if err := v.Unlink(a, "gone"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := v.WriteAt(n, randomBytes(200, 4), 0); err != nil {
+		t.Fatal(err)
+	}
+	v.Release(n, true)
+	if s := v.Status(); s.Bytes != 800 || s.Files != 2 {
+		t.Errorf("%d bytes in %d files, want 800 in 2", s.Bytes, s.Files)
+	}
+}

@@ -76,6 +76,7 @@ type Vault struct {
 	changeMu sync.Mutex
 	onChange func([]Change)
 
+	wasClean  bool     // the last session ended cleanly
 	leftovers []string // files found at unlock; the janitor looks at them once
 
 	// Background work: owned by Open, waited for by Close.
@@ -271,7 +272,7 @@ func (v *Vault) shutdown(ctx context.Context) error {
 	if !v.opt.ReadOnly {
 		v.settleForUnmount(ctx)
 		err := v.Barrier(ctx)
-		if err == nil {
+		if err == nil && !v.untouched() {
 			err = v.markClean()
 		}
 		errs = append(errs, err)

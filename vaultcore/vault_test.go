@@ -293,3 +293,40 @@ func TestNewerDatabaseIsRefused(t *testing.T) {
 		t.Fatal("the refused database was written to")
 	}
 }
+
+// A session that only reads writes nothing at all.
+func TestReadingWritesNothing(t *testing.T) {
+	home := newTestHome(t, "")
+	v := openTest(t, home, Options{})
+	mustMkdir(t, v, "A")
+	writeFile(t, v, "A/f", randomBytes(100<<10, 1))
+	if err := v.Close(context.Background()); err != nil {
+		t.Fatal(err)
+	}
+	state := func() map[string]string {
+		m := map[string]string{}
+		err := filepath.WalkDir(home, func(p string, d os.DirEntry, err error) error {
+			if err != nil || d.IsDir() || filepath.Ext(p) == ".lock" || filepath.Ext(p) == ".db-shm" {
+				return err
+			}
+			b, err := os.ReadFile(p)
+			m[p] = string(b)
+			return err
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return m
+	}
+	before := state()
+	again := openTest(t, home, Options{})
+	wantFile(t, again, "A/f", randomBytes(100<<10, 1))
+	if err := again.Close(context.Background()); err != nil {
+		t.Fatal(err)
+	}
+	for p, b := range state() {
+		if before[p] != b {
+			t.Errorf("%s was changed", filepath.Base(p))
+		}
+	}
+}
