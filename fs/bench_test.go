@@ -60,26 +60,6 @@ func read(t testing.TB, f *fileSystem, id uint64, off uint64, buf []byte) {
 	r.Done()
 }
 
-// TestReadAllocates wants the hot path of READ to allocate nothing.
-func TestReadAllocates(t *testing.T) {
-	for _, size := range readSizes {
-		f, id := served(t, size)
-		for _, n := range []int{4 << 10, 128 << 10} {
-			if n > size {
-				continue
-			}
-			buf, off := make([]byte, n), 0
-			got := testing.AllocsPerRun(200, func() {
-				read(t, f, id, uint64(off), buf)
-				off = (off + n) % size
-			})
-			if got >= 1 {
-				t.Errorf("READ of %d bytes of %d: %v allocations", n, size, got)
-			}
-		}
-	}
-}
-
 func BenchmarkRead(b *testing.B) {
 	for _, size := range readSizes {
 		for _, n := range []int{4 << 10, 128 << 10} {

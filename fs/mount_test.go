@@ -3,6 +3,7 @@ package fs
 import (
 	"bytes"
 	"context"
+	"log"
 	"log/slog"
 	"os"
 	"os/exec"
@@ -19,11 +20,28 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	if os.Getenv(clientEnv) == "calls" {
+	switch os.Getenv(clientEnv) {
+	case "calls":
 		serveClient(os.Stdin, os.Stdout)
-		return
+	case "daemon":
+		runDaemon(os.Args[1], os.Args[2])
+	default:
+		os.Exit(m.Run())
 	}
-	os.Exit(m.Run())
+}
+
+// runDaemon mounts a vault and serves until it is killed.
+func runDaemon(home, point string) {
+	ctx := context.Background()
+	v, err := vaultcore.Open(ctx, home, vaultcore.Credentials{Password: []byte(testPassword)}, vaultcore.Options{})
+	if err != nil {
+		log.Fatal(err)
+	}
+	s, err := Mount(ctx, v, Options{MountPoint: point})
+	if err != nil {
+		log.Fatal(err)
+	}
+	s.Wait()
 }
 
 const testPassword = "correct horse battery staple"

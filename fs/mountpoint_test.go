@@ -4,8 +4,10 @@ import (
 	"context"
 	"errors"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -80,6 +82,39 @@ func TestDeadMountCleared(t *testing.T) {
 	m.s = s // unmounted by the cleanup
 	if got := c.read(m.a + "/f"); got != "content" {
 		t.Errorf("reads %q", got)
+	}
+}
+
+// TestKilledDaemonHangsNobody kills daemons in the moment of mounting. None
+// may leave a thread that waits for an answer from itself: the mount has to
+// be dead for everybody, and the next daemon clears it.
+func TestKilledDaemonHangsNobody(t *testing.T) {
+	needFUSE(t)
+	home, dir := newVault(t), t.TempDir()
+	t.Cleanup(func() {
+		if err := clearDead(context.Background(), dir); err != nil {
+			t.Error(err)
+		}
+	})
+	c := startClient(t)
+	for range 5 {
+		daemon := exec.Command(os.Args[0], home, dir)
+		daemon.Env = append(os.Environ(), clientEnv+"=daemon")
+		daemon.Stderr = os.Stderr
+		if err := daemon.Start(); err != nil {
+			t.Fatal(err)
+		}
+		before, err := topMount(dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		eventually(t, "the daemon mounts", func() bool {
+			m, err := topMount(dir)
+			return err == nil && m.ours() && m.dev != before.dev
+		})
+		daemon.Process.Kill()
+		daemon.Wait()
+		c.fails(call{Op: "statfs", Path: dir}, syscall.ENOTCONN)
 	}
 }
 

@@ -81,7 +81,10 @@ func TestPasswordChangeKilled(t *testing.T) {
 	}
 	want := snapshot(t, dir)
 	m.unmount()
-	password, changed := testPassword, 0
+	start := time.Now()
+	b.changePassword("battery staple of the start")
+	whole := int64(time.Since(start))
+	password, changed := "battery staple of the start", 0
 	rounds := max(*crashRounds/8, 10)
 	for round := range rounds {
 		next := fmt.Sprintf("battery staple number %d", round)
@@ -91,7 +94,7 @@ func TestPasswordChangeKilled(t *testing.T) {
 		}
 		cmd := b.command("passwd", "--new-password-file", b.file("next", next+"\n"))
 		must(t, cmd.Start())
-		time.Sleep(time.Duration(rnd.IntN(200)) * time.Millisecond) // the random moment itself
+		time.Sleep(time.Duration(whole/4 + rnd.Int64N(whole))) // the random moment itself
 		if mounted {
 			m.kill()
 		} else {
@@ -113,6 +116,9 @@ func TestPasswordChangeKilled(t *testing.T) {
 		}
 	}
 	t.Logf("%d of %d changes had come through", changed, rounds)
+	if changed == 0 || changed == rounds {
+		t.Error("the kills all fell on one side of the change")
+	}
 	m = b.mount()
 	sameTree(t, snapshot(t, dir), want)
 	m.unmount()

@@ -296,7 +296,11 @@ func (v *Vault) keepDraft(o *openState, sync bool) error {
 		return nil
 	}
 	o.keeps++
-	return v.saveDraft(n, strings.Join(files, ","), state)
+	err = v.saveDraft(n, strings.Join(files, ","), state)
+	if err != nil {
+		o.draft.notRecorded()
+	}
+	return err
 }
 
 // saveDraft writes the draft's row; the file's own row goes with the name.

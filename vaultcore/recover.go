@@ -464,6 +464,9 @@ func (v *Vault) namedFiles() (map[string]bool, error) {
 		names, _ := c[0].(string)
 		for _, name := range strings.Split(names, ",") {
 			named[listedName(name)] = true
+			if stem, ok := strings.CutSuffix(name, partExt); ok {
+				named[stem+binExt] = true // a stream that was finished meanwhile
+			}
 		}
 		return nil
 	})

@@ -195,6 +195,19 @@ func (v *Vault) rescueRow(ref string) (*attRow, error) {
 	return r, err
 }
 
+// contentOf gives the content of an attachment, which a draft may lie over;
+// nil if there is none.
+func (v *Vault) contentOf(id seal.ID) (c *content) {
+	v.tree.RLock()
+	defer v.tree.RUnlock()
+	v.walk(v.root, func(n *Node) {
+		if n.id == id {
+			c = n.content
+		}
+	})
+	return c
+}
+
 func (v *Vault) rescueDraft(text string) (int64, func([]byte, int64) (int, error), func(), error) {
 	id, err := seal.ParseUUID(text)
 	if err != nil {
@@ -211,7 +224,7 @@ func (v *Vault) rescueDraft(text string) (int64, func([]byte, int64) (int, error
 		if d.bad != nil {
 			return 0, nil, nil, d.bad
 		}
-		dr, err := v.store.recoverDraft(d.id, d.state, nil)
+		dr, err := v.store.recoverDraft(d.id, d.state, v.contentOf(d.att))
 		if err != nil {
 			return 0, nil, nil, err
 		}
