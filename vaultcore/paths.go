@@ -6,6 +6,8 @@ import (
 	"io"
 	"strings"
 	"time"
+
+	"github.com/vaultdrive/vaultdrive/vaultcore/seal"
 )
 
 // Info describes one thing by its path, for commands.
@@ -415,6 +417,45 @@ func (v *Vault) MakeDir(path string, parents bool) (Info, error) {
 	}
 	v.changed(Change{Kind: ChangeEntry, Dir: dir, Name: name, Node: n})
 	return v.InfoOf(n), nil
+}
+
+// MakeLink makes a symbolic link; with replace over a file or link of that
+// name, else that is ErrExist.
+func (v *Vault) MakeLink(path, target string, replace bool) (Info, error) {
+	dir, name, err := v.parentOf(path)
+	if err != nil {
+		return Info{}, err
+	}
+	if old, _, err := v.Lookup(dir, name); err == nil && (!replace || old.isDir()) {
+		return Info{}, fmt.Errorf("%w: %s", ErrExist, path)
+	}
+	temp := ".vaultdrive-" + seal.NewBlobID().Hex()[:12]
+	n, _, err := v.Symlink(dir, temp, target)
+	if err != nil {
+		return Info{}, err
+	}
+	flags := RenameNoReplace
+	if replace {
+		flags = 0
+	}
+	if err := v.Rename(dir, temp, dir, name, flags); err != nil {
+		return Info{}, errors.Join(err, v.Unlink(dir, temp))
+	}
+	v.changed(Change{Kind: ChangeEntry, Dir: dir, Name: name, Node: n})
+	return v.InfoOf(n), nil
+}
+
+// SetPathAttr changes the mode and times of what a path leads to.
+func (v *Vault) SetPathAttr(path string, s SetAttr) error {
+	n, err := v.Find(path)
+	if err != nil {
+		return err
+	}
+	if _, err := v.SetAttr(n, s); err != nil {
+		return err
+	}
+	v.changed(Change{Kind: ChangeAttr, Node: n})
+	return nil
 }
 
 // AddAsset makes an asset of a type.

@@ -23,6 +23,7 @@ const (
 	callMkdir        = "mkdir"
 	callSymlink      = "symlink"
 	callReadlink     = "readlink"
+	callAttrs        = "attrs"
 	callAssetAdd     = "asset/add"
 	callAssetRename  = "asset/rename"
 	callAssetRemove  = "asset/remove"
@@ -72,9 +73,14 @@ type pathRequest struct {
 	Path      string `json:"path"`
 	Recursive bool   `json:"recursive,omitempty"`
 	Parents   bool   `json:"parents,omitempty"`
-	Mode      uint32 `json:"mode,omitempty"`
 	Target    string `json:"target,omitempty"`
 	Replace   bool   `json:"replace,omitempty"`
+}
+
+type attrsRequest struct {
+	Path  string `json:"path"`
+	Mode  uint32 `json:"mode"`
+	Mtime int64  `json:"mtime"` // ns since the epoch
 }
 
 type moveRequest struct {

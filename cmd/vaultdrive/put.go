@@ -8,6 +8,7 @@ import (
 	"os"
 	"path"
 	"path/filepath"
+	"slices"
 
 	"github.com/urfave/cli/v2"
 
@@ -71,6 +72,9 @@ func (c *putCommand) Run(ctx context.Context) error {
 			return err
 		}
 	}
+	if err := job.finishDirs(ctx); err != nil {
+		return err
+	}
 	if job.skipped > 0 {
 		return fail(vaultcore.ErrNotSupported, "", "%s left out: devices, pipes and sockets cannot be stored", plural(job.skipped, "special file"))
 	}
@@ -86,6 +90,7 @@ type copyIn struct {
 	progress *progress
 	report   func(vaultcore.Info, string) error
 	skipped  int
+	dirs     []attrsRequest // made; they get mode and time when they are filled
 }
 
 func (j *copyIn) input(ctx context.Context, to destination) error {
@@ -148,8 +153,10 @@ func (j *copyIn) makeDir(ctx context.Context, local string, entry fs.DirEntry, t
 	if err != nil {
 		return info, err
 	}
-	request := pathRequest{Path: target, Mode: uint32(st.Mode().Perm()), Parents: j.parents}
-	err = j.client.call(ctx, callMkdir, request, &info)
+	err = j.client.call(ctx, callMkdir, pathRequest{Path: target, Parents: j.parents}, &info)
+	if err == nil {
+		j.dirs = append(j.dirs, attrsRequest{Path: target, Mode: uint32(st.Mode().Perm()), Mtime: st.ModTime().UnixNano()})
+	}
 	if !errors.Is(err, vaultcore.ErrExist) {
 		return info, err
 	}
@@ -157,6 +164,17 @@ func (j *copyIn) makeDir(ctx context.Context, local string, entry fs.DirEntry, t
 		err = fail(vaultcore.ErrExist, "", "%s already exists and is not a folder", target)
 	}
 	return info, err
+}
+
+// finishDirs gives the folders that were made their modes and times, the
+// innermost first: filling a folder changes its time.
+func (j *copyIn) finishDirs(ctx context.Context) error {
+	for _, d := range slices.Backward(j.dirs) {
+		if err := j.client.call(ctx, callAttrs, d, &none{}); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func (j *copyIn) makeLink(ctx context.Context, local, target string) (info vaultcore.Info, err error) {

@@ -2,14 +2,10 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"net/http"
-	"path"
-	"strings"
 
 	"github.com/vaultdrive/vaultdrive/vaultcore"
-	"github.com/vaultdrive/vaultdrive/vaultcore/seal"
 )
 
 // routeTree serves the calls about assets, folders and files.
@@ -32,7 +28,10 @@ func (s *server) routeTree(mux *http.ServeMux) {
 		return s.makeDir(in)
 	})
 	changing(s, mux, callSymlink, func(_ context.Context, in pathRequest) (vaultcore.Info, error) {
-		return s.makeSymlink(in)
+		return s.vault.MakeLink(in.Path, in.Target, in.Replace)
+	})
+	changing(s, mux, callAttrs, func(_ context.Context, in attrsRequest) (none, error) {
+		return none{}, s.vault.SetPathAttr(in.Path, vaultcore.SetAttr{Mode: &in.Mode, Mtime: &in.Mtime})
 	})
 	unary(mux, callReadlink, func(_ context.Context, in pathRequest) (targetAnswer, error) {
 		n, err := s.vault.Find(in.Path)
@@ -46,48 +45,14 @@ func (s *server) routeTree(mux *http.ServeMux) {
 	s.routeTrash(mux)
 }
 
-// makeDir gives a new folder its mode before the kernel can have looked.
+// makeDir makes a folder or asset that must be new, unless parents may exist.
 func (s *server) makeDir(in pathRequest) (vaultcore.Info, error) {
 	if !in.Parents {
 		if _, err := s.vault.Find(in.Path); err == nil {
 			return vaultcore.Info{}, fmt.Errorf("%s: %w", in.Path, vaultcore.ErrExist)
 		}
 	}
-	info, err := s.vault.MakeDir(in.Path, in.Parents)
-	if err != nil || in.Mode == 0 {
-		return info, err
-	}
-	n, err := s.vault.Find(in.Path)
-	if err != nil {
-		return info, err
-	}
-	_, err = s.vault.SetAttr(n, vaultcore.SetAttr{Mode: &in.Mode})
-	return s.vault.InfoOf(n), err
-}
-
-// makeSymlink makes a link under another name and moves it into place: a move
-// is announced to the kernel. It replaces a file only if Replace is set.
-func (s *server) makeSymlink(in pathRequest) (vaultcore.Info, error) {
-	if n, err := s.vault.Find(in.Path); err == nil && (!in.Replace || isDirNode(n)) {
-		return vaultcore.Info{}, fmt.Errorf("%s: %w", in.Path, vaultcore.ErrExist)
-	}
-	parent, _ := path.Split(strings.Trim(in.Path, "/"))
-	dir, err := s.vault.Find(parent)
-	if err != nil {
-		return vaultcore.Info{}, err
-	}
-	temp := ".vaultdrive-" + seal.NewBlobID().Hex()
-	if _, _, err := s.vault.Symlink(dir, temp, in.Target); err != nil {
-		return vaultcore.Info{}, err
-	}
-	if err := s.vault.Move(path.Join(parent, temp), in.Path); err != nil {
-		return vaultcore.Info{}, errors.Join(err, s.vault.Unlink(dir, temp))
-	}
-	return s.vault.Stat(in.Path)
-}
-
-func isDirNode(n *vaultcore.Node) bool {
-	return n.Kind() != vaultcore.KindFile && n.Kind() != vaultcore.KindSymlink
+	return s.vault.MakeDir(in.Path, in.Parents)
 }
 
 func (s *server) routeAssets(mux *http.ServeMux) {
