@@ -46,6 +46,7 @@ func newBed(t testing.TB) *bed {
 		"XDG_CONFIG_HOME=" + filepath.Join(home, "config"),
 		"GORACE=log_path=" + filepath.Join(b.dir, "logs", "race")}
 	t.Cleanup(b.checkRaces)
+	t.Cleanup(func() { unmountForSure(t, filepath.Join(b.dir, "mnt")) })
 	return b
 }
 

@@ -18,7 +18,8 @@ type Limits struct {
 	// was lately. One content larger than that is opened alone. Default 128 MiB.
 	OpenPlain int64
 	// IdlePlain is how much of OpenPlain contents that nobody has open may
-	// keep. Default 32 MiB.
+	// keep. Small, because the kernel's page cache has what was read of them,
+	// and their buffers serve the next file. Default 1 MiB.
 	IdlePlain int64
 	// IdleBuffers bounds the memory that free buffers of plaintext, up to
 	// 25 MiB each, keep for the next file. Default 32 MiB.
@@ -78,7 +79,7 @@ func (l Limits) withDefaults() Limits {
 	}
 	setInt(&l.FileKeys, 16384)
 	setSize(&l.OpenPlain, 128*mib)
-	setSize(&l.IdlePlain, 32*mib)
+	setSize(&l.IdlePlain, 1*mib)
 	setSize(&l.IdleBuffers, 32*mib)
 	setSize(&l.DraftFile, 64*mib)
 	setSize(&l.DraftTotal, 128*mib)

@@ -45,7 +45,7 @@ func run(o options) error {
 	}
 	defer os.RemoveAll(work)
 	if o.program == "" {
-		o.program = filepath.Join(work, "vaultdrive")
+		o.program = filepath.Join(work, "bin", "vaultdrive")
 		build := exec.Command("go", "build", "-o", o.program, "github.com/vaultdrive/vaultdrive/cmd/vaultdrive")
 		if text, err := build.CombinedOutput(); err != nil {
 			return fmt.Errorf("build vaultdrive: %w\n%s", err, text)
