@@ -116,7 +116,14 @@ func TestXAttrOn(t *testing.T) {
 	c.fails(call{Op: "getxattr", Path: f, To: "security.selinux", N: 100}, unix.ENODATA)
 	c.fails(call{Op: "getxattr", Path: f, To: "system.posix_acl_access", N: 100}, unix.ENODATA)
 	c.fails(call{Op: "setxattr", Path: f, To: ownXAttr + "id", Data: []byte("x")}, unix.EPERM)
-	c.fails(call{Op: "setxattr", Path: f, To: "user.other", Data: []byte("x")}, unix.EOPNOTSUPP)
+	c.fails(call{Op: "setxattr", Path: f, To: "security.x", Data: []byte("x")}, unix.EOPNOTSUPP)
+	c.fails(call{Op: "setxattr", Path: m.a, To: "user.other", Data: []byte("x")}, unix.EOPNOTSUPP)
+	c.must(call{Op: "setxattr", Path: f, To: "user.mine", Data: []byte("kept")})
+	if a := c.must(call{Op: "getxattr", Path: f, To: "user.mine", N: 100}); string(a.Data) != "kept" {
+		t.Errorf("user.mine: %q", a.Data)
+	}
+	c.must(call{Op: "rmxattr", Path: f, To: "user.mine"})
+	c.fails(call{Op: "rmxattr", Path: f, To: "user.mine"}, unix.ENODATA)
 	c.fails(call{Op: "rmxattr", Path: f, To: ownXAttr + "id"}, unix.EPERM)
 	c.fails(call{Op: "rmxattr", Path: f, To: "user.other"}, unix.ENODATA)
 }

@@ -18,13 +18,11 @@ var leftOut = map[string]string{
 	"LinkUnlinkRename":    "an attachment has one name",
 	"FcntlFlockLocksFile": "left out by go-fuse's runner",
 	"OpenSymlinkRace":     "left out by go-fuse's runner",
-	"XAttr":               "a vault keeps no attributes of users",
-	"XAttrLarge":          "a vault keeps no attributes of users",
 }
 
 // TestPosix runs go-fuse's suite in a folder of an asset.
 func TestPosix(t *testing.T) {
-	m := mountVault(t, nil)
+	m := mountVault(t, func(_ *mounted, o *Options) { o.XAttr = true })
 	inClient(t, "^TestClientPosix$", m.a)
 }
 
@@ -32,7 +30,7 @@ func TestPosix(t *testing.T) {
 // by one processor, where a serving process that waits for itself stands.
 func TestPosixAsset(t *testing.T) {
 	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1))
-	m := mountVault(t, func(m *mounted, o *Options) { o.Asset = m.node("A") })
+	m := mountVault(t, func(m *mounted, o *Options) { o.Asset, o.XAttr = m.node("A"), true })
 	inClient(t, "^TestClientPosix$", m.a)
 }
 

@@ -1,8 +1,10 @@
 package fs
 
 import (
+	"errors"
 	"strconv"
 	"strings"
+	"syscall"
 
 	"github.com/hanwen/go-fuse/v2/fuse"
 
@@ -36,16 +38,26 @@ var ownXAttrs = []struct {
 	}},
 }
 
-// GetXAttr answers for the attributes of ours. Others of a user are absent;
-// so are those of the system, which the kernel and tools ask for by habit.
+// userXAttr begins the attributes that programs may set.
+const userXAttr = "user."
+
+// GetXAttr answers for our attributes and the user's. Those of the system,
+// which the kernel and tools ask for by habit, are absent.
 func (f *fileSystem) GetXAttr(_ <-chan struct{}, h *fuse.InHeader, attr string, dest []byte) (uint32, fuse.Status) {
 	f.count(h)
-	if isHidden(h.NodeId) || !strings.HasPrefix(attr, ownXAttr) {
+	if isHidden(h.NodeId) || !strings.HasPrefix(attr, userXAttr) {
 		return 0, fuse.ENODATA
 	}
 	n := f.nodes.get(h.NodeId)
 	if n == nil {
 		return 0, estale
+	}
+	if !strings.HasPrefix(attr, ownXAttr) {
+		v, err := f.vault.XAttr(n, attr)
+		if err != nil {
+			return 0, fuse.ENODATA
+		}
+		return fits(v, dest)
 	}
 	info := f.vault.InfoOf(n)
 	for _, x := range ownXAttrs {
@@ -56,7 +68,7 @@ func (f *fileSystem) GetXAttr(_ <-chan struct{}, h *fuse.InHeader, attr string, 
 	return 0, fuse.ENODATA
 }
 
-// ListXAttr names the attributes of ours, each closed by a NUL.
+// ListXAttr names the attributes, each closed by a NUL.
 func (f *fileSystem) ListXAttr(_ <-chan struct{}, h *fuse.InHeader, dest []byte) (uint32, fuse.Status) {
 	f.count(h)
 	if isHidden(h.NodeId) {
@@ -73,6 +85,9 @@ func (f *fileSystem) ListXAttr(_ <-chan struct{}, h *fuse.InHeader, dest []byte)
 			list.WriteString(x.name + "\x00")
 		}
 	}
+	for _, name := range f.vault.XAttrNames(n) {
+		list.WriteString(name + "\x00")
+	}
 	return fits(list.String(), dest)
 }
 
@@ -84,21 +99,51 @@ func fits(v string, dest []byte) (uint32, fuse.Status) {
 	return uint32(copy(dest, v)), fuse.OK
 }
 
-// SetXAttr refuses: the attributes of ours are facts, and a vault keeps no
-// others.
-func (f *fileSystem) SetXAttr(_ <-chan struct{}, in *fuse.SetXAttrIn, attr string, _ []byte) fuse.Status {
+// SetXAttr keeps what is the user's. Attributes of ours are facts; those of
+// the system (security, ACLs) would promise what nobody enforces.
+func (f *fileSystem) SetXAttr(_ <-chan struct{}, in *fuse.SetXAttrIn, attr string, data []byte) fuse.Status {
 	f.count(&in.InHeader)
-	if strings.HasPrefix(attr, ownXAttr) {
-		return fuse.EPERM
+	n, st := f.xattrNode(&in.InHeader, attr)
+	if !st.Ok() {
+		return st
 	}
-	return eopnotsupp
+	return f.xattrErrno("SETXATTR", f.vault.SetXAttr(n, attr, data, vaultcore.XAttrMode(in.Flags&3)))
 }
 
-// RemoveXAttr refuses like SetXAttr; what is not there cannot be removed.
+// RemoveXAttr takes an attribute of the user's away.
 func (f *fileSystem) RemoveXAttr(_ <-chan struct{}, h *fuse.InHeader, attr string) fuse.Status {
 	f.count(h)
-	if strings.HasPrefix(attr, ownXAttr) {
-		return fuse.EPERM
+	n, st := f.xattrNode(h, attr)
+	if !st.Ok() {
+		return st
 	}
-	return fuse.ENODATA
+	return f.xattrErrno("REMOVEXATTR", f.vault.RemoveXAttr(n, attr))
+}
+
+// xattrNode gives the node whose attribute may be changed.
+func (f *fileSystem) xattrNode(h *fuse.InHeader, attr string) (*vaultcore.Node, fuse.Status) {
+	switch {
+	case strings.HasPrefix(attr, ownXAttr), isHidden(h.NodeId):
+		return nil, fuse.EPERM
+	case !strings.HasPrefix(attr, userXAttr):
+		return nil, eopnotsupp
+	case f.readOnly:
+		return nil, fuse.EROFS
+	}
+	n := f.nodes.get(h.NodeId)
+	if n == nil {
+		return nil, estale
+	}
+	return n, fuse.OK
+}
+
+// xattrErrno is errno but for the two that have names of their own here.
+func (f *fileSystem) xattrErrno(op string, err error) fuse.Status {
+	switch {
+	case errors.Is(err, vaultcore.ErrNotFound):
+		return fuse.ENODATA
+	case errors.Is(err, vaultcore.ErrTooLarge):
+		return fuse.Status(syscall.E2BIG)
+	}
+	return f.errno(op, err)
 }

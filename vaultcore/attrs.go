@@ -194,7 +194,7 @@ func (v *Vault) putAttrs(t *txn, n *Node) error {
 	}
 	v.tree.Lock()
 	n.set(flagAttrs, false)
-	r.f.mode, r.f.mtime, r.f.ctime = n.mode, n.mtime, n.ctime
+	r.f.mode, r.f.mtime, r.f.ctime, r.f.xattrs = n.mode, n.mtime, n.ctime, n.xattrs
 	v.tree.Unlock()
 	if !r.f.scratch {
 		r.dirty |= dirtyAttr

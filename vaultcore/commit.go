@@ -167,7 +167,7 @@ func (v *Vault) commitSealedNS(o *openState, sc *sealedContent, publish bool) (u
 	if publish {
 		n.draftID = seal.ID{}
 	}
-	late := n.mtime != r.f.mtime || n.mode != r.f.mode
+	late := n.has(flagAttrs) || n.mtime != r.f.mtime || n.mode != r.f.mode
 	v.tree.Unlock()
 	if late {
 		v.queueAttrs(n) // changed since the row was made
@@ -196,7 +196,7 @@ func (v *Vault) rowOf(n *Node) *attRow {
 	}
 	r.f = attFields{
 		mtime: n.mtime, ctime: n.ctime, btime: n.btime, mode: n.mode,
-		scratch: n.has(flagScratch), name: name, mime: v.mimeOf(n),
+		scratch: n.has(flagScratch), name: name, mime: v.mimeOf(n), xattrs: n.xattrs,
 	}
 	if r.n == 0 {
 		r.n = v.nextRow.Add(1)

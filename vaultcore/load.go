@@ -182,7 +182,7 @@ func (l *loader) addAttachment(r *attRow) {
 	}
 	n := &Node{
 		kind: KindFile, ino: inoOf(r.id), id: r.id, n: r.n, dirty: r.dirty, commitNo: r.commitNo, size: r.size,
-		mode: r.f.mode, mtime: r.f.mtime, ctime: r.f.ctime, btime: r.f.btime,
+		mode: r.f.mode, mtime: r.f.mtime, ctime: r.f.ctime, btime: r.f.btime, xattrs: r.f.xattrs,
 	}
 	n.set(flagScratch, r.f.scratch)
 	if r.rev > 0 || r.base != nil {
@@ -278,7 +278,7 @@ func (l *loader) adopt(asset *Node, r *attRow, row *Node) bool {
 	}
 	dir.ino, dir.id, dir.n, dir.dirty, dir.commitNo = row.ino, row.id, row.n, row.dirty, row.commitNo
 	dir.mode, dir.mtime, dir.ctime, dir.btime = row.mode, row.mtime, row.ctime, row.btime
-	dir.content, dir.sync = row.content, row.sync
+	dir.content, dir.sync, dir.xattrs = row.content, row.sync, row.xattrs
 	return true
 }
 

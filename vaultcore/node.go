@@ -111,6 +111,7 @@ type Node struct {
 	atime    int64
 	btime    int64
 	sync     *syncFields
+	xattrs   xattrs
 	draftID  seal.ID // kept draft with a row in drafts; zero if none
 }
 

@@ -379,7 +379,7 @@ func (v *Vault) putMove(t *txn, mv *rowMove) error {
 // moveFields takes the attributes of the tree and what the new name decides;
 // tree is held.
 func (v *Vault) moveFields(r *attRow, n *Node, name string, top bool) {
-	r.f.mode, r.f.mtime, r.f.ctime = n.mode, n.mtime, n.ctime
+	r.f.mode, r.f.mtime, r.f.ctime, r.f.xattrs = n.mode, n.mtime, n.ctime, n.xattrs
 	n.set(flagAttrs, false)
 	if top {
 		r.f.ctime = v.nowNS()

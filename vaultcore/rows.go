@@ -59,7 +59,14 @@ type attFields struct {
 	mode                uint16
 	scratch             bool
 	name, mime          string
+	xattrs              xattrs
 }
+
+// Flags of attFields.
+const (
+	fieldScratch = 1
+	fieldXAttrs  = 2 // extended attributes follow the type
+)
 
 // iv repeats the first 12 bytes of a version 3 content, as older readers of
 // the table expect; the blob rules.
@@ -102,19 +109,31 @@ func (f *attFields) encode(b []byte) []byte {
 	b = binary.BigEndian.AppendUint16(b, f.mode)
 	var flags byte
 	if f.scratch {
-		flags = 1
+		flags |= fieldScratch
+	}
+	if len(f.xattrs) > 0 {
+		flags |= fieldXAttrs
 	}
 	b = append(b, flags)
 	b = appendString16(b, f.name)
-	return appendString16(b, f.mime)
+	b = appendString16(b, f.mime)
+	if len(f.xattrs) > 0 {
+		b = f.xattrs.encode(b)
+	}
+	return b
 }
 
 func (f *attFields) decode(b []byte) error {
 	d := fieldReader{b: b}
 	f.mtime, f.ctime, f.btime = int64(d.u64()), int64(d.u64()), int64(d.u64())
 	f.mode = d.u16() & 0o777
-	f.scratch = d.u8()&1 != 0
+	flags := d.u8()
+	f.scratch = flags&fieldScratch != 0
 	f.name, f.mime = d.str16(), d.str16()
+	f.xattrs = nil
+	if flags&fieldXAttrs != 0 {
+		f.xattrs = d.xattrs()
+	}
 	return d.end()
 }
 

@@ -366,3 +366,50 @@ func TestCountedBytes(t *testing.T) {
 		t.Errorf("%d bytes in %d files, want 800 in 2", s.Bytes, s.Files)
 	}
 }
+
+// Extended attributes stay with their file through saves, renames and
+// unlocks, and are bounded.
+func TestXAttrsSurvive(t *testing.T) {
+	home := newTestHome(t, "")
+	v := openTest(t, home, Options{})
+	a := mustMkdir(t, v, "A/d")
+	for _, p := range []string{"A/d/f", "A/d"} {
+		if p == "A/d/f" {
+			writeFile(t, v, p, []byte("x"))
+		}
+		n, _ := v.Find(p)
+		if err := v.SetXAttr(n, "user.tag", []byte("blue"), XAttrAny); err != nil {
+			t.Fatal(err)
+		}
+		if err := v.SetXAttr(n, "user.tag", []byte("red"), XAttrCreate); !errors.Is(err, ErrExist) {
+			t.Errorf("create over one: %v", err)
+		}
+		if err := v.SetXAttr(n, "user.none", nil, XAttrReplace); !errors.Is(err, ErrNotFound) {
+			t.Errorf("replace of none: %v", err)
+		}
+		if err := v.SetXAttr(n, "user.big", make([]byte, maxXAttrs), XAttrAny); !errors.Is(err, ErrNoSpace) {
+			t.Errorf("too many bytes: %v", err)
+		}
+	}
+	writeFile(t, v, "A/d/f", []byte("saved again"))
+	if err := v.Rename(a, "f", a, "g", 0); err != nil {
+		t.Fatal(err)
+	}
+	if err := v.Close(context.Background()); err != nil {
+		t.Fatal(err)
+	}
+	v = openTest(t, home, Options{})
+	for _, p := range []string{"A/d/g", "A/d"} {
+		n, err := v.Find(p)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got, err := v.XAttr(n, "user.tag"); got != "blue" || err != nil {
+			t.Errorf("%s: %q, %v", p, got, err)
+		}
+		if err := v.RemoveXAttr(n, "user.tag"); err != nil {
+			t.Error(err)
+		}
+	}
+	wantSound(t, v)
+}
