@@ -105,6 +105,13 @@ func (d *daemon) start(ctx context.Context, creds *credentials) (err error) {
 	if d.logFile != nil {
 		undo = append(undo, func() { _ = d.logFile.Close() })
 	}
+	if d.plan.DebugAddr != "" {
+		debugListener, err := serveDebug(d.plan.DebugAddr)
+		if err != nil {
+			return err
+		}
+		undo = append(undo, func() { _ = debugListener.Close() })
+	}
 	if err := d.openVault(ctx, creds); err != nil {
 		return err
 	}

@@ -48,6 +48,8 @@ func mountCLI(u *ui) *cli.Command {
 			&cli.BoolFlag{Name: "foreground", Aliases: []string{"f"}, Destination: &c.foreground,
 				Usage: "stay in the foreground, for systemd and debugging; the log goes to standard error"},
 			&cli.BoolFlag{Name: "slow-aes", Destination: &c.slowAES, Usage: "mount on a processor without AES instructions"},
+			&cli.StringFlag{Name: "debug-addr", Destination: &c.plan.DebugAddr,
+				Usage: "serve profiles and traces of the daemon at http://`ADDRESS`/debug/pprof, loopback only"},
 			&cli.BoolFlag{Name: "print-unit", Destination: &c.unit, Usage: "print a systemd user unit for this mount and do nothing else"},
 			&cli.BoolFlag{Name: "print-fstab", Destination: &c.fstab, Usage: "print a line for /etc/fstab and do nothing else"},
 		),

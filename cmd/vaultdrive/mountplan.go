@@ -20,6 +20,7 @@ type mountPlan struct {
 	Strict     bool     `json:"strict"`
 	Asset      string   `json:"asset"`
 	Scratch    []string `json:"scratch"`
+	DebugAddr  string   `json:"debug_addr,omitempty"`
 }
 
 func (p *mountPlan) vaultOptions() vaultcore.Options {
