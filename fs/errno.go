@@ -1,6 +1,7 @@
 package fs
 
 import (
+	"context"
 	"errors"
 	"log/slog"
 	"sync"
@@ -55,7 +56,11 @@ func (f *fileSystem) errno(call string, err error) fuse.Status {
 	}
 	st, tell := translate(err)
 	if tell && f.said.first(call+": "+err.Error()) {
-		f.log.Warn("request failed", slog.String("call", call), slog.Int("errno", int(st)), slog.Any("error", err))
+		level := slog.LevelWarn
+		if st == fuse.EPERM {
+			level = slog.LevelInfo // refused by design; the log says why
+		}
+		f.log.Log(context.Background(), level, "request failed", slog.String("call", call), slog.Int("errno", int(st)), slog.Any("error", err))
 	}
 	return st
 }

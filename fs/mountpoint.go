@@ -111,7 +111,7 @@ func preparePoint(ctx context.Context, path, home string) (string, error) {
 	if err := clearDead(ctx, point); err != nil {
 		return "", err
 	}
-	if err := apart(point, home); err != nil {
+	if err := Apart(point, home); err != nil {
 		return "", err
 	}
 	m, err := topMount(point)
@@ -155,9 +155,9 @@ func pointError(path string, err error) error {
 	return fmt.Errorf("%w: %s: %w", ErrMount, path, err)
 }
 
-// apart refuses a mount that would cover the vault, or lie in it, where its
+// Apart refuses a mount that would cover the vault, or lie in it, where its
 // files would be found by whatever walks the vault's home.
-func apart(point, home string) error {
+func Apart(point, home string) error {
 	real, err := filepath.EvalSymlinks(home)
 	if err != nil {
 		return err

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"strings"
 	"sync"
 	"time"
 
@@ -358,7 +357,7 @@ func (v *Vault) passed(c uint64) error {
 	}
 	v.retired.doom(freed, v.com.last.Load())
 	for _, names := range kept {
-		for _, name := range strings.Split(names, ",") {
+		for _, name := range splitFiles(names) {
 			v.store.removeFile(name)
 		}
 	}

@@ -49,6 +49,7 @@ func (v *Vault) Check(ctx context.Context, o CheckOptions) (CheckReport, error) 
 		if err := v.Barrier(ctx); err != nil {
 			return c.report, err
 		}
+		v.removeLeftovers()
 		v.retired.wait()
 	}
 	before, err := v.listFiles()

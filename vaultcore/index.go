@@ -231,10 +231,10 @@ func headerSchema(path string) (int, error) {
 	defer f.Close()
 	var h [64]byte
 	if _, err := io.ReadFull(f, h[:]); err != nil {
-		return 0, fmt.Errorf("%w: %s is cut short", ErrDamaged, filepath.Base(path))
+		return 0, fmt.Errorf("%w: %s is cut short", ErrDatabase, filepath.Base(path))
 	}
 	if string(h[:16]) != "SQLite format 3\x00" {
-		return 0, fmt.Errorf("%w: %s is no database", ErrDamaged, filepath.Base(path))
+		return 0, fmt.Errorf("%w: %s is not one", ErrDatabase, filepath.Base(path))
 	}
 	return int(h[60])<<24 | int(h[61])<<16 | int(h[62])<<8 | int(h[63]), nil
 }

@@ -26,9 +26,10 @@ func (v *Vault) recover(ctx context.Context) error {
 			return fmt.Errorf("recover after a power cut: %w", err)
 		}
 	}
-	if !clean {
+	if !clean || !sameBoot {
 		// Listed before anything new is made: what is on this list and has
-		// no owner later is nobody's.
+		// no owner later is nobody's. A clean end with a power cut behind it
+		// may have lost the last unlinks.
 		if v.leftovers, err = v.listFiles(); err != nil {
 			return err
 		}
@@ -390,10 +391,12 @@ func (v *Vault) listFiles() ([]string, error) {
 	return names, nil
 }
 
-// removeLeftovers removes what a kill left and nothing names.
+// removeLeftovers removes what a kill left and nothing names. A session ends
+// as clean only when this is through.
 func (v *Vault) removeLeftovers() {
+	v.leftoversMu.Lock()
+	defer v.leftoversMu.Unlock()
 	names := v.leftovers
-	v.leftovers = nil
 	if len(names) == 0 {
 		return
 	}
@@ -404,9 +407,6 @@ func (v *Vault) removeLeftovers() {
 	}
 	removed := 0
 	for _, name := range names {
-		if v.ctx.Err() != nil {
-			return
-		}
 		if named[name] || !ours(name) {
 			continue
 		}
@@ -416,6 +416,7 @@ func (v *Vault) removeLeftovers() {
 		}
 		removed++
 	}
+	v.leftovers = nil
 	if removed > 0 {
 		v.log.Info("leftovers of the last session removed", "count", removed)
 	}
@@ -462,7 +463,7 @@ func (v *Vault) namedFiles() (map[string]bool, error) {
 	}
 	err := v.reader.query("SELECT file FROM drafts", func(c []dbValue) error {
 		names, _ := c[0].(string)
-		for _, name := range strings.Split(names, ",") {
+		for _, name := range splitFiles(names) {
 			named[listedName(name)] = true
 			if stem, ok := strings.CutSuffix(name, partExt); ok {
 				named[stem+binExt] = true // a stream that was finished meanwhile
@@ -489,6 +490,15 @@ func (v *Vault) draftFiles() map[string]bool {
 		o.mu.RUnlock()
 	}
 	return files
+}
+
+// splitFiles takes the list of files in a row of drafts apart; a draft whose
+// state lies in its row alone has none.
+func splitFiles(names string) []string {
+	if names == "" {
+		return nil
+	}
+	return strings.Split(names, ",")
 }
 
 // listedName is a file's name as listFiles gives it.

@@ -148,6 +148,10 @@ func (v *Vault) removeRow(t *txn, n *Node, trash bool, deleted int64) (undone bo
 			// It cannot be sealed anew; rescue may still read its content.
 			return false, t.exec("UPDATE asset_attachments SET deleted=?,commit_no=? WHERE n=?", deleted, int64(t.no), n.n)
 		}
+		v.tree.Lock()
+		r.f.mode, r.f.mtime, r.f.ctime, r.f.xattrs = n.mode, n.mtime, n.ctime, n.xattrs
+		n.set(flagAttrs, false) // nothing writes them behind any more
+		v.tree.Unlock()
 		r.deleted, r.dirty = deleted, r.dirty|dirtyAttr
 		v.sealAtt(r)
 		return false, t.updateAtt(r)

@@ -18,6 +18,7 @@ type retiredContents struct {
 	doomed  []doomedBlob
 	removed []seal.ID // unlinked; their doomed rows go with the next barrier
 	sweeps  int       // unlinking under way
+	count   int       // unlinked so far
 	idle    sync.Cond // signalled when sweeps is 0; L is &mu
 }
 
@@ -132,9 +133,22 @@ func (r *retiredContents) gone(blobs []seal.ID) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.removed = append(r.removed, blobs...)
+	r.count += len(blobs)
 	if r.sweeps--; r.sweeps == 0 {
 		r.idle.Broadcast()
 	}
+}
+
+func (r *retiredContents) unlinked() int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.count
+}
+
+func (r *retiredContents) empty() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return len(r.byBlob) == 0
 }
 
 // wait returns when no unlinking is under way.

@@ -321,8 +321,34 @@ func (v *Vault) trimTrash() {
 	}
 }
 
-// freeTrash gives up trash before a write fails for want of space. It says
+// makeRoom frees space before a write fails for want of it: first what was
+// replaced or deleted and only waits for the barrier, then trash. It says
 // whether anything came free.
+func (v *Vault) makeRoom() bool {
+	before := v.retired.unlinked()
+	// What undo still names is doomed by one barrier and gone by the next.
+	for range 2 {
+		if v.retired.empty() {
+			break
+		}
+		if !v.barrierSoon() {
+			return false
+		}
+	}
+	return v.retired.unlinked() > before || v.freeTrash()
+}
+
+func (v *Vault) barrierSoon() bool {
+	ctx, cancel := context.WithTimeout(v.ctx, maxBarrierLag)
+	defer cancel()
+	if v.Barrier(ctx) != nil {
+		return false
+	}
+	v.retired.wait()
+	return true
+}
+
+// freeTrash gives up the oldest trash.
 func (v *Vault) freeTrash() bool {
 	items := v.oldestTrash()
 	if len(items) == 0 {
@@ -333,13 +359,7 @@ func (v *Vault) freeTrash() bool {
 	if err != nil || n == 0 {
 		return false
 	}
-	ctx, cancel := context.WithTimeout(v.ctx, maxBarrierLag)
-	defer cancel()
-	if v.Barrier(ctx) != nil {
-		return false
-	}
-	v.retired.wait()
-	return true
+	return v.barrierSoon()
 }
 
 // placeStored puts a node under its stored name, making implied folders on

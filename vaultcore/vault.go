@@ -76,8 +76,9 @@ type Vault struct {
 	changeMu sync.Mutex
 	onChange func([]Change)
 
-	wasClean  bool     // the last session ended cleanly
-	leftovers []string // files found at unlock; the janitor looks at them once
+	wasClean    bool // the last session ended cleanly
+	leftoversMu sync.Mutex
+	leftovers   []string // files found at unlock and not looked at yet
 
 	// Background work: owned by Open, waited for by Close.
 	ctx    context.Context
@@ -188,7 +189,7 @@ func (v *Vault) openStores() (err error) {
 	v.store = newStore(storeConfig{
 		vault: v.keys.vaultID(), attachments: v.attachments, scratch: v.scratchDir, keys: v.fileKeys,
 		wrap: v.keys.wrap, unwrap: v.keys.unwrap, loadFresh: v.loadFresh, writeV4: v.keys.writeV4,
-		onLowSpace: v.freeTrash, limits: limits, log: v.log,
+		onLowSpace: v.makeRoom, limits: limits, log: v.log,
 	})
 	return nil
 }
@@ -270,6 +271,7 @@ func (v *Vault) shutdown(ctx context.Context) error {
 	v.cancel()
 	v.wg.Wait()
 	if !v.opt.ReadOnly {
+		v.removeLeftovers()
 		v.settleForUnmount(ctx)
 		err := v.Barrier(ctx)
 		if err == nil && !v.untouched() {

@@ -68,7 +68,7 @@ func (c *common) connectHome(ctx context.Context, home vaultHome) (*client, erro
 func (c *common) openLocal(ctx context.Context, home vaultHome, creds *credentials) (*client, error) {
 	deadline := time.Now().Add(openPatience)
 	for {
-		vault, err := openVault(ctx, home, creds, vaultcore.Options{})
+		vault, err := openForCommand(ctx, home, creds)
 		if err == nil {
 			return localClient(vault), nil
 		}
@@ -87,14 +87,18 @@ func (c *common) openLocal(ctx context.Context, home vaultHome, creds *credentia
 	}
 }
 
-// openVault opens a vault with the settings of every command. A vault on a
-// read-only disk can still be read.
+// openVault opens a vault with the settings of every command.
 func openVault(ctx context.Context, home vaultHome, creds *credentials, o vaultcore.Options) (*vaultcore.Vault, error) {
 	o.KDF = vaultcore.ChildKDF
-	vault, err := vaultcore.Open(ctx, home.path, creds.forVault(), o)
-	if errors.Is(err, vaultcore.ErrReadOnlyDisk) && !o.ReadOnly {
-		o.ReadOnly = true
-		vault, err = vaultcore.Open(ctx, home.path, creds.forVault(), o)
+	return vaultcore.Open(ctx, home.path, creds.forVault(), o)
+}
+
+// openForCommand is openVault for a single command: a vault on a read-only
+// disk can still be read. A mount asks to be told so.
+func openForCommand(ctx context.Context, home vaultHome, creds *credentials) (*vaultcore.Vault, error) {
+	vault, err := openVault(ctx, home, creds, vaultcore.Options{})
+	if errors.Is(err, vaultcore.ErrReadOnlyDisk) {
+		return openVault(ctx, home, creds, vaultcore.Options{ReadOnly: true})
 	}
 	return vault, err
 }

@@ -7,6 +7,7 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"github.com/vaultdrive/vaultdrive/fs"
 	"github.com/vaultdrive/vaultdrive/vaultcore"
 )
 
@@ -147,7 +148,10 @@ func (c *mountCommand) checkFirst(ctx context.Context, home vaultHome) error {
 	if err := refuseMounted(ctx, home); err != nil {
 		return err
 	}
-	return checkPoint(c.plan.MountPoint)
+	if err := checkPoint(c.plan.MountPoint); err != nil {
+		return err
+	}
+	return fs.Apart(c.plan.MountPoint, home.path)
 }
 
 // refuseMounted ends with an error that says where, if the vault is mounted.
