@@ -43,7 +43,7 @@ type CheckReport struct {
 // works beside a mount; with Repair it removes files that nothing names and
 // puts an undo row back where a content is bad.
 func (v *Vault) Check(ctx context.Context, o CheckOptions) (CheckReport, error) {
-	c := &checker{v: v, ctx: ctx, o: o, named: make(map[string]bool)}
+	c := &checker{v: v, ctx: ctx, o: o, named: make(map[string]bool), rows: make(map[seal.ID]bool)}
 	c.report.Deep, c.report.Problems = o.Deep, []Problem{}
 	if !v.opt.ReadOnly {
 		if err := v.Barrier(ctx); err != nil {
@@ -71,6 +71,7 @@ type checker struct {
 	o           CheckOptions
 	report      CheckReport
 	named       map[string]bool
+	rows        map[seal.ID]bool // assets that have a row, or were reported as lost
 	done, total int64
 }
 
@@ -151,6 +152,7 @@ func (c *checker) assets() error {
 			c.problem(Problem{Kind: "row", Detail: err.Error()})
 			return nil
 		}
+		c.rows[r.id] = true
 		if err := c.v.openAsset(&r); err != nil {
 			c.problem(Problem{Kind: "row", ID: r.id.UUID(), Detail: err.Error()})
 			return nil
@@ -223,6 +225,7 @@ func (c *checker) attachment(r *attRow, path string) {
 		c.problem(Problem{Kind: "row", ID: r.id.UUID(), Path: path, Detail: err.Error()})
 		return
 	}
+	c.assetOf(r, path)
 	key, err := v.keys.unwrap(r.epoch, r.wrapped)
 	if err != nil {
 		c.problem(Problem{Kind: "wire", ID: r.id.UUID(), Path: path, Detail: "file key: " + err.Error()})
@@ -241,6 +244,26 @@ func (c *checker) attachment(r *attRow, path string) {
 	p := Problem{Kind: kind, ID: r.id.UUID(), Path: path, Detail: err.Error()}
 	p.Repaired = c.o.Repair && c.repair(r)
 	c.problem(p)
+}
+
+// assetOf reports, once, an asset whose row, and with it its title, is lost.
+func (c *checker) assetOf(r *attRow, path string) {
+	if c.rows[r.asset] || c.bornMeanwhile(r.asset) {
+		return
+	}
+	c.rows[r.asset] = true
+	shown, _, _ := strings.Cut(path, "/")
+	c.problem(Problem{Kind: "missing", ID: r.asset.UUID(), Path: shown, Detail: "the row of the asset is lost, and its title with it; its files are there"})
+}
+
+// bornMeanwhile: beside a mount an asset may be younger than the list of them.
+func (c *checker) bornMeanwhile(asset seal.ID) bool {
+	found := false
+	err := c.query("SELECT 1 FROM assets WHERE id=?", func([]dbValue) error {
+		found = true
+		return nil
+	}, asset[:])
+	return err == nil && found
 }
 
 func (c *checker) wire(r *attRow, path string, key *seal.Key) {

@@ -205,13 +205,17 @@ func (v *Vault) EmptyTrash(refs []string) (n int, bytes int64, err error) {
 	return v.purge(items)
 }
 
-// oldestTrash lists everything deleted, oldest first, assets last.
+// oldestTrash lists everything deleted, oldest first, assets last. Left out
+// is what cannot be authenticated: that it was deleted is the disk's word
+// alone, and it goes only when the user names it.
 func (v *Vault) oldestTrash() []*trashItem {
 	v.tree.RLock()
 	defer v.tree.RUnlock()
 	items := make([]*trashItem, 0, len(v.trash))
 	for _, t := range v.trash {
-		items = append(items, t)
+		if !t.node.has(flagDamaged) {
+			items = append(items, t)
+		}
 	}
 	slices.SortFunc(items, func(a, b *trashItem) int {
 		if a.node.isDir() != b.node.isDir() {
