@@ -58,7 +58,7 @@ func checkMachine(allowOther bool) error {
 	case err == nil:
 		unix.Close(fd)
 	case errors.Is(err, iofs.ErrPermission):
-		return fmt.Errorf("%w: %s", ErrFUSEDenied, fuseDevice)
+		return fmt.Errorf("%w: %s", ErrFUSEDenied, describeDevice(fuseDevice))
 	default:
 		return fmt.Errorf("%w: %s: %w", ErrNoFUSE, fuseDevice, err)
 	}
@@ -72,6 +72,15 @@ func checkMachine(allowOther bool) error {
 		return fmt.Errorf("%w: user_allow_other is not set in %s", ErrAllowOther, fuseConfig)
 	}
 	return nil
+}
+
+// describeDevice says who may open a device.
+func describeDevice(path string) string {
+	var st unix.Stat_t
+	if unix.Stat(path, &st) != nil {
+		return path
+	}
+	return fmt.Sprintf("%s has mode %04o and belongs to user %d, group %d", path, st.Mode&0o7777, st.Uid, st.Gid)
 }
 
 // helper is the program that mounts and unmounts for users, empty if absent.

@@ -120,7 +120,9 @@ func (q *notifier) addLocked(c vaultcore.Change) {
 	case vaultcore.ChangeEntry:
 		q.nameLocked(c.Dir, c.Name)
 	case vaultcore.ChangeAttr:
-		q.pending.nodes[c.Node] = q.pending.nodes[c.Node]
+		if _, known := q.pending.nodes[c.Node]; !known {
+			q.pending.nodes[c.Node] = false
+		}
 	case vaultcore.ChangeContent:
 		q.pending.nodes[c.Node] = true
 	case vaultcore.ChangeRemovedDir:

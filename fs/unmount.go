@@ -151,6 +151,16 @@ func (s *Server) cut() error {
 	return fmt.Errorf("connection of %s cannot be cut: %w", s.point, errors.Join(errControl, err))
 }
 
+// Cut ends the connection of the vaultdrive mount seen at a mount point, whose
+// process is another one and does not answer. It asks nothing of the mount.
+func Cut(point string) error {
+	m, err := topMount(point)
+	if err != nil || !m.ours() {
+		return err
+	}
+	return m.dev.abort()
+}
+
 func unmountNow(point string) error    { return unmountBy(point, 0, "-u") }
 func unmountLazily(point string) error { return unmountBy(point, unix.MNT_DETACH, "-uz") }
 

@@ -99,7 +99,7 @@ func TestVaultOfOthers(t *testing.T) {
 	t.Run("database is garbage", func(t *testing.T) {
 		db := filepath.Join(other.vault, "vault.db")
 		must(t, os.WriteFile(db, randomBytes(1, 100_000), 0o600))
-		clearError(t, other.run("ls"), "garbage database", 31, "vault.db")
+		clearError(t, other.run("ls"), "garbage database", 35, "vault.db")
 	})
 	t.Run("no vault", func(t *testing.T) {
 		nowhere := *b

@@ -31,7 +31,7 @@ func startDemo(t testing.TB, b *bed, dir string) *demo {
 	must(t, d.cmd.Start())
 	go func() { d.exited <- d.cmd.Wait() }()
 	t.Cleanup(func() { unmountForSure(t, dir) })
-	waitFor(t, "the demo is mounted", time.Minute, func() bool {
+	waitFor(t, "the demo is mounted", 5*time.Minute, func() bool {
 		list, err := os.ReadDir(dir)
 		return isMounted(dir) && err == nil && len(list) > 1
 	})
@@ -47,9 +47,9 @@ func (d *demo) interrupt() {
 		if err != nil {
 			d.t.Errorf("demo: %v\n%s", err, d.out.String())
 		}
-	case <-time.After(time.Minute):
+	case <-time.After(5 * time.Minute):
 		d.cmd.Process.Kill()
-		d.t.Fatalf("demo lives a minute after Ctrl-C")
+		d.t.Fatalf("demo lives five minutes after Ctrl-C")
 	}
 	if d.out.Len() == 0 {
 		d.t.Error("demo printed nothing to try")

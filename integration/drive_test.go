@@ -178,7 +178,7 @@ type mount struct {
 // that it is ready. The test's cleanup unmounts it and looks for leaks.
 func (b *bed) mount(options ...string) *mount {
 	b.t.Helper()
-	m := b.mountAgain(options...)
+	m := b.mountAgain(append([]string{"--debug-addr", "127.0.0.1:0"}, options...)...)
 	m.start = m.holdings()
 	return m
 }
@@ -266,10 +266,10 @@ func (m *mount) launch() error {
 	case <-m.exited:
 		notify.Close()
 		return fmt.Errorf("mount ended before it was ready: %v\n%s", m.exitErr, m.logText())
-	case <-time.After(2 * time.Minute):
+	case <-time.After(5 * time.Minute):
 		notify.Close()
 		m.cmd.Process.Kill()
-		return fmt.Errorf("mount is not ready after two minutes\n%s", m.logText())
+		return fmt.Errorf("mount is not ready after five minutes\n%s", m.logText())
 	}
 	b.t.Cleanup(m.unmount)
 	return nil
@@ -309,7 +309,7 @@ func (m *mount) afterDeath() {
 	m.stop.Do(func() {
 		select {
 		case <-m.exited:
-		case <-time.After(20 * time.Second):
+		case <-time.After(2 * time.Minute):
 			m.b.t.Errorf("the daemon does not die:\n%s", kernelStacks(m.cmd.Process.Pid))
 		}
 		unmountForSure(m.b.t, m.dir)
@@ -331,8 +331,8 @@ func (m *mount) unmount() {
 			if m.exitErr != nil {
 				m.b.t.Errorf("the daemon ended with %v\n%s", m.exitErr, m.logText())
 			}
-		case <-time.After(time.Minute):
-			m.b.t.Errorf("the daemon lives a minute after umount\n%s", m.logText())
+		case <-time.After(5 * time.Minute):
+			m.b.t.Errorf("the daemon lives five minutes after umount\n%s", m.logText())
 			m.cmd.Process.Kill()
 		}
 		unmountForSure(m.b.t, m.dir)

@@ -97,6 +97,7 @@ func (h *historian) size() int {
 // on, and as the least there is once an fsync has returned.
 func (h *historian) put(i *identity, name string, flag int, s thing, after world) error {
 	i.add(after)
+	defer noForks()()
 	f, err := os.OpenFile(h.path(name), os.O_WRONLY|flag, 0o600)
 	if err != nil {
 		return err
@@ -156,6 +157,7 @@ func (h *historian) writeSyncWrite(i *identity, name string, s thing) error {
 	half := s
 	half.size /= 2
 	i.add(world{name: &half})
+	defer noForks()()
 	f, err := os.OpenFile(h.path(name), os.O_WRONLY|os.O_TRUNC, 0)
 	if err != nil {
 		return err

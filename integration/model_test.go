@@ -113,6 +113,14 @@ func isDead(err error) bool {
 	return errors.Is(err, syscall.ENOTCONN) || errors.Is(err, syscall.ECONNABORTED)
 }
 
+// noForks keeps this process from forking until what it returns is called. A
+// child has a copy of every descriptor until exec closes it, and that close is a
+// FLUSH like any other: the vault would commit what we have written half.
+func noForks() (allow func()) {
+	syscall.ForkLock.RLock()
+	return syscall.ForkLock.RUnlock
+}
+
 // step makes one random call and keeps the books.
 func (w *model) step() error {
 	name := w.pick()
@@ -206,6 +214,7 @@ func (w *model) write(name string, flag int) error {
 	if flag&os.O_EXCL != 0 {
 		w.under(world{name: &thing{id: s.id}}, world{name: &s}) // it is there, and empty, once it is made
 	}
+	defer noForks()()
 	f, err := os.OpenFile(w.path(name), os.O_WRONLY|flag, 0o600)
 	if err != nil {
 		return err
@@ -229,6 +238,7 @@ func (w *model) replace(name string) error {
 	s := w.fresh(name)
 	temp := fmt.Sprintf("%s.%d.new", name, w.nextID)
 	w.under(world{temp: &thing{id: s.id}}, world{temp: &s})
+	defer noForks()()
 	f, err := os.OpenFile(w.path(temp), os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {
 		return err
@@ -278,6 +288,7 @@ func (w *model) appendTo(name string) error {
 	s := old
 	s.size = min(old.size+1+w.rnd.IntN(20_000), max(w.maxSize, old.size))
 	w.under(world{name: &s})
+	defer noForks()()
 	f, err := os.OpenFile(w.path(name), os.O_WRONLY|os.O_APPEND, 0)
 	if err != nil {
 		return err
@@ -299,6 +310,7 @@ func (w *model) writeSyncWrite(name string) error {
 	half := s
 	half.size = s.size / 2
 	w.under(world{name: &half}, world{name: &s})
+	defer noForks()()
 	f, err := os.OpenFile(w.path(name), os.O_WRONLY|os.O_TRUNC, 0)
 	if err != nil {
 		return err

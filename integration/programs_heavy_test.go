@@ -106,7 +106,7 @@ func TestStressNG(t *testing.T) {
 			t.Errorf("%s: %v\n%.1500s", stressor, err, out)
 		}
 	}
-	waitFor(t, "the asset is empty again", 30*time.Second, func() bool {
+	waitFor(t, "the asset is empty again", 5*time.Minute, func() bool {
 		list, err := os.ReadDir(asset)
 		for _, e := range list {
 			os.RemoveAll(filepath.Join(asset, e.Name()))

@@ -1,11 +1,13 @@
 package integration
 
 import (
+	"bytes"
 	"errors"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -201,11 +203,11 @@ func TestTerminate(t *testing.T) {
 	_, err = f.Write(text)
 	must(t, err)
 	must(t, m.cmd.Process.Signal(syscall.SIGTERM))
-	waitFor(t, "the mount point is free", time.Minute, func() bool { return !isMounted(m.dir) })
+	waitFor(t, "the mount point is free", 5*time.Minute, func() bool { return !isMounted(m.dir) })
 	must(t, f.Close())
 	select {
 	case <-m.exited:
-	case <-time.After(time.Minute):
+	case <-time.After(5 * time.Minute):
 		t.Fatalf("the daemon does not end\n%s", m.logText())
 	}
 	m.afterDeath()
@@ -229,7 +231,7 @@ func TestForeignUnmount(t *testing.T) {
 		if m.exitErr != nil {
 			t.Errorf("the daemon ended with %v\n%s", m.exitErr, m.logText())
 		}
-	case <-time.After(time.Minute):
+	case <-time.After(5 * time.Minute):
 		t.Fatalf("the daemon does not notice\n%s", m.logText())
 	}
 	m.afterDeath()
@@ -267,7 +269,7 @@ func TestBackgroundMount(t *testing.T) {
 		if isMounted(dir) {
 			t.Fatal("umount returned and the mount is there")
 		}
-		waitFor(t, "the daemon has ended", 10*time.Second, func() bool { return syscall.Kill(pid, 0) != nil })
+		waitFor(t, "the daemon has ended", 2*time.Minute, func() bool { return syscall.Kill(pid, 0) != nil })
 	}
 	b.checkClean()
 }
@@ -300,7 +302,7 @@ func TestUmountBusyAndLazy(t *testing.T) {
 	must(t, err)
 	lazy := b.plain("umount", "--lazy", m.dir)
 	must(t, lazy.Start())
-	waitFor(t, "the mount point is free", time.Minute, func() bool { return !isMounted(m.dir) })
+	waitFor(t, "the mount point is free", 5*time.Minute, func() bool { return !isMounted(m.dir) })
 	_, err = f.WriteString("after")
 	must(t, err)
 	must(t, f.Close())
@@ -308,7 +310,7 @@ func TestUmountBusyAndLazy(t *testing.T) {
 	m.stop.Do(func() {})
 	select {
 	case <-m.exited:
-	case <-time.After(time.Minute):
+	case <-time.After(5 * time.Minute):
 		t.Fatalf("the daemon does not end\n%s", m.logText())
 	}
 	m = b.mount()
@@ -386,4 +388,46 @@ func TestAssetMount(t *testing.T) {
 	m.unmount()
 	m = b.mount()
 	remount(t, b, m, map[string]string{"Only/file": "text"})
+}
+
+// A daemon that is stopped answers nobody. No command waits for it: each says so
+// and changes nothing, not even later, and all is well when the daemon goes on.
+func TestStoppedDaemonHangsNoCommand(t *testing.T) {
+	t.Parallel()
+	b := newVault(t)
+	m := b.mount()
+	must(t, os.WriteFile(filepath.Join(m.asset("A"), "file"), []byte("text"), 0o600))
+	before := b.ok("ls", "-r", "--json")
+	local, second := b.file("local", "new password of the vault\n"), filepath.Join(b.dir, "second")
+	must(t, os.Mkdir(second, 0o700))
+	cmds := []*exec.Cmd{b.plain("umount", "--timeout", "2s", m.dir), b.plain("lock", "--vault", b.vault)}
+	for _, line := range [][]string{
+		{"ls"}, {"ls", "-r"}, {"status"}, {"get", "A/file", "-"}, {"put", local, "A/new"}, {"rm", "A/file"}, {"mv", "A/file", "A/other"},
+		{"asset add", "B"}, {"asset list"}, {"asset rename", "A", "C"}, {"asset rm", "A"}, {"check"}, {"rescue"}, {"trash list"},
+		{"trash empty", "--yes"}, {"passwd", "--new-password-file", local}, {"mount", second},
+	} {
+		cmds = append(cmds, b.command(line[0], line[1:]...))
+	}
+	goOn := sync.OnceFunc(func() { m.cmd.Process.Signal(syscall.SIGCONT) })
+	t.Cleanup(goOn)
+	must(t, m.cmd.Process.Signal(syscall.SIGSTOP))
+	var group sync.WaitGroup
+	for _, cmd := range cmds {
+		group.Go(func() {
+			var out bytes.Buffer
+			cmd.Stdout, cmd.Stderr = &out, &out
+			err := runWithin(cmd, 3*time.Minute)
+			if errors.Is(err, errTooSlow) {
+				t.Errorf("%q waits for a stopped daemon", cmd.Args[1:])
+			} else if code := cmd.ProcessState.ExitCode(); code != 45 || !strings.Contains(out.String(), "\nhint: ") {
+				t.Errorf("%q: exit code %d, want 45, an error and a hint\n%s", cmd.Args[1:], code, out.String())
+			}
+		})
+	}
+	group.Wait()
+	goOn()
+	if after := b.ok("ls", "-r", "--json"); after != before {
+		t.Errorf("commands that failed changed the vault from\n%s\nto\n%s", before, after)
+	}
+	remount(t, b, m, map[string]string{"A/file": "text"})
 }

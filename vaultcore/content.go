@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"os"
 	"sync"
 	"sync/atomic"
 
@@ -36,8 +37,9 @@ type storeConfig struct {
 	// loadFresh gives the sealed bytes of a content that lies in its row, a
 	// copy that may be opened in place.
 	loadFresh  func(row int64, blob seal.ID) ([]byte, error)
-	writeV4    func() bool // the vault's write setting is v4
-	onLowSpace func() bool // frees something on the disk; false if nothing went. May be nil
+	writeV4    func() bool  // the vault's write setting is v4
+	onLowSpace func() bool  // frees something on the disk; false if nothing went. May be nil
+	beforeFile func() error // called before a file is made. May be nil
 	limits     Limits
 	log        *slog.Logger
 }
@@ -101,6 +103,16 @@ type content struct {
 	mu    sync.Mutex // guards inUse, and the closing of v4
 	inUse int32
 	open  sync.Mutex // held by who opens v4; the others wait
+}
+
+// makeFile makes a new file of ciphertext.
+func (s *store) makeFile(dir *blob.Dir, name string) (*os.File, error) {
+	if s.beforeFile != nil {
+		if err := s.beforeFile(); err != nil {
+			return nil, err
+		}
+	}
+	return dir.Create(name)
 }
 
 // newContent describes a content; nothing is read.
@@ -300,19 +312,11 @@ func (c *content) loadFresh(s *store) (*plainBuf, error) {
 }
 
 func (c *content) loadBin(s *store) (*plainBuf, error) {
-	f, err := s.attachments.Open(binName(c.ref.blob))
-	if err != nil {
-		return nil, damaged(err)
-	}
-	defer f.Close()
-	if err := checkLength(f, c.ref.sealedLen); err != nil {
-		return nil, err
-	}
 	buf := s.bufs.plainSized(int(c.ref.sealedLen))
 	buf.b = buf.b[:c.ref.sealedLen]
-	if _, err := f.ReadAt(buf.b, 0); err != nil {
+	if err := s.attachments.ReadFull(binName(c.ref.blob), buf.b); err != nil {
 		s.bufs.putPlain(buf)
-		return nil, readError(err)
+		return nil, damaged(err)
 	}
 	return buf, nil
 }
@@ -325,7 +329,7 @@ func damaged(err error) error {
 	}
 	for _, cause := range []error{
 		seal.ErrAuth, seal.ErrBlobMismatch, seal.ErrKeyCommit, seal.ErrSize, seal.ErrTruncated,
-		seal.ErrFormat, seal.ErrTooLarge, seal.ErrVersion, blob.ErrNotFound, ErrNotFound,
+		seal.ErrFormat, seal.ErrTooLarge, seal.ErrVersion, blob.ErrNotFound, blob.ErrSize, ErrNotFound,
 	} {
 		if errors.Is(err, cause) {
 			return fmt.Errorf("%w: %w", ErrDamaged, err)

@@ -47,6 +47,40 @@ func TestKillKeepsClosedFiles(t *testing.T) {
 	wantSound(t, crashed)
 }
 
+// A session that is killed before its first commit may have made files already.
+func TestKillBeforeFirstCommit(t *testing.T) {
+	v := newTestVault(t)
+	mustMkdir(t, v, "A")
+	data := randomBytes(70000, 1)
+	writeFile(t, v, "A/doc", data)
+	home := v.home.Path("")
+	if err := v.Close(context.Background()); err != nil {
+		t.Fatal(err)
+	}
+	v = openTest(t, home, Options{})
+	n, err := v.Find("A/doc")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := v.Open(n, true, true); err != nil {
+		t.Fatal(err)
+	}
+	for off := int64(0); off < 30<<20; off += 1 << 20 {
+		if _, err := v.WriteAt(n, randomBytes(1<<20, 2), off); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if parts, _ := filepath.Glob(v.home.Path("attachments/*.part")); len(parts) == 0 {
+		t.Fatal("nothing streams: this tests nothing")
+	}
+	crashed := openTest(t, crashCopy(t, v, false), Options{})
+	wantFile(t, crashed, "A/doc", data)
+	eventually(t, "leftovers removed", func() bool {
+		r, err := crashed.Check(context.Background(), CheckOptions{})
+		return err == nil && len(r.Problems) == 0
+	})
+}
+
 // What fsync promised comes back after a kill, under the file's name, and the
 // draft's file is gone afterwards.
 func TestKillKeepsSyncedDrafts(t *testing.T) {

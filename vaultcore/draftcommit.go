@@ -138,7 +138,7 @@ func (d *draft) sealFlatLocked(sc *sealedContent) error {
 
 // writeBin writes a sealed content whole.
 func (s *store) writeBin(blob seal.ID, sealed []byte) error {
-	f, err := s.attachments.Create(partName(blob))
+	f, err := s.makeFile(s.attachments, partName(blob))
 	if err != nil {
 		return err
 	}

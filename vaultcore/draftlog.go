@@ -35,7 +35,7 @@ type draftLog struct {
 
 func (s *store) newDraftLog(startSize, startShown int64) (*draftLog, error) {
 	id, sk := seal.NewBlobID(), seal.NewKey()
-	f, err := s.scratch.Create(logName(id))
+	f, err := s.makeFile(s.scratch, logName(id))
 	if err != nil {
 		return nil, diskError(err)
 	}

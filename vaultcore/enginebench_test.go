@@ -23,9 +23,6 @@ func benchStore(b *testing.B, v4 bool) *testStore {
 	return ts
 }
 
-// benchDrop removes a content the benchmark has made.
-func (ts *testStore) benchDrop(c *content) { ts.removeFile(binName(c.ref.blob)) }
-
 // BenchmarkDraft writes new files of a size in requests of 1 MiB at most.
 func BenchmarkDraft(b *testing.B) {
 	for _, c := range []struct {

@@ -26,7 +26,6 @@ type Event struct {
 // eventLog also keeps the alarms of this session, one a kind and thing.
 type eventLog struct {
 	mu     sync.Mutex
-	next   int64
 	alarms []string
 }
 

@@ -1,6 +1,7 @@
 package vaultcore
 
 import (
+	"context"
 	"database/sql/driver"
 	"embed"
 	"errors"
@@ -30,7 +31,8 @@ type dbValue = driver.Value
 // allocations to every statement of a close.
 type conn struct {
 	c     *sqlite3.SQLiteConn
-	stmts map[string]driver.Stmt
+	stmts map[string]*sqlite3.SQLiteStmt
+	args  []driver.NamedValue // of the statement being started
 }
 
 // openConn opens the database. readOnly never writes a byte; immutable also
@@ -53,7 +55,7 @@ func openConn(path string, readOnly, immutable bool) (*conn, error) {
 	if err != nil {
 		return nil, dbErr("open", err)
 	}
-	c := &conn{c: dc.(*sqlite3.SQLiteConn), stmts: make(map[string]driver.Stmt)}
+	c := &conn{c: dc.(*sqlite3.SQLiteConn), stmts: make(map[string]*sqlite3.SQLiteStmt)}
 	// temp_store: no temporary table may reach the disk in clear.
 	if !readOnly && !immutable {
 		// Log and index stay between sessions: their directory entries are
@@ -87,7 +89,7 @@ func (c *conn) close() error {
 	return c.c.Close()
 }
 
-func (c *conn) prepare(sql string) (driver.Stmt, error) {
+func (c *conn) prepare(sql string) (*sqlite3.SQLiteStmt, error) {
 	if s := c.stmts[sql]; s != nil {
 		return s, nil
 	}
@@ -95,8 +97,19 @@ func (c *conn) prepare(sql string) (driver.Stmt, error) {
 	if err != nil {
 		return nil, dbErr("prepare", err)
 	}
-	c.stmts[sql] = s
-	return s, nil
+	stmt := s.(*sqlite3.SQLiteStmt)
+	c.stmts[sql] = stmt
+	return stmt, nil
+}
+
+// named gives arguments the form the driver takes; it has copied them when
+// the statement has begun.
+func (c *conn) named(args []driver.Value) []driver.NamedValue {
+	c.args = c.args[:0]
+	for i, v := range args {
+		c.args = append(c.args, driver.NamedValue{Ordinal: i + 1, Value: v})
+	}
+	return c.args
 }
 
 // exec runs a prepared statement.
@@ -105,8 +118,8 @@ func (c *conn) exec(sql string, args ...driver.Value) error {
 	if err != nil {
 		return err
 	}
-	//nolint:staticcheck // the form without a context starts no goroutine
-	if _, err = s.Exec(args); err != nil {
+	// A context that cannot be cancelled starts no goroutine.
+	if _, err = s.ExecContext(context.Background(), c.named(args)); err != nil {
 		return dbErr("exec", err)
 	}
 	return nil
@@ -114,8 +127,7 @@ func (c *conn) exec(sql string, args ...driver.Value) error {
 
 // script runs several statements once, without keeping them.
 func (c *conn) script(sql string) error {
-	//nolint:staticcheck // as above
-	if _, err := c.c.Exec(sql, nil); err != nil {
+	if _, err := c.c.ExecContext(context.Background(), sql, nil); err != nil {
 		return dbErr("script", err)
 	}
 	return nil
@@ -127,8 +139,7 @@ func (c *conn) query(sql string, fn func([]driver.Value) error, args ...driver.V
 	if err != nil {
 		return err
 	}
-	//nolint:staticcheck // as above
-	rows, err := s.Query(args)
+	rows, err := s.QueryContext(context.Background(), c.named(args))
 	if err != nil {
 		return dbErr("query", err)
 	}

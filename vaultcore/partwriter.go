@@ -37,7 +37,7 @@ type partWriter struct {
 
 func (s *store) newPartWriter(first uint64) (*partWriter, error) {
 	w := &partWriter{s: s, blob: seal.NewBlobID(), fk: seal.NewKey(), next: first, done: make(chan error, 1)}
-	f, err := s.attachments.Create(partName(w.blob))
+	f, err := s.makeFile(s.attachments, partName(w.blob))
 	if err != nil {
 		return nil, diskError(err)
 	}

@@ -381,10 +381,8 @@ func (v *Vault) Move(from, to string) error {
 	if err != nil {
 		return err
 	}
-	newDir, newName := v.root, name
-	if t, err := v.Find(to); err == nil && t.isDir() {
-		newDir = t
-	} else if newDir, newName, err = v.parentOf(to); err != nil {
+	newDir, newName, err := v.moveTarget(to, name)
+	if err != nil {
 		return err
 	}
 	n, _, err := v.Lookup(dir, name)
@@ -397,6 +395,14 @@ func (v *Vault) Move(from, to string) error {
 	v.changed(Change{Kind: ChangeEntry, Dir: dir, Name: name},
 		Change{Kind: ChangeEntry, Dir: newDir, Name: newName, Node: n})
 	return nil
+}
+
+// moveTarget gives where a move to a path ends, for a thing called name.
+func (v *Vault) moveTarget(to, name string) (*Node, string, error) {
+	if t, err := v.Find(to); err == nil && t.isDir() {
+		return t, name, nil
+	}
+	return v.parentOf(to)
 }
 
 // MakeDir makes an asset or folder, with parents those above it too.

@@ -214,10 +214,6 @@ func (d *fieldReader) u8() byte    { return d.take(1)[0] }
 func (d *fieldReader) u16() uint16 { return binary.BigEndian.Uint16(d.take(2)) }
 func (d *fieldReader) u32() uint32 { return binary.BigEndian.Uint32(d.take(4)) }
 func (d *fieldReader) u64() uint64 { return binary.BigEndian.Uint64(d.take(8)) }
-func (d *fieldReader) id() (id seal.ID) {
-	copy(id[:], d.take(len(id)))
-	return id
-}
 func (d *fieldReader) str16() string {
 	n := int(d.u16())
 	if d.bad || len(d.b) < n {

@@ -208,7 +208,7 @@ func (v *Vault) writeSettled(name string, sealed []byte) (err error) {
 	if err := errors.Join(v.attachments.Remove(part), v.attachments.Remove(name)); err != nil {
 		return err
 	}
-	f, err := v.attachments.Create(part)
+	f, err := v.store.makeFile(v.attachments, part)
 	if err != nil {
 		return err
 	}

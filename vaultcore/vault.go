@@ -77,6 +77,7 @@ type Vault struct {
 	onChange func([]Change)
 
 	wasClean    bool // the last session ended cleanly
+	announced   atomic.Bool
 	leftoversMu sync.Mutex
 	leftovers   []string // files found at unlock and not looked at yet
 
@@ -189,7 +190,7 @@ func (v *Vault) openStores() (err error) {
 	v.store = newStore(storeConfig{
 		vault: v.keys.vaultID(), attachments: v.attachments, scratch: v.scratchDir, keys: v.fileKeys,
 		wrap: v.keys.wrap, unwrap: v.keys.unwrap, loadFresh: v.loadFresh, writeV4: v.keys.writeV4,
-		onLowSpace: v.makeRoom, limits: limits, log: v.log,
+		onLowSpace: v.makeRoom, beforeFile: v.announce, limits: limits, log: v.log,
 	})
 	return nil
 }

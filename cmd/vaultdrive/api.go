@@ -163,9 +163,10 @@ type lockedView struct {
 	Vault      string   `json:"vault"`
 	Label      string   `json:"label"`
 	Home       string   `json:"home"`
-	State      string   `json:"state"` // locked
+	State      string   `json:"state"` // locked, or dead: its mount's process died
 	PID        int      `json:"pid"`
 	MountPoint string   `json:"mountpoint"`
+	Log        string   `json:"log,omitempty"`
 	Dirty      *int     `json:"dirty"`
 	Queued     *int     `json:"queued"`
 	Enrolled   bool     `json:"enrolled"`

@@ -2,6 +2,8 @@ package main
 
 import (
 	"context"
+	"errors"
+	"strings"
 
 	"github.com/urfave/cli/v2"
 
@@ -52,7 +54,7 @@ func (c *assetCommand) add(ctx context.Context) error {
 	defer cl.close(ctx)
 	var info vaultcore.Info
 	if err := cl.call(ctx, callAssetAdd, assetRequest{Title: c.args[0], Type: c.kind}, &info); err != nil {
-		return err
+		return titled(err, c.args[0])
 	}
 	if c.json {
 		return c.ui.writeJSON(info)
@@ -84,11 +86,31 @@ func (c *assetCommand) list(ctx context.Context) error {
 }
 
 func (c *assetCommand) rename(ctx context.Context) error {
-	return c.change(ctx, callAssetRename, moveRequest{From: c.args[0], To: c.args[1]})
+	about := c.args[0]
+	err := c.change(ctx, callAssetRename, moveRequest{From: c.args[0], To: c.args[1]})
+	if !errors.Is(err, vaultcore.ErrNotFound) {
+		about = c.args[1]
+	}
+	return titled(err, about)
 }
 
 func (c *assetCommand) remove(ctx context.Context) error {
-	return c.change(ctx, callAssetRemove, pathRequest{Path: c.args[0], Recursive: c.recursive})
+	return titled(c.change(ctx, callAssetRemove, pathRequest{Path: c.args[0], Recursive: c.recursive}), c.args[0])
+}
+
+// titled names the asset an error is about, and says what a title may be.
+func titled(err error, title string) error {
+	if err == nil {
+		return nil
+	}
+	bad := title == "" || title == "." || title == ".." || strings.ContainsAny(title, "/\x00")
+	if bad && (errors.Is(err, vaultcore.ErrName) || errors.Is(err, vaultcore.ErrInvalid)) {
+		return fail(vaultcore.ErrName, "a title is not empty, no dot or two, and without slash and NUL", "%q cannot be the title of an asset", title)
+	}
+	if errors.Is(err, vaultcore.ErrNotFound) {
+		return fail(vaultcore.ErrNotFound, "vaultdrive asset list shows what is there", "there is no asset called %q", title)
+	}
+	return named(err, title)
 }
 
 func (c *assetCommand) change(ctx context.Context, call string, request any) error {

@@ -77,11 +77,14 @@ func (c *checkCommand) show(r vaultcore.CheckReport, left int) error {
 		if what == "" {
 			what = p.ID
 		}
+		if what = c.ui.name(what); what != "" {
+			what += ": "
+		}
 		state := ""
 		if p.Repaired {
 			state = " (repaired)"
 		}
-		c.ui.printf("%s: %s: %s%s\n", p.Kind, c.ui.name(what), c.ui.name(p.Detail), state)
+		c.ui.printf("%s: %s%s%s\n", p.Kind, what, c.ui.name(p.Detail), state)
 	}
 	how := "lengths and headers"
 	if c.deep {

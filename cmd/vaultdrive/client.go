@@ -22,7 +22,13 @@ type client struct {
 	http *http.Client
 	// pid is the process that has the vault mounted, 0 when it is open here.
 	pid     int
+	socket  string
 	closing func(context.Context) error
+	// life ends with a cause when that process falls silent; nil without one.
+	life context.Context
+	// lockedDisk is set when the vault is open for reading only because its
+	// disk is.
+	lockedDisk bool
 }
 
 func newClient(dial func() (net.Conn, error)) *client {
@@ -53,7 +59,7 @@ func (c *client) do(ctx context.Context, method, call string, query url.Values, 
 	}
 	resp, err := c.http.Do(req)
 	if err != nil {
-		return nil, lost(ctx, err)
+		return nil, c.lost(ctx, err)
 	}
 	if resp.StatusCode == http.StatusOK {
 		return resp, nil
@@ -63,13 +69,30 @@ func (c *client) do(ctx context.Context, method, call string, query url.Values, 
 	if err := json.NewDecoder(io.LimitReader(resp.Body, maxRequest)).Decode(&w); err != nil {
 		return nil, fail(errDaemonOld, "", "%s: %s", errDaemonOld, resp.Status)
 	}
-	return nil, w.fromWire()
+	return nil, c.failureOf(&w)
 }
 
-// lost tells a user's interrupt from a connection that broke.
-func lost(ctx context.Context, err error) error {
+// failureOf reads a failure of the server. Which disk it is knows only who
+// opened the vault.
+func (c *client) failureOf(w *wireError) error {
+	err := w.fromWire()
+	if c.lockedDisk && errors.Is(err, vaultcore.ErrReadOnly) {
+		return fail(vaultcore.ErrReadOnlyDisk, "nothing can be changed in it until its disk is mounted writable",
+			"the vault lies on a read-only disk")
+	}
+	return err
+}
+
+// lost tells a user's interrupt and a process that fell silent from a
+// connection that broke.
+func (c *client) lost(ctx context.Context, err error) error {
 	if ctx.Err() != nil {
 		return ctx.Err()
+	}
+	if c.life != nil {
+		if cause := context.Cause(c.life); errors.Is(cause, errDaemonSilent) {
+			return cause
+		}
 	}
 	return fmt.Errorf("%w: %w", errDaemonLost, err)
 }
@@ -87,7 +110,7 @@ func (c *client) call(ctx context.Context, call string, in, out any) error {
 		err = json.NewDecoder(resp.Body).Decode(out)
 	}
 	if err != nil {
-		return lost(ctx, err)
+		return c.lost(ctx, err)
 	}
 	return nil
 }
@@ -112,10 +135,10 @@ func (c *client) stream(ctx context.Context, call string, in any, fn func(frame)
 	for {
 		var f frame
 		if err := dec.Decode(&f); err != nil {
-			return lost(ctx, err)
+			return c.lost(ctx, err)
 		}
 		if f.Error != nil {
-			return f.Error.fromWire()
+			return c.failureOf(f.Error)
 		}
 		if f.End {
 			return nil
@@ -143,6 +166,18 @@ func items[T any](ctx context.Context, c *client, call string, in any, p *progre
 	})
 }
 
+// status asks a process how it is, which it says at once or not at all: what
+// hangs on its disk is as silent as one that is stopped.
+func (c *client) status(ctx context.Context, view *statusView) error {
+	asking, cancel := context.WithTimeout(ctx, statusPatience)
+	defer cancel()
+	err := c.call(asking, callStatus, none{}, view)
+	if c.pid != 0 && ctx.Err() == nil && asking.Err() != nil {
+		return silent(c.socket, c.pid)
+	}
+	return err
+}
+
 func (c *client) stat(ctx context.Context, path string) (info vaultcore.Info, err error) {
 	err = c.call(ctx, callStat, pathRequest{Path: path}, &info)
 	return info, err
@@ -158,6 +193,7 @@ type incoming struct {
 	body  io.ReadCloser
 	resp  *http.Response
 	ctx   context.Context
+	from  *client
 	size  int64 // -1 unknown
 	mode  uint32
 	mtime time.Time
@@ -169,7 +205,7 @@ func (c *client) read(ctx context.Context, call string, query url.Values) (*inco
 	if err != nil {
 		return nil, err
 	}
-	in := &incoming{body: resp.Body, resp: resp, ctx: ctx, size: -1}
+	in := &incoming{body: resp.Body, resp: resp, ctx: ctx, from: c, size: -1}
 	if size, err := strconv.ParseInt(resp.Header.Get(headerSize), 10, 64); err == nil {
 		in.size = size
 	}
@@ -188,7 +224,7 @@ func (in *incoming) Read(b []byte) (int, error) {
 	case err == nil:
 		return n, nil
 	case !errors.Is(err, io.EOF):
-		return n, lost(in.ctx, err)
+		return n, in.from.lost(in.ctx, err)
 	}
 	return n, in.verdict()
 }
@@ -244,7 +280,7 @@ func (c *client) write(ctx context.Context, o outgoing, r io.Reader) (info vault
 	}
 	defer resp.Body.Close()
 	if err := json.NewDecoder(resp.Body).Decode(&info); err != nil {
-		return info, lost(ctx, err)
+		return info, c.lost(ctx, err)
 	}
 	return info, nil
 }

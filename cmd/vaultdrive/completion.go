@@ -71,12 +71,14 @@ func (c *completer) complete(ctx context.Context, words []string) []string {
 		c.vault = os.Getenv("VAULTDRIVE_VAULT")
 	}
 	if option, value, ok := strings.Cut(current, "="); ok && isOption(option) {
-		return withPrefix(option+"=", matching(value, c.values(ctx, option)))
+		return withPrefix(option+"=", matching(value, c.values(ctx, cmd, option)))
 	}
 	if n := len(args); n > 0 && cmd != nil && takesValue(cmd.Flags, args[n-1]) {
-		return matching(current, c.values(ctx, args[n-1]))
+		return matching(current, c.values(ctx, cmd, args[n-1]))
 	}
 	switch {
+	case cmd == nil && strings.HasPrefix(current, "-"):
+		return matching(current, []string{"--help", "--version"})
 	case cmd == nil:
 		return matching(current, commandNames(c.cmds))
 	case strings.HasPrefix(current, "-"):
@@ -140,7 +142,7 @@ func optionNames(cmd *cli.Command) []string {
 }
 
 // values are what an option can be; none for files, which shells know.
-func (c *completer) values(ctx context.Context, option string) []string {
+func (c *completer) values(ctx context.Context, cmd *cli.Command, option string) []string {
 	switch strings.TrimLeft(option, "-") {
 	case "vault":
 		return vaultNames()
@@ -151,7 +153,10 @@ func (c *completer) values(ctx context.Context, option string) []string {
 	case "write":
 		return []string{"auto", "v4"}
 	case "kdf":
-		return []string{"default", "low", "keep"}
+		if cmd != nil && cmd.Name == "passwd" {
+			return []string{"default", "keep"}
+		}
+		return []string{"default", "low"}
 	case "asset":
 		return c.paths(ctx, "")
 	case "o":

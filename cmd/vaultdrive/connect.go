@@ -44,7 +44,13 @@ func (c *common) jsonFlag() cli.Flag {
 // connect reaches the vault: through its mount if it has one, else by opening
 // it in this process, which needs a password.
 func (c *common) connect(ctx context.Context) (*client, error) {
-	home, err := selectVault(c.vault)
+	return c.connectFor(ctx, nil)
+}
+
+// connectFor is connect for a command with paths of the vault. A path in a
+// mount of ours says which vault is meant; it is put in the vault's own form.
+func (c *common) connectFor(ctx context.Context, paths []string) (*client, error) {
+	home, err := c.locate(paths)
 	if err != nil {
 		return nil, err
 	}
@@ -70,7 +76,9 @@ func (c *common) openLocal(ctx context.Context, home vaultHome, creds *credentia
 	for {
 		vault, err := openForCommand(ctx, home, creds)
 		if err == nil {
-			return localClient(vault), nil
+			cl := localClient(vault)
+			cl.lockedDisk = vault.ReadOnly()
+			return cl, nil
 		}
 		if creds.askAfter(ctx, c.ui, home, err) {
 			continue
@@ -90,7 +98,8 @@ func (c *common) openLocal(ctx context.Context, home vaultHome, creds *credentia
 // openVault opens a vault with the settings of every command.
 func openVault(ctx context.Context, home vaultHome, creds *credentials, o vaultcore.Options) (*vaultcore.Vault, error) {
 	o.KDF = vaultcore.ChildKDF
-	return vaultcore.Open(ctx, home.path, creds.forVault(), o)
+	vault, err := vaultcore.Open(ctx, home.path, creds.forVault(), o)
+	return vault, partHint(err)
 }
 
 // openForCommand is openVault for a single command: a vault on a read-only
@@ -126,24 +135,53 @@ func dialPath(ctx context.Context, path string) (*client, error) {
 	switch {
 	case errors.Is(err, fs.ErrNotExist), errors.Is(err, syscall.ECONNREFUSED):
 		return nil, nil
+	case err != nil && isSilent(err):
+		return nil, silent(path, 0)
 	case err != nil:
 		return nil, err
 	}
 	conn.Close()
-	cl := newClient(func() (conn net.Conn, err error) {
-		conn, _, err = dialSocket(path)
-		return conn, err
-	})
-	cl.pid = pid
-	err = cl.call(ctx, callPing, none{}, nil)
+	cl := socketClient(path, pid)
+	asking, cancel := context.WithTimeout(ctx, answerPatience)
+	defer cancel()
+	err = cl.call(asking, callPing, none{}, nil)
 	if err == nil || errors.Is(err, errDaemonOld) {
 		return cl, nil
 	}
 	_ = cl.close(ctx)
-	if errors.Is(err, errDaemonLost) {
+	switch {
+	case errors.Is(asking.Err(), context.DeadlineExceeded):
+		return nil, silent(path, pid)
+	case errors.Is(err, errDaemonLost):
 		return nil, nil
 	}
 	return nil, err
+}
+
+// socketClient speaks to a process and watches that it goes on answering.
+func socketClient(path string, pid int) *client {
+	life, end := context.WithCancelCause(context.Background())
+	cl := newClient(func() (net.Conn, error) {
+		conn, _, err := dialSocket(path)
+		if err != nil {
+			return nil, err
+		}
+		context.AfterFunc(life, func() { conn.Close() })
+		return conn, nil
+	})
+	cl.pid, cl.socket, cl.life = pid, path, life
+	watched := make(chan struct{})
+	go func() {
+		defer close(watched)
+		cl.watch(life, pulseEvery, silencePatience, end)
+	}()
+	idle := cl.closing
+	cl.closing = func(ctx context.Context) error {
+		end(context.Canceled)
+		<-watched
+		return idle(ctx)
+	}
+	return cl
 }
 
 // pause waits, or gives up with ctx.

@@ -214,7 +214,20 @@ func (d *daemon) mountVault(ctx context.Context) error {
 	}
 	d.mount, d.point = mount, mount.MountPoint()
 	d.server.mount.MountPoint, d.server.settled = d.point, mount.Settled
+	d.record()
 	return nil
+}
+
+// record leaves what commands need should this process die or hang.
+func (d *daemon) record() {
+	entry, _, err := mountAt(d.point)
+	if err == nil {
+		err = writeRecord(d.socket, mountRecord{Vault: d.home.id, Home: d.home.path, MountPoint: d.point,
+			Asset: d.plan.Asset, Device: entry.device, Log: d.logPath})
+	}
+	if err != nil {
+		d.log.Warn("the mount is not recorded", "err", err)
+	}
 }
 
 // serve answers until the mount has gone, then closes the vault.
@@ -268,7 +281,7 @@ func (d *daemon) finish() error {
 	if err != nil {
 		d.log.Error("close vault", "err", err)
 	}
-	_ = os.Remove(d.socket)
+	mountRecord{socket: d.socket}.forget()
 	d.log.Info("ended")
 	d.closeErr = err
 	close(d.finished)

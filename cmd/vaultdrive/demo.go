@@ -40,6 +40,7 @@ func demoCLI(u *ui) *cli.Command {
 
 // Run makes, mounts, waits and removes.
 func (c *demoCommand) Run(ctx context.Context) (err error) {
+	c.ui.draining.Store(true)
 	base, err := os.MkdirTemp("", "vaultdrive-demo-")
 	if err != nil {
 		return err

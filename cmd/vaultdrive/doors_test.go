@@ -211,8 +211,8 @@ func TestTwoDoors(t *testing.T) {
 		"$ ls\n= 000\n", "$ asset add Notes\nerror: already exists: Notes\n",
 		"$ put - Notes/piped.txt\n= 000\n", "= 021\n$ put -f - Notes/piped.txt\n= 000\n", "$ put - top\nerror: operation not permitted",
 		"$ ls -R\nMade/\nMade/on/\nMade/on/the/\nMade/on/the/way\nNotes/\nNotes/piped.txt\nNotes/tree/\n",
-		"$ get Notes/piped.txt -\nfrom a pipe\n= 000\n", "$ mv Wood Made\nerror: assets and folders",
-		"$ rm None\nerror: None is an asset\n", "$ wait\n= 000\n", "$ rescue Notes/piped.txt -\nfrom a pipe\n= 000\n",
+		"$ get Notes/piped.txt -\nfrom a pipe\n= 000\n", "$ mv Wood Made\nerror: Wood: assets and folders",
+		"$ rm None\nerror: not found: None\n", "$ wait\n= 000\n", "$ rescue Notes/piped.txt -\nfrom a pipe\n= 000\n",
 	} {
 		if !strings.Contains(near, want) {
 			t.Errorf("missing: %q\nin:\n%s", want, near)

@@ -37,14 +37,15 @@ func eventsCLI(u *ui) *cli.Command {
 	}
 }
 
-// Run shows events from the oldest on. With --json each is one line.
+// Run shows events from the oldest on. With --json each is one line; that
+// there are none is an empty array, but when following, where some may come.
 func (c *eventsCommand) Run(ctx context.Context) error {
 	cl, err := c.connect(ctx)
 	if err != nil {
 		return err
 	}
 	defer cl.close(ctx)
-	after := c.after
+	after, some := c.after, false
 	for {
 		var page []vaultcore.Event
 		if err := cl.call(ctx, callEvents, eventsRequest{After: after, Max: eventPage}, &page); err != nil {
@@ -54,18 +55,25 @@ func (c *eventsCommand) Run(ctx context.Context) error {
 			if err := c.show(e); err != nil {
 				return err
 			}
-			after = max(after, e.N)
+			after, some = max(after, e.N), true
 		}
 		if len(page) == eventPage {
 			continue
 		}
 		if !c.follow {
-			return nil
+			return c.showNone(some)
 		}
 		if err := pause(ctx, time.Second); err != nil {
 			return nil // Ctrl-C is how following ends
 		}
 	}
+}
+
+func (c *eventsCommand) showNone(some bool) error {
+	if some || !c.json {
+		return nil
+	}
+	return c.ui.writeJSON([]vaultcore.Event{})
 }
 
 func (c *eventsCommand) show(e vaultcore.Event) error {

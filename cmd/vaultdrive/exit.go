@@ -26,14 +26,20 @@ var (
 	errProblems      = errors.New("problems found")
 	errKeyring       = errors.New("the keyring of the system cannot be used")
 	errDaemonLost    = errors.New("the mounted vault's process ended in the middle of the answer")
+	errDaemonSilent  = errors.New("the mounted vault's process does not answer")
 	errDaemonOld     = errors.New("the mounted vault's process does not know this command")
 	errForeignSocket = errors.New("the socket belongs to somebody else")
 	errRuntimeDir    = errors.New("runtime directory is not safe")
 	errSlowAES       = errors.New("this processor has no instructions for AES")
 )
 
-// exitUnknown ends a run for a reason the table does not list.
-const exitUnknown = 1
+// exitUnknown ends a run for a reason the table does not list; two others say
+// that an end came from outside.
+const (
+	exitUnknown     = 1
+	exitDaemon      = 45
+	exitInterrupted = 130
+)
 
 // exitRow joins an error to its stable name (in the socket's answers and in
 // --json), its exit code and what to do about it.
@@ -74,8 +80,8 @@ var exitTable = []exitRow{
 	{errKeyring, "keyring", 12, "use --device-key FILE where no keyring runs"},
 	{vaultcore.ErrNotFound, "not_found", 20, "vaultdrive ls shows what is there"},
 	{iofs.ErrNotExist, "no_such_file", 20, ""},
-	{vaultcore.ErrExist, "exists", 21, "choose another name, or --force where the command has it"},
-	{iofs.ErrExist, "exists", 21, "choose another name, or --force where the command has it"},
+	{vaultcore.ErrExist, "exists", 21, "choose another name"},
+	{iofs.ErrExist, "exists", 21, "choose another name"},
 	{vaultcore.ErrNotEmpty, "not_empty", 22, "rm -r removes what is in it too"},
 	{vaultcore.ErrIsDir, "is_directory", 23, ""},
 	{vaultcore.ErrNotDir, "not_directory", 23, ""},
@@ -105,13 +111,14 @@ var exitTable = []exitRow{
 	{fs.ErrVaultInPoint, "vault_in_mount_point", 40, "choose a directory that does not hold the vault"},
 	{fs.ErrNoFUSE, "no_fuse", 41, "modprobe fuse; in a container pass --device /dev/fuse"},
 	{fs.ErrNoHelper, "no_fusermount", 41, "install the package fuse3"},
-	{fs.ErrFUSEDenied, "fuse_denied", 42, "in a container allow the device; else ask who runs this machine"},
+	{fs.ErrFUSEDenied, "fuse_denied", 42, "chmod 666 /dev/fuse, as root, lets everybody mount, as the package fuse3 sets it up; in a container allow the device"},
 	{fs.ErrAllowOther, "allow_other_denied", 42, "add the line user_allow_other to /etc/fuse.conf, or leave out --allow-other"},
 	{fs.ErrPointDenied, "mount_denied", 42, "mount on a directory of your own; in a container allow CAP_SYS_ADMIN"},
 	{fs.ErrMount, "mount_failed", 42, "the log of the mount and dmesg may say more"},
 	{fs.ErrBusy, "mount_busy", 43, "close what uses it, or vaultdrive umount --lazy"},
 	{errNotMounted, "not_mounted", 44, "vaultdrive status shows what is mounted"},
 	{errDaemonLost, "daemon_lost", 45, "the log of the mount says why; every closed file is safe"},
+	{errDaemonSilent, "daemon_silent", 45, "vaultdrive umount --lazy MOUNTPOINT takes the mount away; vaultdrive lock --force ends the process too"},
 	{errDaemonOld, "daemon_old", 45, "it is another version: unmount and mount again"},
 	{errForeignSocket, "foreign_socket", 46, ""},
 	{errRuntimeDir, "runtime_dir", 46, "it must be a directory of yours with mode 0700"},
@@ -162,6 +169,26 @@ func hintOf(err error) string {
 		return f.hint
 	}
 	return rowOf(err).hint
+}
+
+// named puts the thing that is meant into an error that does not name it.
+// What says that the process or the person went away is about no thing.
+func named(err error, name string) error {
+	if err == nil || strings.Contains(err.Error(), name) {
+		return err
+	}
+	if exit := rowOf(err).exit; exit == exitDaemon || exit == exitInterrupted {
+		return err
+	}
+	return &failure{cause: err, text: name + ": " + err.Error(), hint: hintOf(err)}
+}
+
+// hinted gives err a better hint than the table's.
+func hinted(err error, hint string) error {
+	if err == nil {
+		return nil
+	}
+	return &failure{cause: err, text: err.Error(), hint: hint}
 }
 
 // exitCodeHelp lists the codes with the names of what they stand for.

@@ -55,7 +55,7 @@ func getCLI(u *ui) *cli.Command {
 
 // Run copies.
 func (c *getCommand) Run(ctx context.Context) error {
-	cl, err := c.connect(ctx)
+	cl, err := c.connectFor(ctx, c.sources)
 	if err != nil {
 		return err
 	}
@@ -67,6 +67,7 @@ func (c *getCommand) Run(ctx context.Context) error {
 	if !isDir && (len(c.sources) > 1 || strings.HasSuffix(c.target, "/")) {
 		return fail(vaultcore.ErrNotDir, "", "%s is not a directory", c.target)
 	}
+	var damaged []error
 	for _, source := range c.sources {
 		info, err := cl.stat(ctx, cleanPath(source))
 		if err != nil {
@@ -76,11 +77,15 @@ func (c *getCommand) Run(ctx context.Context) error {
 		if isDir {
 			dir, name = c.target, localName(info)
 		}
-		if err := c.copyTo(ctx, cl, info, dir, name); err != nil {
+		err = c.copyTo(ctx, cl, info, dir, name)
+		switch {
+		case errors.Is(err, vaultcore.ErrDamaged):
+			damaged = append(damaged, err)
+		case err != nil:
 			return err
 		}
 	}
-	return nil
+	return errors.Join(damaged...)
 }
 
 // localName is what the copy of something is called.
@@ -124,10 +129,20 @@ func (c *getCommand) copyTo(ctx context.Context, cl *client, info vaultcore.Info
 	if err := job.entry(ctx, info); err != nil {
 		return err
 	}
-	if err := cl.list(ctx, info.Path, true, func(i vaultcore.Info) error { return job.entry(ctx, i) }); err != nil {
+	err = cl.list(ctx, info.Path, true, func(i vaultcore.Info) error { return job.orDamaged(job.entry(ctx, i)) })
+	if err != nil {
 		return err
 	}
-	return job.finish()
+	return errors.Join(job.finish(), errors.Join(job.damaged...))
+}
+
+// orDamaged keeps a damaged file for the end: the others are worth having.
+func (j *copyOut) orDamaged(err error) error {
+	if !errors.Is(err, vaultcore.ErrDamaged) {
+		return err
+	}
+	j.damaged = append(j.damaged, err)
+	return nil
 }
 
 // report prints one JSON line for each thing copied, if that is wanted.
@@ -144,6 +159,7 @@ type copyOut struct {
 	force    bool
 	progress *progress
 	report   func(vaultcore.Info, string) error
+	damaged  []error
 	dirs     []madeDir // to be given mode and time at the end
 }
 
@@ -167,7 +183,7 @@ func (j *copyOut) entry(ctx context.Context, info vaultcore.Info) error {
 		err = j.makeLink(ctx, local, info)
 	default:
 		if err = j.copyFile(ctx, local, info); errors.Is(err, vaultcore.ErrDamaged) {
-			err = &failure{cause: err, text: info.Path + ": " + err.Error()}
+			err = named(err, info.Path)
 		}
 	}
 	if err != nil {
@@ -211,16 +227,20 @@ func (j *copyOut) makeRoom(local string) error {
 		return nil
 	}
 	if !j.force {
-		return fail(fs.ErrExist, "", "%s already exists", filepath.Join(j.root.Name(), local))
+		return j.taken(local)
 	}
 	return j.root.Remove(local)
+}
+
+func (j *copyOut) taken(local string) error {
+	return fail(fs.ErrExist, "choose another name, or --force to replace it", "%s already exists", filepath.Join(j.root.Name(), local))
 }
 
 // copyFile writes under another name first: what appears under its own is
 // whole.
 func (j *copyOut) copyFile(ctx context.Context, local string, info vaultcore.Info) (err error) {
 	if _, err := j.root.Lstat(local); err == nil && !j.force {
-		return fail(fs.ErrExist, "", "%s already exists", filepath.Join(j.root.Name(), local))
+		return j.taken(local)
 	}
 	in, err := j.client.read(ctx, callContent, url.Values{"path": {info.Path}})
 	if err != nil {

@@ -2,8 +2,13 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"os"
 	"path/filepath"
+	"strings"
+	"unicode"
+	"unicode/utf8"
 
 	"github.com/urfave/cli/v2"
 
@@ -26,7 +31,7 @@ func initCLI(u *ui) *cli.Command {
 		Usage: "make a new vault",
 		Description: "--vault NAME makes it below the data directory, --vault DIR (with a slash) in a directory of its own, which\n" +
 			"must be empty or not exist.",
-		Flags: c.flags(
+		Flags: append(c.flagsToAsk(),
 			&cli.StringFlag{Name: "label", Destination: &c.label, Usage: "what --vault calls it on this device; default: the `NAME` or the directory's"},
 			&cli.StringFlag{Name: "kdf", Destination: &c.kdf, Value: "default", Usage: "`COST` of an unlock: default (256 MiB of memory) or low (64 MiB)"},
 			&cli.StringFlag{Name: "write", Destination: &c.write, Value: "auto", Usage: "`FORMAT` of contents: auto (small files readable by every client) or v4"},
@@ -77,7 +82,15 @@ func (c *initCommand) createOptions() (vaultcore.CreateOptions, error) {
 	}
 	if isVaultPath(c.vault) {
 		o.Home = c.vault
-		return o, nil
+		label := o.Label
+		if label == "" {
+			abs, err := filepath.Abs(c.vault)
+			if err != nil {
+				return o, err
+			}
+			label = filepath.Base(abs)
+		}
+		return o, errors.Join(checkLabel(label), refuseHome(o.Home))
 	}
 	o.Home = filepath.Join(dataDir(), "vaults", o.Vault.UUID())
 	if o.Label == "" {
@@ -86,7 +99,31 @@ func (c *initCommand) createOptions() (vaultcore.CreateOptions, error) {
 	if o.Label == "" {
 		o.Label = "vault"
 	}
+	if err := checkLabel(o.Label); err != nil {
+		return o, err
+	}
 	return o, c.refuseLabel(o.Label)
+}
+
+// checkLabel refuses what vaultcore would, before anybody types a password.
+func checkLabel(label string) error {
+	bad := label == "" || len(label) > maxLabel || strings.ContainsRune(label, '/') || strings.ContainsAny(label[:1], ".-") ||
+		strings.TrimSpace(label) != label || !utf8.ValidString(label) ||
+		strings.ContainsFunc(label, func(r rune) bool { return !unicode.IsPrint(r) })
+	if !bad {
+		return nil
+	}
+	return fail(vaultcore.ErrName, fmt.Sprintf("a name has up to %d bytes, no slash, and no dot, dash or space at its start; --label NAME sets it", maxLabel),
+		"%q cannot be the name of a vault", label)
+}
+
+// refuseHome finds out before the password whether the place is free.
+func refuseHome(home string) error {
+	entries, err := os.ReadDir(home)
+	if err == nil && len(entries) > 0 {
+		return fail(vaultcore.ErrExist, "choose a directory that is empty or does not exist", "%s is not empty", home)
+	}
+	return nil // what else may be wrong is said when it is made
 }
 
 // refuseLabel keeps names apart: --vault could not tell two alike.
@@ -104,12 +141,15 @@ func (c *initCommand) refuseLabel(label string) error {
 }
 
 func (c *initCommand) newPassword(ctx context.Context) ([]byte, error) {
-	if c.password.deviceKey != "" {
-		return nil, usage("a new vault needs a password; enroll the device afterwards")
-	}
 	password, err := c.password.given(ctx, c.ui)
 	if password == nil && err == nil {
-		c.ui.note("The password is the only way in. At least 12 characters, or several words; nobody can reset it.")
+		tty, ttyErr := terminal()
+		if ttyErr != nil {
+			return nil, ttyErr
+		}
+		tty.Close()
+		c.ui.note("Nobody can reset this password: without it only a recovery kit, made with it beforehand, opens the vault.\n" +
+			"Take at least 12 characters, or several words.")
 		password, err = promptTwice(ctx, "New password")
 	}
 	if err != nil {

@@ -38,8 +38,9 @@ func kitCLI(u *ui) *cli.Command {
 		Name:  "kit",
 		Usage: "make a recovery kit, or set a new password with one",
 		Subcommands: []*cli.Command{{
-			Name:  "create",
-			Usage: "make a recovery kit to print; an earlier one becomes worthless",
+			Name:        "create",
+			Usage:       "make a recovery kit to print; an earlier one becomes worthless",
+			Description: "The password is needed: a device key cannot do this.",
 			Flags: c.flags(&cli.StringFlag{Name: "out", Destination: &c.out,
 				Usage: "write it to `FILE` (which must not exist) instead of showing it"}),
 			Action: noOperands(c.create),
@@ -65,7 +66,7 @@ func (c *kitCommand) create(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	password, err := c.password.forAction(ctx, c.ui, "Password for "+escapeName(home.label)+": ")
+	password, err := c.password.forAction(ctx, c.ui, "Password for "+escapeName(home.label)+": ", "make a recovery kit")
 	if err != nil {
 		return err
 	}

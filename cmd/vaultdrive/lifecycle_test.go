@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"os"
@@ -25,7 +26,7 @@ func (p *place) mounted(options ...string) (pid int, root string) {
 	if err := os.Mkdir(root, 0o755); err != nil && !errors.Is(err, os.ErrExist) {
 		p.t.Fatal(err)
 	}
-	p.t.Cleanup(func() { _ = unmountDirect(root, true) })
+	p.t.Cleanup(func() { _ = unmountDirect(context.Background(), root, true) })
 	p.ok(append(append([]string{"mount"}, options...), root)...)
 	return p.status().PID, root
 }
@@ -110,6 +111,9 @@ func TestBusyMounts(t *testing.T) {
 	if view := p.status(); view.State != "mounted" || view.PID != pid {
 		t.Errorf("after a refused umount: %+v", view)
 	}
+	if code, _, said := p.run("lock"); code != 43 || !strings.Contains(said, "lock --force") {
+		t.Errorf("busy lock: exit code %d, %s; want 43 and lock --force", code, said)
+	}
 	p.ok("umount", "--lazy", root)
 	if view := p.status(); view.State != "unmounting" || view.PID != pid {
 		t.Errorf("after umount --lazy: state %q", view.State)
@@ -165,7 +169,7 @@ func TestKilledMountIsCleared(t *testing.T) {
 	if !gone(pid) {
 		t.Fatal("not killed")
 	}
-	if out := p.ok("status", "--json"); !strings.Contains(out, `"state": "locked"`) {
+	if out := p.ok("status", "--json"); !strings.Contains(out, `"state": "dead"`) || !strings.Contains(out, `"mountpoint": "`+root+`"`) {
 		t.Errorf("status after the kill: %s", out)
 	}
 	pid, _ = p.mounted()
@@ -185,7 +189,7 @@ func TestKilledMountIsCleared(t *testing.T) {
 func TestMountAndUmountBySomebodyElse(t *testing.T) {
 	p := newPlace(t)
 	pid, root := p.mounted()
-	if err := unmountDirect(root, false); err != nil {
+	if err := unmountDirect(p.t.Context(), root, false); err != nil {
 		t.Fatal(err)
 	}
 	if !gone(pid) {
@@ -230,7 +234,7 @@ func TestPasswordChangeBesideAMount(t *testing.T) {
 		t.Fatal(err)
 	}
 	next := p.file("next", "another long password\n")
-	if code, _, said := p.run("passwd", "--password-file", next, "--new-password-file", next); code != 3 {
+	if code, _, said := p.run("passwd", "--password-file", next, "--new-password-file", p.file("third", "a third long password\n")); code != 3 {
 		t.Errorf("wrong old password: exit code %d, %s", code, said)
 	}
 	p.ok("passwd", "--password-file", filepath.Join(p.dir, "pw"), "--new-password-file", next)
@@ -287,7 +291,7 @@ func TestDemo(t *testing.T) {
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { _ = unmountDirect(dir, true) })
+	t.Cleanup(func() { _ = unmountDirect(context.Background(), dir, true) })
 	pdf := filepath.Join(dir, "Insurance", "policy.pdf")
 	for range 1000 {
 		if _, err := os.Stat(pdf); err == nil {

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"github.com/urfave/cli/v2"
@@ -43,19 +44,46 @@ func (c *lockCommand) Run(ctx context.Context) error {
 		return err
 	}
 	cl, err := dialVault(ctx, home)
-	if err != nil {
+	var quiet *silentDaemon
+	switch {
+	case errors.As(err, &quiet) && c.force:
+		return c.endSilent(ctx, home, quiet)
+	case err != nil:
 		return err
-	}
-	if cl == nil {
-		return c.show(home, false)
+	case cl == nil:
+		return c.clear(ctx, home)
 	}
 	defer cl.close(ctx)
 	var view statusView
-	if err := cl.call(ctx, callStatus, none{}, &view); err != nil {
+	if err := cl.status(ctx, &view); err != nil {
 		return err
 	}
-	job := unmounting{ui: c.ui, force: c.force, timeout: c.timeout}
+	job := unmounting{ui: c.ui, force: c.force, timeout: c.timeout,
+		busyHint: "close what uses it, or vaultdrive lock --force takes the files away"}
 	if err := job.run(ctx, cl, view); err != nil {
+		return err
+	}
+	return c.show(home, true)
+}
+
+// endSilent locks although the mount's process does not answer.
+func (c *lockCommand) endSilent(ctx context.Context, home vaultHome, quiet *silentDaemon) error {
+	limit, cancel := context.WithTimeout(ctx, c.timeout)
+	defer cancel()
+	if err := quiet.end(limit); err != nil {
+		return err
+	}
+	c.ui.warn("process %d did not answer and was ended; what programs had not saved may be lost", quiet.pid)
+	return c.show(home, true)
+}
+
+// clear takes away what a mount left whose process died: the keys went with it.
+func (c *lockCommand) clear(ctx context.Context, home vaultHome) error {
+	r, dead := deadMount(ctx, home)
+	if !dead {
+		return c.show(home, false)
+	}
+	if err := clearDead(ctx, r); err != nil {
 		return err
 	}
 	return c.show(home, true)

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"io/fs"
@@ -41,7 +42,7 @@ func lsCLI(u *ui) *cli.Command {
 
 // Run lists. With --json it is one array of everything listed.
 func (c *lsCommand) Run(ctx context.Context) error {
-	cl, err := c.connect(ctx)
+	cl, err := c.connectFor(ctx, c.paths)
 	if err != nil {
 		return err
 	}
@@ -49,20 +50,70 @@ func (c *lsCommand) Run(ctx context.Context) error {
 	if len(c.paths) == 0 {
 		c.paths = []string{""}
 	}
-	infos := []vaultcore.Info{}
+	lists, err := c.collect(ctx, cl)
+	if err != nil {
+		return err
+	}
+	if c.json {
+		all := slices.Concat([]vaultcore.Info{}, slices.Concat(lists...))
+		sortByPath(all)
+		return c.ui.writeJSON(all)
+	}
+	return c.show(lists)
+}
+
+// collect gives what each path lists: a directory's entries or a file itself.
+func (c *lsCommand) collect(ctx context.Context, cl *client) ([][]vaultcore.Info, error) {
+	var lists [][]vaultcore.Info
 	for _, p := range c.paths {
+		var infos []vaultcore.Info
 		err := cl.list(ctx, p, c.recursive, func(i vaultcore.Info) error {
 			infos = append(infos, i)
 			return nil
 		})
 		if err != nil {
+			return nil, named(err, p)
+		}
+		sortByPath(infos)
+		lists = append(lists, infos)
+	}
+	return lists, nil
+}
+
+// show prints, like ls, files that were named before directories, and each of
+// several directories under its name. With -R every line is a path already.
+func (c *lsCommand) show(lists [][]vaultcore.Info) error {
+	if len(lists) == 1 || c.recursive {
+		return c.lines(slices.Concat(lists...))
+	}
+	isFile := func(k int) bool { return len(lists[k]) == 1 && cleanPath(lists[k][0].Path) == cleanPath(c.paths[k]) }
+	var files []vaultcore.Info
+	for k := range lists {
+		if isFile(k) {
+			files = append(files, lists[k]...)
+		}
+	}
+	if err := c.lines(files); err != nil {
+		return err
+	}
+	said := len(files) > 0
+	for k := range lists {
+		if isFile(k) {
+			continue
+		}
+		if said {
+			c.ui.printf("\n")
+		}
+		said = true
+		c.ui.printf("%s:\n", c.ui.name(cmp.Or(cleanPath(c.paths[k]), "/")))
+		if err := c.lines(lists[k]); err != nil {
 			return err
 		}
 	}
-	sortByPath(infos)
-	if c.json {
-		return c.ui.writeJSON(infos)
-	}
+	return nil
+}
+
+func (c *lsCommand) lines(infos []vaultcore.Info) error {
 	line := c.short
 	if c.long {
 		line = c.longLine

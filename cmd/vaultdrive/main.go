@@ -13,6 +13,7 @@ import (
 	"os/signal"
 	"runtime/debug"
 	"syscall"
+	"time"
 
 	"github.com/urfave/cli/v2"
 
@@ -42,6 +43,7 @@ func run(args []string) int {
 	u := newUI()
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP)
 	defer stop()
+	context.AfterFunc(ctx, stop) // a second signal ends at once
 	if len(args) > 0 && isMountHelper(args[0]) {
 		return runMountHelper(ctx, u, args[1:])
 	}
@@ -54,12 +56,38 @@ func runCommand(ctx context.Context, u *ui, args []string) int {
 		rest := permute(app.Commands, nil, args[1:])
 		args = append([]string{args[0]}, rest...)
 	}
-	err := app.RunContext(ctx, args)
+	err := interruptible(ctx, u, func() error { return app.RunContext(ctx, args) })
 	var f *failure
 	if err != nil && ctx.Err() != nil && (!errors.As(err, &f) || !f.final) {
 		err = &failure{cause: context.Canceled, text: "interrupted"}
 	}
 	return u.report(err)
+}
+
+// interruptGrace is how long an interrupted command may take to tidy up.
+const interruptGrace = 5 * time.Second
+
+// interruptible runs a command and leaves it when it does not heed an
+// interrupt: it waits in the kernel, for a file system that does not answer.
+func interruptible(ctx context.Context, u *ui, fn func() error) error {
+	done := make(chan error, 1)
+	go func() { done <- fn() }()
+	select {
+	case err := <-done:
+		return err
+	case <-ctx.Done():
+	}
+	if u.draining.Load() {
+		return <-done
+	}
+	timer := time.NewTimer(interruptGrace)
+	defer timer.Stop()
+	select {
+	case err := <-done:
+		return err
+	case <-timer.C:
+		return ctx.Err()
+	}
 }
 
 func newApp(u *ui) *cli.App {

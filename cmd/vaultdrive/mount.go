@@ -19,6 +19,7 @@ type mountCommand struct {
 	durability string
 	foreground bool
 	slowAES    bool
+	sloppy     bool
 	unit       bool
 	fstab      bool
 	mountPoint string
@@ -69,7 +70,7 @@ func (c *mountCommand) Run(ctx context.Context) error {
 	if err := c.readOptions(); err != nil {
 		return err
 	}
-	home, err := selectVault(c.vault)
+	home, err := selectToMount(c.vault)
 	if err != nil {
 		return err
 	}
@@ -97,7 +98,7 @@ func (c *mountCommand) readOptions() error {
 	if err := c.plan.setDurability(c.durability); err != nil {
 		return err
 	}
-	o := mountOptions{plan: &c.plan, password: &c.password, slowAES: &c.slowAES}
+	o := mountOptions{plan: &c.plan, password: &c.password, slowAES: &c.slowAES, sloppy: c.sloppy}
 	for _, list := range c.options {
 		if err := o.apply(list); err != nil {
 			return err
@@ -132,6 +133,7 @@ func (c *mountCommand) mountHome(ctx context.Context, home vaultHome) error {
 	}
 	defer creds.wipe()
 	if c.foreground {
+		c.ui.draining.Store(true)
 		return runDaemon(c.plan, creds, daemonHooks{log: foregroundLogger(c.ui), ready: c.announce})
 	}
 	ready, err := startDaemon(ctx, c.plan, creds, c.owner)
@@ -162,7 +164,7 @@ func refuseMounted(ctx context.Context, home vaultHome) error {
 	}
 	defer cl.close(ctx)
 	var view statusView
-	if err := cl.call(ctx, callStatus, none{}, &view); err != nil {
+	if err := cl.status(ctx, &view); err != nil {
 		return nil // it is just ending: the lock will tell
 	}
 	if view.MountPoint == "" {

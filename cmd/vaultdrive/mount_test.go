@@ -96,7 +96,7 @@ garbage
 	if err != nil || len(mounts) != 3 {
 		t.Fatalf("%+v, %v", mounts, err)
 	}
-	want := mountEntry{device: "0:50", point: "/home/a/My Vault", fsType: "fuse.vaultdrive", source: `My\Vault`}
+	want := mountEntry{device: "0:50", point: "/home/a/My Vault", fsType: "fuse.vaultdrive", source: `My\Vault`, owner: "0"}
 	if mounts[1] != want || !mounts[1].isOurs() || mounts[2].isOurs() {
 		t.Errorf("%+v, want %+v", mounts[1], want)
 	}

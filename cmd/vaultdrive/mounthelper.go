@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"path/filepath"
+	"slices"
 	"strings"
 )
 
@@ -10,6 +11,7 @@ import (
 const (
 	exitMountUsage  = 1
 	exitMountFailed = 32
+	helperUsage     = "usage: mount.vaultdrive SPEC DIR [-sfnvwr] [-o OPTIONS]"
 )
 
 // isMountHelper tells from argv[0] that mount(8) calls: it runs
@@ -27,6 +29,10 @@ func isMountHelper(argv0 string) bool {
 func runMountHelper(ctx context.Context, u *ui, args []string) int {
 	c := &mountCommand{common: common{ui: u}}
 	c.password.fd = -1
+	if slices.Contains(args, "--help") || slices.Contains(args, "-h") {
+		u.printf("%s\n\nSPEC is the directory or the name of a vault.\n-o  %s\n-r  read-only, as -o ro\n-s  ignore unknown options\n-f  do everything but the mount\n", helperUsage, optionList)
+		return 0
+	}
 	fake, err := c.parseHelper(args)
 	if err != nil {
 		u.note("mount.vaultdrive: %s", escapeName(err.Error()))
@@ -68,13 +74,14 @@ func (c *mountCommand) parseHelper(args []string) (fake bool, err error) {
 			if strings.Trim(arg, "-sfnvw") != "" {
 				return false, usage("unknown option %s", arg)
 			}
+			c.sloppy = c.sloppy || strings.ContainsRune(arg, 's')
 			fake = fake || strings.ContainsRune(arg, 'f')
 		default:
 			operands = append(operands, arg)
 		}
 	}
 	if len(operands) != 2 {
-		return false, usage("usage: mount.vaultdrive SPEC DIR [-o OPTIONS]")
+		return false, usage("%s", helperUsage)
 	}
 	c.vault, c.mountPoint, c.plan.Source = operands[0], operands[1], operands[0]
 	return fake, nil

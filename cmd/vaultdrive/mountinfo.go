@@ -2,14 +2,10 @@ package main
 
 import (
 	"bufio"
-	"errors"
 	"fmt"
 	"io"
 	"os"
 	"strings"
-	"syscall"
-
-	"golang.org/x/sys/unix"
 )
 
 // fsSubtype is what the kernel shows behind "fuse." for our mounts.
@@ -21,6 +17,7 @@ type mountEntry struct {
 	point  string
 	fsType string
 	source string
+	owner  string // user id of who mounted a FUSE file system
 }
 
 // isOurs tells a mount of vaultdrive from others.
@@ -51,12 +48,25 @@ func parseMounts(r io.Reader) ([]mountEntry, error) {
 			point:  unescapeMount(before[4]),
 			fsType: after[0],
 			source: unescapeMount(after[1]),
+			owner:  superOption(after[2:], "user_id"),
 		})
 	}
 	if err := lines.Err(); err != nil {
 		return nil, fmt.Errorf("list mounts: %w", err)
 	}
 	return mounts, nil
+}
+
+// superOption finds an option of the file system itself, which come last.
+func superOption(fields []string, name string) string {
+	for _, field := range fields {
+		for option := range strings.SplitSeq(field, ",") {
+			if value, ok := strings.CutPrefix(option, name+"="); ok {
+				return value
+			}
+		}
+	}
+	return ""
 }
 
 // unescapeMount undoes the octal escapes the kernel uses for space, tab,
@@ -93,12 +103,4 @@ func mountAt(path string) (mountEntry, bool, error) {
 		}
 	}
 	return mountEntry{}, false, nil
-}
-
-// isDead reports a mount whose process is gone. Attributes may still come from
-// the kernel's cache; statfs is always asked.
-func isDead(path string) bool {
-	var st unix.Statfs_t
-	err := unix.Statfs(path, &st)
-	return errors.Is(err, syscall.ENOTCONN) || errors.Is(err, syscall.ECONNABORTED)
 }

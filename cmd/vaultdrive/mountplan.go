@@ -52,7 +52,11 @@ type mountOptions struct {
 	password *passwordSource
 	owner    string
 	slowAES  *bool
+	sloppy   bool // ignore what nobody knows, as mount -s
 }
+
+// optionList is what -o takes, beside what fstab has for everybody.
+const optionList = "ro, rw, allow_other, xattr, asset=, durability=, scratch=, password-file=, password-command=, device-key=, slow-aes, setuid="
 
 // apply takes one -o value: options between commas, where \, is a comma.
 func (o *mountOptions) apply(list string) error {
@@ -89,11 +93,13 @@ func (o *mountOptions) set(key, value string) error {
 		o.password.deviceKey = value
 	case "slow-aes":
 		*o.slowAES = true
+	case "remount":
+		return fail(vaultcore.ErrNotSupported, "umount it and mount it again with the new options", "a mounted vault cannot be remounted")
 	case "setuid":
 		o.owner = value
 	default:
-		if !isGenericOption(key) {
-			return usage("unknown mount option %q", key)
+		if !isGenericOption(key) && !o.sloppy {
+			return fail(errUsage, "the options are "+optionList, "unknown mount option %q", key)
 		}
 	}
 	return nil

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -23,7 +24,7 @@ func checkPoint(path string) error {
 	switch {
 	case err != nil:
 		return err
-	case covered && mount.isOurs() && isDead(path):
+	case covered && mount.isOurs() && pulseOf(context.Background(), path) == pulseDead:
 		return nil
 	case covered && mount.isOurs():
 		return fail(errMounted, "", "%s: a vault is mounted here already", path)
@@ -91,15 +92,22 @@ func within(path, dir string) bool {
 }
 
 // unmountDirect unmounts without the mount's process, whose connection it is:
-// a dead one, or one of another user.
-func unmountDirect(path string, lazy bool) error {
+// a dead one, a silent one, or one of another user. The kernel may want to
+// write back first, which only that process could let it do.
+func unmountDirect(ctx context.Context, path string, lazy bool) error {
 	flags, option := unix.UMOUNT_NOFOLLOW, "-u"
 	if lazy {
 		flags, option = flags|unix.MNT_DETACH, "-uz"
 	}
-	err := unix.Unmount(path, flags)
-	if errors.Is(err, syscall.EPERM) {
-		return fusermount(option, "--", path)
+	_, err := bounded(ctx, systemPatience, func() (none, error) { return none{}, unix.Unmount(path, flags) })
+	switch {
+	case errors.Is(err, syscall.EPERM):
+		return fusermount(ctx, option, "--", path)
+	case errors.Is(err, errNoAnswer):
+		// The mount may be out of sight although the call has not come back.
+		if _, covered, listErr := mountAt(path); listErr == nil && !covered {
+			return nil
+		}
 	}
 	return err
 }

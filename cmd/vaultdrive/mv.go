@@ -3,8 +3,11 @@ package main
 import (
 	"context"
 	"path"
+	"slices"
 
 	"github.com/urfave/cli/v2"
+
+	"github.com/vaultdrive/vaultdrive/vaultcore"
 )
 
 // mvCommand renames and moves within the vault.
@@ -35,11 +38,13 @@ func mvCLI(u *ui) *cli.Command {
 
 // Run moves one after the other.
 func (c *mvCommand) Run(ctx context.Context) error {
-	cl, err := c.connect(ctx)
+	paths := append(slices.Clone(c.sources), c.target)
+	cl, err := c.connectFor(ctx, paths)
 	if err != nil {
 		return err
 	}
 	defer cl.close(ctx)
+	c.sources, c.target = paths[:len(paths)-1], paths[len(paths)-1]
 	to, err := cl.destination(ctx, c.target, len(c.sources))
 	if err != nil {
 		return err
@@ -50,8 +55,11 @@ func (c *mvCommand) Run(ctx context.Context) error {
 		if from == "" {
 			return usage("the vault itself cannot be moved")
 		}
+		if within(to.path, from) && to.of(path.Base(from)) != from {
+			return fail(vaultcore.ErrInvalid, "choose a TARGET outside of it", "%s cannot be moved into itself, to %s", from, to.path)
+		}
 		if err := cl.call(ctx, callMove, moveRequest{From: from, To: to.path}, nil); err != nil {
-			return err
+			return named(err, from)
 		}
 		moved = append(moved, moveRequest{From: from, To: to.of(path.Base(from))})
 	}

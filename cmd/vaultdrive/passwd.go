@@ -1,12 +1,14 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"os"
 
 	"github.com/urfave/cli/v2"
 
+	"github.com/vaultdrive/vaultdrive/vaultcore"
 	"github.com/vaultdrive/vaultdrive/vaultcore/seal"
 )
 
@@ -24,7 +26,8 @@ func passwdCLI(u *ui) *cli.Command {
 		Name:  "passwd",
 		Usage: "change the password",
 		Description: "Every file key is sealed anew; no content is. From the first moment only the new password opens the vault;\n" +
-			"if the rest is interrupted it goes on at the next unlock. A recovery kit stays good.",
+			"if the rest is interrupted it goes on at the next unlock. A recovery kit stays good. The current password is needed, a device key cannot\n" +
+			"do this; with --device-key the key of this device goes on opening the vault.",
 		Flags: c.flags(
 			&cli.StringFlag{Name: "new-password-file", Destination: &c.next.file, Usage: "read the new password from `FILE`"},
 			&cli.IntFlag{Name: "new-password-fd", Destination: &c.next.fd, Value: -1, DefaultText: "none", Usage: "read the new password from descriptor `N`"},
@@ -49,7 +52,7 @@ func (c *passwdCommand) Run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	old, err := c.password.forAction(ctx, c.ui, "Current password: ")
+	old, err := c.password.forAction(ctx, c.ui, "Current password: ", "change the password")
 	if err != nil {
 		return err
 	}
@@ -64,6 +67,9 @@ func (c *passwdCommand) Run(ctx context.Context) error {
 		return err
 	}
 	defer clear(fresh)
+	if bytes.Equal(old, fresh) {
+		return fail(vaultcore.ErrInvalid, "nothing was changed; choose another one", "the new password is the same as the old one")
+	}
 	if err := c.change(ctx, cl, passwordRequest{Old: old, New: fresh, Raise: c.kdf == "default"}); err != nil {
 		return err
 	}
@@ -74,7 +80,7 @@ func (c *passwdCommand) Run(ctx context.Context) error {
 // over: it opens nothing any more.
 func (c *passwdCommand) tellDevice(ctx context.Context, cl *client, home vaultHome) error {
 	var view statusView
-	if err := cl.call(ctx, callStatus, none{}, &view); err != nil {
+	if err := cl.status(ctx, &view); err != nil {
 		return nil // the password is changed, and that was asked for
 	}
 	if home.isEnrolled() && !view.Enrolled {

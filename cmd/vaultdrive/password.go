@@ -196,11 +196,15 @@ func (s *passwordSource) given(ctx context.Context, u *ui) ([]byte, error) {
 }
 
 // forAction gets the password itself, where a device key is not enough.
-func (s *passwordSource) forAction(ctx context.Context, u *ui, question string) ([]byte, error) {
+func (s *passwordSource) forAction(ctx context.Context, u *ui, question, what string) ([]byte, error) {
 	if password, err := s.given(ctx, u); password != nil || err != nil {
 		return password, err
 	}
-	return prompt(ctx, question)
+	password, err := prompt(ctx, question)
+	if s.deviceKey != "" && errors.Is(err, errNoPassword) {
+		return nil, fail(errNoPassword, "", "a device key cannot %s: that needs the password itself", what)
+	}
+	return password, err
 }
 
 // credentialPath finds a systemd credential, "" when there is none.

@@ -50,11 +50,13 @@ func putCLI(u *ui) *cli.Command {
 
 // Run copies.
 func (c *putCommand) Run(ctx context.Context) error {
-	cl, err := c.connect(ctx)
+	target := []string{c.target}
+	cl, err := c.connectFor(ctx, target)
 	if err != nil {
 		return err
 	}
 	defer cl.close(ctx)
+	c.target = target[0]
 	to, err := cl.destination(ctx, c.target, len(c.sources))
 	if err != nil {
 		return err
@@ -99,7 +101,7 @@ func (j *copyIn) input(ctx context.Context, to destination) error {
 	}
 	info, err := j.client.write(ctx, outgoing{path: to.path, parents: j.parents, mustNew: !j.force}, io.TeeReader(j.ui.in, j.progress))
 	if err != nil {
-		return err
+		return j.orForce(err)
 	}
 	return j.report(info, "-")
 }
@@ -140,9 +142,17 @@ func (j *copyIn) entry(ctx context.Context, local string, entry fs.DirEntry, tar
 		return nil
 	}
 	if err != nil {
-		return err
+		return j.orForce(named(err, target))
 	}
 	return j.report(info, local)
+}
+
+// orForce says of a file that exists what would replace it.
+func (j *copyIn) orForce(err error) error {
+	if j.force || !errors.Is(err, vaultcore.ErrExist) || errors.Is(err, vaultcore.ErrIsDir) {
+		return err
+	}
+	return hinted(err, "choose another name, or --force to replace it")
 }
 
 func (j *copyIn) makeDir(ctx context.Context, local string, entry fs.DirEntry, target string) (info vaultcore.Info, err error) {

@@ -72,11 +72,13 @@ func (c *rescueCommand) list(ctx context.Context) error {
 // Run writes one content. What was written stays if it ends early, because it
 // may be all that there is.
 func (c *rescueCommand) Run(ctx context.Context) error {
-	cl, err := c.connect(ctx)
+	ref := []string{c.ref}
+	cl, err := c.connectFor(ctx, ref)
 	if err != nil {
 		return err
 	}
 	defer cl.close(ctx)
+	c.ref = ref[0]
 	query := url.Values{"ref": {c.ref}}
 	if c.partial {
 		query.Set("partial", "1")

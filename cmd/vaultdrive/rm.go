@@ -20,10 +20,11 @@ type rmCommand struct {
 func rmCLI(u *ui) *cli.Command {
 	c := &rmCommand{common: common{ui: u}}
 	return &cli.Command{
-		Name:        "rm",
-		Usage:       "delete files and folders (they stay in the trash for 30 days)",
-		ArgsUsage:   "PATH...",
-		Description: "vaultdrive trash list and trash restore bring them back. An asset goes with asset rm, or with -r.",
+		Name:      "rm",
+		Usage:     "delete files and folders (they stay in the trash for 30 days)",
+		ArgsUsage: "PATH...",
+		Description: "vaultdrive trash list and trash restore bring them back; but what is younger than a minute when it is deleted\n" +
+			"leaves nothing. An asset goes with asset rm, or with -r.",
 		Flags: c.flags(
 			&cli.BoolFlag{Name: "recursive", Aliases: []string{"r", "R"}, Destination: &c.recursive, Usage: "delete folders with what is in them"},
 			&cli.BoolFlag{Name: "force", Aliases: []string{"f"}, Destination: &c.force, Usage: "say nothing about paths that do not exist"},
@@ -40,14 +41,14 @@ func rmCLI(u *ui) *cli.Command {
 
 // Run deletes one after the other and stops at the first that cannot be.
 func (c *rmCommand) Run(ctx context.Context) error {
-	cl, err := c.connect(ctx)
+	cl, err := c.connectFor(ctx, c.paths)
 	if err != nil {
 		return err
 	}
 	defer cl.close(ctx)
 	removed := []string{}
 	for _, p := range c.paths {
-		err := c.remove(ctx, cl, cleanPath(p))
+		err := named(c.remove(ctx, cl, cleanPath(p)), cleanPath(p))
 		switch {
 		case err == nil:
 			removed = append(removed, cleanPath(p))
@@ -67,6 +68,9 @@ func (c *rmCommand) remove(ctx context.Context, cl *client, path string) error {
 	}
 	call := callRemove
 	if isAssetPath(path) {
+		if _, err := cl.stat(ctx, path); err != nil {
+			return err
+		}
 		if !c.recursive {
 			return fail(vaultcore.ErrIsDir, "use -r, or vaultdrive asset rm", "%s is an asset", path)
 		}

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 
@@ -34,13 +35,18 @@ func statusCLI(u *ui) *cli.Command {
 
 // Run shows.
 func (c *statusCommand) Run(ctx context.Context) error {
-	home, err := selectVault(c.vault)
+	home, err := c.locate(c.paths)
 	if err != nil {
 		return err
 	}
 	cl, err := dialVault(ctx, home)
 	if err != nil {
 		return err
+	}
+	if cl == nil && len(c.paths) == 0 {
+		if r, dead := deadMount(ctx, home); dead {
+			return c.showDead(home, r)
+		}
 	}
 	if cl == nil && !c.password.explicit() && len(c.paths) == 0 {
 		return c.showLocked(home)
@@ -55,7 +61,7 @@ func (c *statusCommand) Run(ctx context.Context) error {
 		return c.showPaths(ctx, cl)
 	}
 	var view statusView
-	if err := cl.call(ctx, callStatus, none{}, &view); err != nil {
+	if err := cl.status(ctx, &view); err != nil {
 		return err
 	}
 	if c.json {
@@ -66,14 +72,38 @@ func (c *statusCommand) Run(ctx context.Context) error {
 }
 
 func (c *statusCommand) showLocked(home vaultHome) error {
-	view := lockedView{Vault: home.id, Label: home.label, Home: home.path, State: "locked",
-		Enrolled: home.isEnrolled(), Swap: vaultcore.UnencryptedSwap(), Alarms: []string{}}
+	view := newLockedView(home, "locked")
 	if c.json {
 		return c.ui.writeJSON(view)
 	}
 	c.line("vault", "%s (%s)", c.ui.name(home.label), home.id)
 	c.line("home", "%s", c.ui.name(home.path))
 	c.line("state", "locked")
+	return nil
+}
+
+func newLockedView(home vaultHome, state string) lockedView {
+	return lockedView{Vault: home.id, Label: home.label, Home: home.path, State: state,
+		Enrolled: home.isEnrolled(), Swap: vaultcore.UnencryptedSwap(), Alarms: []string{}}
+}
+
+// showDead says what is left of a mount whose process was killed or crashed,
+// and how to get on.
+func (c *statusCommand) showDead(home vaultHome, r mountRecord) error {
+	view := newLockedView(home, "dead")
+	view.MountPoint, view.Log = r.MountPoint, r.Log
+	view.Alarms = append(view.Alarms, "the process of the mount on "+r.MountPoint+" ended without unmounting")
+	if c.json {
+		return c.ui.writeJSON(view)
+	}
+	point := shellQuote(r.MountPoint)
+	c.line("vault", "%s (%s)", c.ui.name(home.label), home.id)
+	c.line("home", "%s", c.ui.name(home.path))
+	c.line("state", "dead: the process of the mount on %s ended without unmounting", c.ui.name(r.MountPoint))
+	c.line("to do", "%s", c.ui.name("vaultdrive umount "+point+" clears the mount point; vaultdrive mount "+point+" mounts again"))
+	if r.Log != "" {
+		c.line("log", "%s", c.ui.name(r.Log))
+	}
 	return nil
 }
 
@@ -127,13 +157,22 @@ func (c *statusCommand) state(v statusView) string {
 
 func (c *statusCommand) showPaths(ctx context.Context, cl *client) error {
 	infos := []vaultcore.Info{}
+	var failures []error
 	for _, p := range c.paths {
-		info, err := cl.stat(ctx, c.inVault(ctx, cl, p))
+		info, err := cl.stat(ctx, cleanPath(p))
 		if err != nil {
-			return err
+			failures = append(failures, named(err, p))
+			continue
 		}
 		infos = append(infos, info)
 	}
+	if err := c.showInfos(infos); err != nil {
+		return err
+	}
+	return errors.Join(failures...)
+}
+
+func (c *statusCommand) showInfos(infos []vaultcore.Info) error {
 	if c.json {
 		return c.ui.writeJSON(infos)
 	}
@@ -161,16 +200,4 @@ func (c *statusCommand) showInfo(i vaultcore.Info) {
 	}
 	c.line("mode", "%04o", i.Mode)
 	c.line("modified", "%s", i.Mtime.Local().Format("2006-01-02 15:04:05.000000000 -0700"))
-}
-
-// inVault takes the path of a file in the mount as well as one of the vault.
-func (c *statusCommand) inVault(ctx context.Context, cl *client, p string) string {
-	if !strings.HasPrefix(p, "/") {
-		return cleanPath(p)
-	}
-	var view statusView
-	if err := cl.call(ctx, callStatus, none{}, &view); err != nil || view.MountPoint == "" || !within(p, view.MountPoint) {
-		return cleanPath(p)
-	}
-	return cleanPath(view.MountAsset + "/" + strings.TrimPrefix(p, view.MountPoint))
 }

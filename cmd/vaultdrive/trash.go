@@ -2,6 +2,8 @@ package main
 
 import (
 	"context"
+	"errors"
+	"strings"
 
 	"github.com/urfave/cli/v2"
 
@@ -51,6 +53,9 @@ func (c *trashCommand) list(ctx context.Context) error {
 	if err := cl.call(ctx, callTrash, none{}, &entries); err != nil {
 		return err
 	}
+	if entries == nil {
+		entries = []vaultcore.TrashEntry{} // an empty answer is null
+	}
 	if c.json {
 		return c.ui.writeJSON(entries)
 	}
@@ -73,7 +78,7 @@ func (c *trashCommand) restore(ctx context.Context) error {
 	for _, id := range c.ids {
 		var one []pathAnswer
 		if err := cl.call(ctx, callTrashRestore, idsRequest{IDs: []string{id}}, &one); err != nil {
-			return err
+			return notInTrash(err, id)
 		}
 		restored = append(restored, one...)
 	}
@@ -84,6 +89,13 @@ func (c *trashCommand) restore(ctx context.Context) error {
 		c.ui.printf("%s\n", c.ui.name(r.Path))
 	}
 	return nil
+}
+
+func notInTrash(err error, id string) error {
+	if errors.Is(err, vaultcore.ErrNotFound) {
+		return hinted(named(err, id), "vaultdrive trash list shows what can be restored")
+	}
+	return named(err, id)
 }
 
 func (c *trashCommand) empty(ctx context.Context) error {
@@ -104,7 +116,7 @@ func (c *trashCommand) empty(ctx context.Context) error {
 	defer cl.close(ctx)
 	var answer emptiedAnswer
 	if err := cl.call(ctx, callTrashEmpty, idsRequest{IDs: c.ids}, &answer); err != nil {
-		return err
+		return notInTrash(err, strings.Join(c.ids, ", "))
 	}
 	if c.json {
 		return c.ui.writeJSON(answer)

@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"strings"
+	"sync/atomic"
 	"unicode"
 	"unicode/utf16"
 	"unicode/utf8"
@@ -22,6 +23,9 @@ type ui struct {
 	err     io.Writer
 	outTerm bool // out is a terminal: names are escaped
 	errTerm bool // err is a terminal: progress may be drawn
+	// draining is set when an interrupt is no end but the begin of one: a
+	// mount in the foreground takes its time to store what was written.
+	draining atomic.Bool
 }
 
 func newUI() *ui {

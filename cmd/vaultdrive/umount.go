@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"os"
+	"os/user"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"syscall"
 	"time"
@@ -22,6 +24,8 @@ type unmounting struct {
 	lazy    bool
 	force   bool // cut off programs that have files open
 	timeout time.Duration
+	// busyHint is what to do about programs that have files open.
+	busyHint string
 }
 
 // umountCommand ends a mount.
@@ -60,63 +64,106 @@ func umountCLI(u *ui) *cli.Command {
 
 // Run finds the mount and ends it.
 func (c *umountCommand) Run(ctx context.Context) error {
-	cl, view, err := c.find(ctx)
-	if err != nil {
+	limit, cancel := context.WithTimeout(ctx, c.timeout)
+	defer cancel()
+	cl, view, err := c.find(limit)
+	var quiet *silentDaemon
+	switch {
+	case errors.As(err, &quiet) && c.lazy:
+		return c.detachSilent(ctx, quiet)
+	case err != nil:
 		return err
-	}
-	if cl == nil {
-		return c.unmountForeign(c.mountPoint)
+	case cl == nil:
+		return c.unmountForeign(limit, c.mountPoint)
 	}
 	defer cl.close(ctx)
 	job := unmounting{ui: c.ui, lazy: c.lazy, timeout: c.timeout}
-	if err := job.run(ctx, cl, view); err != nil {
+	if err := job.run(limit, cl, view); err != nil {
 		return err
 	}
-	return c.show(view)
+	return c.show(view.Vault, view.MountPoint)
 }
 
-func (c *umountCommand) show(view statusView) error {
+func (c *umountCommand) show(vault, mountPoint string) error {
 	if c.json {
-		return c.ui.writeJSON(map[string]any{"vault": view.Vault, "mountpoint": view.MountPoint, "unmounted": true})
+		return c.ui.writeJSON(map[string]any{"vault": vault, "mountpoint": mountPoint, "unmounted": true})
 	}
 	return nil
+}
+
+// detachSilent takes the mount of a process away that does not answer.
+func (c *umountCommand) detachSilent(ctx context.Context, quiet *silentDaemon) error {
+	if err := quiet.detach(ctx); err != nil {
+		return busyOr(quiet.record.MountPoint, "vaultdrive lock --force ends its process", err)
+	}
+	c.ui.note("%s is unmounted; process %d does not answer and still holds the vault open: vaultdrive lock --force ends it",
+		escapeName(quiet.record.MountPoint), quiet.pid)
+	return c.show(quiet.record.Vault, quiet.record.MountPoint)
 }
 
 // find looks for the process behind the mount point, or behind the vault. No
 // process and no error: the mount point is one that no socket answers for.
 func (c *umountCommand) find(ctx context.Context) (*client, statusView, error) {
 	if c.mountPoint != "" {
-		path, err := resolveMountPoint(c.mountPoint)
+		path, err := resolveMountPoint(ctx, c.mountPoint)
 		if err != nil {
 			return nil, statusView{}, err
 		}
 		c.mountPoint = path
-		return findMount(ctx, func(view statusView) bool { return view.MountPoint == path })
+		return findMount(ctx, func(_, point string) bool { return point == path })
 	}
-	match := func(statusView) bool { return true }
+	match := func(_, _ string) bool { return true }
 	if c.vault != "" {
 		home, err := selectVault(c.vault)
 		if err != nil {
 			return nil, statusView{}, err
 		}
-		match = func(view statusView) bool { return view.Vault == home.id }
+		match = func(vault, _ string) bool { return vault == home.id }
 	}
 	cl, view, err := findMount(ctx, match)
-	if err == nil && cl == nil {
-		err = fail(errNotMounted, "", "no vault of yours is mounted")
+	if err != nil || cl != nil {
+		return cl, view, err
 	}
-	return cl, view, err
+	c.mountPoint, err = deadPoint(match)
+	return nil, view, err
 }
 
-// findMount asks every mount of this user; several that match are an error.
-func findMount(ctx context.Context, match func(statusView) bool) (found *client, at statusView, err error) {
+// deadPoint finds the only mount whose process died.
+func deadPoint(match func(vault, point string) bool) (string, error) {
+	var points []string
+	for _, r := range recordsHere() {
+		if match(r.Vault, r.MountPoint) && r.seen() {
+			points = append(points, r.MountPoint)
+		}
+	}
+	switch len(points) {
+	case 0:
+		return "", fail(errNotMounted, "", "no vault of yours is mounted")
+	case 1:
+		return points[0], nil
+	}
+	return "", fail(errAmbiguous, "name the mount point", "vaults are mounted on %s", strings.Join(points, " and on "))
+}
+
+// findMount asks the mounts of this user that can be meant: the record beside
+// a socket tells which, so that none that is not is waited for. Several that
+// match are an error, one that does not answer too.
+func findMount(ctx context.Context, match func(vault, point string) bool) (found *client, at statusView, err error) {
+	var quiet error
 	for _, path := range socketsHere() {
+		r, known := readRecord(path)
+		if known && !match(r.Vault, r.MountPoint) {
+			continue
+		}
 		cl, err := dialPath(ctx, path)
+		if errors.Is(err, errDaemonSilent) && known {
+			quiet = err
+		}
 		if err != nil || cl == nil {
 			continue
 		}
 		var view statusView
-		if cl.call(ctx, callStatus, none{}, &view) != nil || !match(view) {
+		if cl.status(ctx, &view) != nil || !match(view.Vault, view.MountPoint) {
 			_ = cl.close(ctx)
 			continue
 		}
@@ -126,12 +173,18 @@ func findMount(ctx context.Context, match func(statusView) bool) (found *client,
 		}
 		found, at = cl, view
 	}
-	return found, at, nil
+	if found != nil {
+		return found, at, nil
+	}
+	if err := ctx.Err(); errors.Is(err, context.Canceled) {
+		return nil, at, err
+	}
+	return nil, at, quiet
 }
 
 // resolveMountPoint gives the path as the kernel has it, without asking the
-// file system mounted there, which may be dead.
-func resolveMountPoint(path string) (string, error) {
+// file system mounted there, which may be dead or silent.
+func resolveMountPoint(ctx context.Context, path string) (string, error) {
 	path, err := filepath.Abs(path)
 	if err != nil {
 		return "", err
@@ -139,7 +192,10 @@ func resolveMountPoint(path string) (string, error) {
 	if _, covered, err := mountAt(path); err != nil || covered {
 		return path, err
 	}
-	parent, err := filepath.EvalSymlinks(filepath.Dir(path))
+	resolve := func(path string) (string, error) {
+		return bounded(ctx, systemPatience, func() (string, error) { return filepath.EvalSymlinks(path) })
+	}
+	parent, err := resolve(filepath.Dir(path))
 	if err != nil {
 		return "", fail(errNotMounted, "", "%s: nothing is mounted there", path)
 	}
@@ -148,7 +204,15 @@ func resolveMountPoint(path string) (string, error) {
 		return path, err
 	}
 	// The last part may be a link to the mount point.
-	if target, err := filepath.EvalSymlinks(path); err == nil {
+	if target, err := os.Readlink(path); err == nil {
+		if !filepath.IsAbs(target) {
+			target = filepath.Join(parent, target)
+		}
+		if _, covered, err := mountAt(filepath.Clean(target)); err == nil && covered {
+			return filepath.Clean(target), nil
+		}
+	}
+	if target, err := resolve(path); err == nil {
 		path = target
 	}
 	return path, nil
@@ -156,41 +220,69 @@ func resolveMountPoint(path string) (string, error) {
 
 // unmountForeign takes away a mount whose process cannot be spoken to: a dead
 // one, or one of another user. A living process drains by itself.
-func (c *umountCommand) unmountForeign(path string) error {
+func (c *umountCommand) unmountForeign(ctx context.Context, path string) error {
 	mount, covered, err := mountAt(path)
-	switch {
-	case err != nil:
+	if err != nil {
 		return err
-	case !covered || !mount.isOurs():
+	}
+	if !covered || !mount.isOurs() {
 		return fail(errNotMounted, "", "%s: no vault is mounted there", path)
-	case isDead(path):
-		if err := unmountDirect(path, true); err != nil {
-			return busyOr(path, err)
+	}
+	state := pulseOf(ctx, path)
+	switch {
+	case state == pulseDead:
+		if err := clearDead(ctx, recordAt(path)); err != nil {
+			return err
 		}
 		c.ui.note("%s: the process of this mount had died; cleared", escapeName(path))
-		return nil
+		return c.show("", path)
+	case state == pulseSilent && !c.lazy:
+		return fail(errDaemonSilent, "vaultdrive umount --lazy "+shellQuote(path)+" takes the mount away",
+			"the process of the mount on %s does not answer", path)
 	}
-	if err := unmountDirect(path, c.lazy); err != nil {
-		return busyOr(path, err)
+	if err := unmountDirect(ctx, path, c.lazy); err != nil {
+		return busyOr(path, "", err)
 	}
-	c.ui.note("%s: unmounted; its process belongs to another user and goes on until it is done", escapeName(path))
-	return nil
+	c.ui.note("%s: unmounted; its process%s could not be asked; it goes on until it is done", escapeName(path), mount.ofWhom())
+	return c.show("", path)
 }
 
-func busyOr(path string, err error) error {
-	if errors.Is(err, syscall.EBUSY) {
-		return busyFailure(path)
+// recordAt gives the record of a mount point, or one that names only that.
+func recordAt(point string) mountRecord {
+	for _, r := range recordsHere() {
+		if r.MountPoint == point {
+			return r
+		}
 	}
-	return fail(fs.ErrBusy, "", "%s: %v", path, err)
+	return mountRecord{MountPoint: point}
+}
+
+// ofWhom names the user of a mount that is not ours.
+func (m mountEntry) ofWhom() string {
+	if m.owner == "" || m.owner == strconv.Itoa(os.Geteuid()) {
+		return ""
+	}
+	if u, err := user.LookupId(m.owner); err == nil {
+		return " of user " + u.Username
+	}
+	return " of user " + m.owner
+}
+
+func busyOr(path, hint string, err error) error {
+	if errors.Is(err, syscall.EBUSY) {
+		return busyFailure(path, hint)
+	}
+	return fail(fs.ErrBusy, hint, "%s: %v", path, err)
 }
 
 // busyFailure says who uses the mount, as far as it can be seen.
-func busyFailure(path string) error {
-	users := usersOf(path)
+func busyFailure(path, hint string) error {
+	// A process that waits for the mount can hold up who looks into it.
+	users, _ := bounded(context.Background(), systemPatience, func() ([]string, error) { return usersOf(path), nil })
 	if len(users) == 0 {
-		return fail(fs.ErrBusy, "", "%s is still in use", path)
+		return fail(fs.ErrBusy, hint, "%s is still in use", path)
 	}
-	return fail(fs.ErrBusy, "", "%s is still in use by %s", path, strings.Join(users, ", "))
+	return fail(fs.ErrBusy, hint, "%s is still in use by %s", path, strings.Join(users, ", "))
 }
 
 // run drains one mount.
@@ -210,7 +302,7 @@ func (j unmounting) run(ctx context.Context, cl *client, view statusView) error 
 	})
 	switch {
 	case errors.Is(err, fs.ErrBusy):
-		return busyFailure(view.MountPoint)
+		return busyFailure(view.MountPoint, j.busyHint)
 	case errors.Is(err, context.DeadlineExceeded):
 		return j.left(cl, view, stage)
 	case err != nil && !errors.Is(err, errDaemonLost):

@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/adrg/xdg"
@@ -19,6 +20,8 @@ const (
 	labelFile  = "name"
 	// maxHeader bounds what is read to learn a vault's id.
 	maxHeader = 1 << 20
+	// maxLabel is the longest name of a vault, in bytes.
+	maxLabel = 100
 )
 
 // vaultHome is a vault as it lies on the disk, locked.
@@ -52,7 +55,92 @@ func selectVault(arg string) (vaultHome, error) {
 	if err != nil {
 		return vaultHome{}, err
 	}
-	return pickVault(arg, homes)
+	if arg != "" {
+		return pickVault(arg, homes)
+	}
+	return onlyVault(homes, mountedHomes())
+}
+
+// onlyVault picks the vault that is meant when none is named: the only one, or
+// of several the only one that is mounted, wherever it lies.
+func onlyVault(homes, mounted []vaultHome) (vaultHome, error) {
+	if len(mounted) == 1 {
+		return mounted[0], nil
+	}
+	for _, m := range mounted {
+		if !slices.ContainsFunc(homes, func(h vaultHome) bool { return h.id == m.id }) {
+			homes = append(homes, m)
+		}
+	}
+	return pickVault("", homes)
+}
+
+// selectToMount is selectVault for mount, which a mounted vault is no answer to.
+func selectToMount(arg string) (vaultHome, error) {
+	if arg != "" {
+		return selectVault(arg)
+	}
+	homes, err := listVaults()
+	if err != nil {
+		return vaultHome{}, err
+	}
+	return pickVault("", homes)
+}
+
+// locate finds the vault a command with paths means. A path below a mount
+// point of ours means the vault mounted there, unless --vault names another;
+// such paths are rewritten to what they are in the vault.
+func (c *common) locate(paths []string) (vaultHome, error) {
+	at, err := c.recordCovering(paths)
+	if err != nil {
+		return vaultHome{}, err
+	}
+	if at == nil {
+		return selectVault(c.vault)
+	}
+	home := readHome(at.Home)
+	if c.vault != "" {
+		if home, err = selectVault(c.vault); err != nil || home.id != at.Vault {
+			return home, err
+		}
+	}
+	for i, p := range paths {
+		if rest, ok := at.inVault(p); ok {
+			paths[i] = rest
+		}
+	}
+	return home, nil
+}
+
+// recordCovering finds the mount that paths lie in; nil when in none.
+func (c *common) recordCovering(paths []string) (at *mountRecord, err error) {
+	if !slices.ContainsFunc(paths, filepath.IsAbs) {
+		return nil, nil
+	}
+	for _, r := range recordsHere() {
+		inside := func(p string) bool { _, ok := r.inVault(p); return ok }
+		if !slices.ContainsFunc(paths, inside) || !r.seen() {
+			continue
+		}
+		if at != nil {
+			return nil, fail(errAmbiguous, "do one after the other", "the paths lie in two vaults, on %s and on %s", at.MountPoint, r.MountPoint)
+		}
+		at = &r
+	}
+	return at, nil
+}
+
+// inVault gives the path in the vault of a file in the mount. A slash at the
+// end stays: it asks for a directory.
+func (r mountRecord) inVault(p string) (string, bool) {
+	if !filepath.IsAbs(p) || !within(filepath.Clean(p), r.MountPoint) {
+		return "", false
+	}
+	rest := r.Asset + strings.TrimPrefix(filepath.Clean(p), strings.TrimSuffix(r.MountPoint, "/"))
+	if strings.HasSuffix(p, "/") {
+		rest += "/"
+	}
+	return "/" + strings.TrimPrefix(rest, "/"), true
 }
 
 func noVaultAt(path string, err error) error {
@@ -62,7 +150,32 @@ func noVaultAt(path string, err error) error {
 	case !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, fs.ErrInvalid):
 		return fmt.Errorf("vault %s: %w", path, err)
 	}
+	for _, name := range []string{"vault.db", "local.key", "device.key"} {
+		if _, err := os.Lstat(filepath.Join(path, name)); err == nil {
+			return fail(vaultcore.ErrNoVault, putBack(headerFile), "vault %s: %s is missing", path, headerFile)
+		}
+	}
 	return fail(vaultcore.ErrNoVault, "", "no vault in %s", path)
+}
+
+func putBack(name string) string { return "put " + name + " back from a copy of the vault" }
+
+// partHint says which file of a vault is to be put back. There is a header, so
+// this is a vault, and init would make another one.
+func partHint(err error) error {
+	lacks := errors.Is(err, vaultcore.ErrNoVault)
+	if !lacks && !errors.Is(err, vaultcore.ErrForeignHeader) && !errors.Is(err, seal.ErrIdentityMismatch) {
+		return err
+	}
+	for _, name := range []string{"vault.db", "local.key", "device.key", headerFile} {
+		if strings.Contains(err.Error(), name) {
+			return hinted(err, putBack(name))
+		}
+	}
+	if lacks {
+		return hinted(err, "put what is missing back from a copy of the vault")
+	}
+	return err
 }
 
 func pickVault(arg string, homes []vaultHome) (vaultHome, error) {

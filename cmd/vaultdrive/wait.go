@@ -37,11 +37,24 @@ func (c *waitCommand) Run(ctx context.Context) error {
 		return err
 	}
 	cl, err := dialVault(ctx, home)
-	if err != nil || cl == nil {
+	if err != nil {
 		return err
+	}
+	if cl == nil {
+		return c.show()
 	}
 	defer cl.close(ctx)
 	ctx, cancel := context.WithTimeout(ctx, c.timeout)
 	defer cancel()
-	return cl.call(ctx, callBarrier, none{}, nil)
+	if err := cl.call(ctx, callBarrier, none{}, nil); err != nil {
+		return err
+	}
+	return c.show()
+}
+
+func (c *waitCommand) show() error {
+	if !c.json {
+		return nil
+	}
+	return c.ui.writeJSON(map[string]bool{"durable": true})
 }

@@ -99,6 +99,17 @@ func (d *Dir) openAt(op, name string, flags int) (*os.File, error) {
 	return os.NewFile(uintptr(fd), filepath.Join(d.path, name)), nil
 }
 
+// ReadFull fills dst with a file's bytes from its start, without the upkeep of
+// an os.File: small files are read by the thousand. The file must have exactly
+// as many bytes: ErrSize. ErrNotFound if there is none.
+func (d *Dir) ReadFull(name string, dst []byte) error {
+	if err := checkName(name); err != nil {
+		return err
+	}
+	err := d.at(func(dir int) error { return readFullAt(dir, name, dst) })
+	return Wrap("read", name, err)
+}
+
 // Rename gives a file its final name. It never replaces: ErrExist if the new
 // name is taken, ErrNotFound if the old one is not there.
 func (d *Dir) Rename(old, new string) error {

@@ -133,3 +133,30 @@ func ignoreEOF(err error) error {
 	}
 	return err
 }
+
+// readFullAt is ReadFull below an open directory.
+func readFullAt(dir int, name string, dst []byte) error {
+	fd, err := retryEINTR(func() (int, error) {
+		return unix.Openat(dir, name, unix.O_RDONLY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+	})
+	if err != nil {
+		return err
+	}
+	defer unix.Close(fd)
+	for off := 0; off < len(dst); {
+		n, err := retryEINTR(func() (int, error) { return unix.Pread(fd, dst[off:], int64(off)) })
+		if err != nil {
+			return err
+		}
+		if n == 0 {
+			return fmt.Errorf("%w: it ends after %d of %d bytes", ErrSize, off, len(dst))
+		}
+		off += n
+	}
+	var more [1]byte
+	n, err := retryEINTR(func() (int, error) { return unix.Pread(fd, more[:], int64(len(dst))) })
+	if err == nil && n > 0 {
+		err = fmt.Errorf("%w: it is longer than %d bytes", ErrSize, len(dst))
+	}
+	return err
+}
