@@ -37,15 +37,15 @@ func eventsCLI(u *ui) *cli.Command {
 	}
 }
 
-// Run shows events from the oldest on. With --json each is one line; that
-// there are none is an empty array, but when following, where some may come.
+// Run shows events from the oldest on. With --json each is an object on a line
+// of its own; none is no line.
 func (c *eventsCommand) Run(ctx context.Context) error {
 	cl, err := c.connect(ctx)
 	if err != nil {
 		return err
 	}
 	defer cl.close(ctx)
-	after, some := c.after, false
+	after := c.after
 	for {
 		var page []vaultcore.Event
 		if err := cl.call(ctx, callEvents, eventsRequest{After: after, Max: eventPage}, &page); err != nil {
@@ -55,25 +55,18 @@ func (c *eventsCommand) Run(ctx context.Context) error {
 			if err := c.show(e); err != nil {
 				return err
 			}
-			after, some = max(after, e.N), true
+			after = max(after, e.N)
 		}
 		if len(page) == eventPage {
 			continue
 		}
 		if !c.follow {
-			return c.showNone(some)
+			return nil
 		}
 		if err := pause(ctx, time.Second); err != nil {
 			return nil // Ctrl-C is how following ends
 		}
 	}
-}
-
-func (c *eventsCommand) showNone(some bool) error {
-	if some || !c.json {
-		return nil
-	}
-	return c.ui.writeJSON([]vaultcore.Event{})
 }
 
 func (c *eventsCommand) show(e vaultcore.Event) error {
