@@ -10,6 +10,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 )
 
 // powerBox is a child process that serves a disk. It is a process of its own so
@@ -130,7 +131,8 @@ func servePowerBox() error {
 			continue
 		case "restore":
 			seed, _ := strconv.ParseUint(words[2], 10, 64)
-			if err := server.Unmount(); err != nil {
+			// A process that has just died, or is being forked, may hold the disk for a moment.
+			if !poll(time.Minute, func() bool { err = server.Unmount(); return err == nil }) {
 				fmt.Println("unmount:", err)
 				continue
 			}

@@ -49,7 +49,9 @@ func (v *Vault) Check(ctx context.Context, o CheckOptions) (CheckReport, error) 
 		if err := v.Barrier(ctx); err != nil {
 			return c.report, err
 		}
-		v.removeLeftovers()
+		if err := v.removeLeftovers(); err != nil {
+			return c.report, err
+		}
 		v.retired.wait()
 	}
 	before, err := v.listFiles()

@@ -13,7 +13,9 @@ const (
 // janitorLoop removes what the last session left, keeps the trash within its
 // bounds, and gives memory back once nothing has happened for a while.
 func (v *Vault) janitorLoop() {
-	v.removeLeftovers()
+	if err := v.removeLeftovers(); err != nil {
+		v.log.Warn("leftovers of the last session not removed yet", "err", err)
+	}
 	v.trimTrash()
 	trash, idle := time.NewTicker(trashEvery), time.NewTicker(idleEvery)
 	defer trash.Stop()

@@ -393,26 +393,23 @@ func (v *Vault) listFiles() ([]string, error) {
 
 // removeLeftovers removes what a kill left and nothing names. A session ends
 // as clean only when this is through.
-func (v *Vault) removeLeftovers() {
+func (v *Vault) removeLeftovers() error {
 	v.leftoversMu.Lock()
 	defer v.leftoversMu.Unlock()
-	names := v.leftovers
-	if len(names) == 0 {
-		return
+	if len(v.leftovers) == 0 {
+		return nil
 	}
 	named, err := v.namedFiles()
 	if err != nil {
-		v.log.Warn("leftovers not looked for", "err", err)
-		return
+		return err
 	}
 	removed := 0
-	for _, name := range names {
+	for _, name := range v.leftovers {
 		if named[name] || !ours(name) {
 			continue
 		}
 		if err := v.removeListed(name); err != nil {
-			v.log.Warn("leftover not removed", "err", err)
-			continue
+			return err
 		}
 		removed++
 	}
@@ -420,6 +417,7 @@ func (v *Vault) removeLeftovers() {
 	if removed > 0 {
 		v.log.Info("leftovers of the last session removed", "count", removed)
 	}
+	return nil
 }
 
 // ours tells our own kinds of file from what somebody else put there.

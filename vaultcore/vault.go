@@ -272,9 +272,8 @@ func (v *Vault) shutdown(ctx context.Context) error {
 	v.cancel()
 	v.wg.Wait()
 	if !v.opt.ReadOnly {
-		v.removeLeftovers()
 		v.settleForUnmount(ctx)
-		err := v.Barrier(ctx)
+		err := errors.Join(v.removeLeftovers(), v.Barrier(ctx))
 		if err == nil && !v.untouched() {
 			err = v.markClean()
 		}
