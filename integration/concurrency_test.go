@@ -90,8 +90,9 @@ func readRevision(file string, size int) error {
 	return nil
 }
 
-// Readers of a file that is written in place see old or new bytes page by page,
-// never anything else, and the last state is right.
+// Readers of a file that is written in place see bytes that were written to that
+// page, never anything else, and the last state is right. A page may be half old
+// and half new: the kernel copies to and from its cache at the same time.
 func TestReadersOfAFileWrittenInPlace(t *testing.T) {
 	t.Parallel()
 	b := newVault(t)
@@ -114,10 +115,10 @@ func TestReadersOfAFileWrittenInPlace(t *testing.T) {
 						f.Close()
 						return err
 					}
-					for _, c := range buf[1:] {
-						if c != buf[0] {
+					for _, c := range buf {
+						if c != 0 && int(c)%3 != i%3 {
 							f.Close()
-							return fmt.Errorf("page %d holds %d and %d", i, buf[0], c)
+							return fmt.Errorf("page %d holds %d, which was never written there", i, c)
 						}
 					}
 				}

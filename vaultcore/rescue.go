@@ -23,6 +23,13 @@ type RescueRow struct {
 // RescueList lists the contents of all rows: live, deleted, replaced and not
 // yet behind the barrier, and unfinished ones.
 func (v *Vault) RescueList() ([]RescueRow, error) {
+	if !v.opt.ReadOnly {
+		// What undo keeps for a power cut goes with the barrier: the list is
+		// the same beside a mount and without one.
+		if err := v.Barrier(v.ctx); err != nil {
+			return nil, err
+		}
+	}
 	var out []RescueRow
 	paths := v.pathsByID()
 	add := func(r *attRow, ref, state string) {
