@@ -51,7 +51,8 @@ func TestExtraFlush(t *testing.T) {
 		_, err = f.WriteString(part)
 		must(t, err)
 		want += part
-		fd, err := syscall.Dup(int(f.Fd()))
+		// Closed on exec: a child of a parallel test would keep the mount busy.
+		fd, err := unix.FcntlInt(f.Fd(), unix.F_DUPFD_CLOEXEC, 0)
 		must(t, err)
 		must(t, syscall.Close(fd))
 		got, err := os.ReadFile(f.Name())
