@@ -38,6 +38,8 @@ type Dir struct {
 	// so that a blob costs one system call and not three.
 	noReplaceMissing atomic.Bool
 	linkMissing      atomic.Bool
+	noDirect         atomic.Bool // no direct I/O
+	noAsking         atomic.Bool // no way to ask what the page cache has
 }
 
 // OpenDir opens an existing directory; ErrNotFound if there is none. It does
@@ -99,10 +101,14 @@ func (d *Dir) openAt(op, name string, flags int) (*os.File, error) {
 	return os.NewFile(uintptr(fd), filepath.Join(d.path, name)), nil
 }
 
-// ReadFull fills dst with a file's bytes from its start, without the upkeep of
-// an os.File: small files are read by the thousand. The file must have exactly
-// as many bytes: ErrSize. ErrNotFound if there is none.
+// ReadFull fills dst with a file's bytes from its start, a small file's without
+// the upkeep of an os.File: they are read by the thousand. The file must have
+// exactly as many bytes: ErrSize. ErrNotFound if there is none. How dst had
+// better lie, and what may be overwritten behind it: see ReadPieces.
 func (d *Dir) ReadFull(name string, dst []byte) error {
+	if len(dst) >= directMin {
+		return d.ReadPieces(name, dst, nil)
+	}
 	if err := checkName(name); err != nil {
 		return err
 	}
