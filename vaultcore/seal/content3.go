@@ -13,11 +13,8 @@ import (
 // takes a new key. Errors: ErrTooLarge above MaxV3, ErrFormat for a buffer too
 // small; then buf is untouched.
 func SealV3(fk *Key, buf []byte, n int) ([]byte, error) {
-	if n > MaxV3 {
-		return nil, fmt.Errorf("%w: %d bytes in version 3", ErrTooLarge, n)
-	}
-	if n < 0 || cap(buf)-OverheadV3 < n {
-		return nil, fmt.Errorf("%w: buffer of %d bytes for a content of %d", ErrFormat, cap(buf), n)
+	if err := checkSealV3(buf, n); err != nil {
+		return nil, err
 	}
 	buf = buf[:n+OverheadV3]
 	iv := buf[:ivSize]
@@ -26,19 +23,24 @@ func SealV3(fk *Key, buf []byte, n int) ([]byte, error) {
 	return newGCM(fk.b[:]).Seal(iv, iv, buf[ivSize:ivSize+n], nil), nil
 }
 
+func checkSealV3(buf []byte, n int) error {
+	if n > MaxV3 {
+		return fmt.Errorf("%w: %d bytes in version 3", ErrTooLarge, n)
+	}
+	if n < 0 || cap(buf)-OverheadV3 < n {
+		return fmt.Errorf("%w: buffer of %d bytes for a content of %d", ErrFormat, cap(buf), n)
+	}
+	return nil
+}
+
 // OpenV3 opens a whole blob in place and returns the plaintext, which lies in
 // sealed[12:]. size is the plaintext size of the record; hdr is the 28 bytes
 // IV ‖ tag of the record, or nil where none is known. On error nothing of the
 // plaintext is left in sealed, whose contents are undefined then.
 // Errors: ErrTruncated, ErrTooLarge, ErrSize, ErrFormat, ErrBlobMismatch, ErrAuth.
 func OpenV3(fk *Key, sealed []byte, size int64, hdr []byte) ([]byte, error) {
-	switch {
-	case len(sealed) < OverheadV3:
-		return nil, fmt.Errorf("%w: v3 blob of %d bytes", ErrTruncated, len(sealed))
-	case len(sealed) > MaxV3+OverheadV3:
-		return nil, fmt.Errorf("%w: v3 blob of %d bytes", ErrTooLarge, len(sealed))
-	case int64(len(sealed)) != SealedSizeV3(size):
-		return nil, fmt.Errorf("%w: v3 blob of %d bytes, record says %d of content", ErrSize, len(sealed), size)
+	if err := checkOpenV3(sealed, size); err != nil {
+		return nil, err
 	}
 	if hdr != nil {
 		if len(hdr) != HdrV3 {
@@ -56,6 +58,18 @@ func OpenV3(fk *Key, sealed []byte, size int64, hdr []byte) ([]byte, error) {
 		return nil, fmt.Errorf("v3 content: %w", ErrAuth)
 	}
 	return plain[:len(plain):len(plain)], nil
+}
+
+func checkOpenV3(sealed []byte, size int64) error {
+	switch {
+	case len(sealed) < OverheadV3:
+		return fmt.Errorf("%w: v3 blob of %d bytes", ErrTruncated, len(sealed))
+	case len(sealed) > MaxV3+OverheadV3:
+		return fmt.Errorf("%w: v3 blob of %d bytes", ErrTooLarge, len(sealed))
+	case int64(len(sealed)) != SealedSizeV3(size):
+		return fmt.Errorf("%w: v3 blob of %d bytes, record says %d of content", ErrSize, len(sealed), size)
+	}
+	return nil
 }
 
 // HdrOfV3 returns IV ‖ tag of a v3 blob of at least 28 bytes: with the file key

@@ -64,6 +64,14 @@ func TestVectorsV3(t *testing.T) {
 		if err != nil || string(got) != c.plain {
 			t.Errorf("open: got %q, %v", got, err)
 		}
+		parts := borders(len(c.plain), 16)
+		blob = sealParts(fk, seq(0xa0, ivSize), []byte(c.plain), 1, parts)
+		if got := EncodeBase64(blob); got != c.want {
+			t.Errorf("v3 content in parts: got %s, want %s", got, c.want)
+		}
+		if got, err = openParts(fk, blob, hdr[:], 1, parts); err != nil || string(got) != c.plain {
+			t.Errorf("open in parts: got %q, %v", got, err)
+		}
 	}
 	e := &EpochKeys{enc: newGCM(encKey.b[:])}
 	wire := must[[]byte](t)(ParseWireJSON([]byte(v.Wrapped)))
@@ -284,6 +292,18 @@ func TestWycheproofGCM(t *testing.T) {
 			}
 			if c.Result == "valid" {
 				wantBytes(t, "seal", fixedSeal(unhex(t, c.Key), unhex(t, c.IV), unhex(t, c.Msg), unhex(t, c.AAD)), sealed)
+			}
+			if c.AAD != "" {
+				continue // a v3 content has none
+			}
+			key, parts := must[Key](t)(KeyFromBytes(unhex(t, c.Key))), borders(len(c.Msg)/2, 16)
+			hdr := HdrOfV3(sealed)
+			got, err = openParts(&key, bytes.Clone(sealed), hdr[:], 1, parts)
+			if valid := c.Result == "valid"; (err == nil) != valid || valid && !bytes.Equal(got, unhex(t, c.Msg)) {
+				t.Errorf("test %d is %s: open in parts: %v", c.TcID, c.Result, err)
+			}
+			if c.Result == "valid" {
+				wantBytes(t, "seal in parts", sealParts(&key, unhex(t, c.IV), unhex(t, c.Msg), 1, parts), sealed)
 			}
 		}
 	}

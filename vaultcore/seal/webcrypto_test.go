@@ -50,6 +50,9 @@ func (c *foreignCase) open(t *testing.T, blob []byte) {
 			t.Fatal(err)
 		}
 		hdr := HdrOfV3(blob)
+		if plain, err = openParts(&fk, bytes.Clone(blob), hdr[:], 2, borders(c.Length, usualPart)); err != nil || !bytes.Equal(plain, pattern(c.Length)) {
+			t.Errorf("content in parts: %v", err)
+		}
 		plain, err = OpenV3(&fk, blob, int64(c.Length), hdr[:])
 	} else {
 		plain, err = openV4(&fk, vault, blobID, blob, int64(c.Length))
