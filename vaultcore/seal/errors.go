@@ -24,7 +24,11 @@ var (
 	ErrSignature        = errors.New("bad signature")
 	ErrRollback         = errors.New("older than what was seen before")
 	ErrFork             = errors.New("two histories")
-	ErrGap              = errors.New("headers missing in between")
+	ErrGap              = errors.New("links missing in between")
+
+	// ErrNewer: an authentic writer says something this program does not know yet.
+	// What it is in waits, unchanged, for a newer program.
+	ErrNewer = errors.New("newer version needed")
 
 	ErrDID     = errors.New("malformed DID")
 	ErrKit     = errors.New("not a recovery kit of this vault")

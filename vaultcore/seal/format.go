@@ -56,6 +56,39 @@ const (
 	labelContent = "vaultdrive/v4/content\x00"
 )
 
+// Batches of the replica log (FORMAT.md "Batch") and what is said in them
+// ("Ops"). Texts count before sealing, in bytes of UTF-8.
+const (
+	MaxBatch    = 4 << 20   // longest frame
+	BatchTarget = 256 << 10 // a writer ends a batch whose ops have this many bytes
+	MaxOps      = 512       // in one batch
+	MaxBlobs    = 512       // named by one op
+	PartTarget  = 1 << 20   // a writer ends a checkpoint part whose ops have this many bytes
+
+	MaxName       = 4096
+	MaxMIME       = 255
+	MaxTitle      = 1024
+	MaxDeviceName = 64
+	MaxMode       = 0o777
+
+	magicBatch     = "VDRB"
+	batchVersion   = 1
+	flagCheckpoint = 1
+	versionOff     = len(magicBatch)
+	flagsOff       = versionOff + 1
+	vaultOff       = flagsOff + 3 // two zero bytes before
+	deviceOff      = vaultOff + 16
+	seqOff         = deviceOff + 16
+	epochOff       = seqOff + 8
+	sealedLenOff   = epochOff + 4
+	prevOff        = sealedLenOff + 4
+	batchIVOff     = prevOff + 32
+	batchHead      = batchIVOff + ivSize // where the sealed body begins
+	sigSize        = 64
+	minBatch       = batchHead + tagSize + sigSize
+	bodyVersion    = 1
+)
+
 // Kinds of parent a record can have, as bytes of the record digest.
 const (
 	ParentPassword = 1

@@ -166,15 +166,13 @@ func TestVectorsDID(t *testing.T) {
 	if got := DIDFromSeed(keyFrom(0x01)); got != v.DID1 {
 		t.Errorf("got %s, want %s", got, v.DID1)
 	}
-	// The session signature is made elsewhere, with the keys of this package.
+	// The message is composed by those who talk; the signer adds the label.
 	pk := must[ed25519.PublicKey](t)(ParseDID(v.DID1))
-	msg := []byte("vaultdrive/v1/did-session\x00")
-	msg = appendLP(appendLP(msg, []byte("https://sync.example")), []byte(v.DID1))
+	msg := appendLP(appendLP(nil, []byte("https://sync.example")), []byte(v.DID1))
 	msg = append(append(msg, testDevice[:]...), seq(0xe0, 32)...)
 	msg = binary.BigEndian.AppendUint64(binary.BigEndian.AppendUint64(msg, 1767225600000), 1767225660000)
-	if !ed25519.Verify(pk, msg, unhex(t, v.SessionSig)) {
-		t.Error("session signature does not verify")
-	}
+	wantHex(t, "session signature", NewDeviceSigner(testDevice, keyFrom(0x01)).Sign(ForSession, msg), v.SessionSig)
+	wantErr(t, "verify", VerifyDeviceSignature(pk, ForSession, msg, unhex(t, v.SessionSig)), nil)
 }
 
 func TestVectorsRecord(t *testing.T) {
@@ -193,21 +191,25 @@ func TestVectorsRecord(t *testing.T) {
 	}
 	got := r.Digest()
 	wantHex(t, "record digest", got[:], v.Record)
+	put := must[*Put](t)(NewPut(&r, [32]byte{}))
+	got = put.Digest(testVault)
+	wantHex(t, "digest of the put", got[:], v.Record)
 }
 
-// The batch is the replica log's; its key is derived here.
-func TestVectorsBatchKey(t *testing.T) {
+func TestVectorsBatch(t *testing.T) {
 	e := DeriveEpoch(keyFrom(0x60), testVault, 3)
-	body := []byte(`{"v":1,"hlc":"019b76e0e0000000","seen":{},"ops":[]}`)
-	pre := append([]byte("VDRB\x01\x00\x00\x00"), labelIDs("", testVault, testDevice)...)
-	pre = binary.BigEndian.AppendUint64(pre, 1)
-	pre = binary.BigEndian.AppendUint32(binary.BigEndian.AppendUint32(pre, 3), uint32(len(body)+tagSize))
-	pre = append(pre, make([]byte, 32)...)
-	signed := append(bytes.Clone(pre), fixedSeal(e.LogKey().Bytes(), seq(0xf0, ivSize), body, pre)...)
-	sum := sha256.Sum256(signed)
-	wantHex(t, "batch hash", sum[:], "8bcdf56541874de7620053811d878cf6848ef24f4c4a876619bf7a71b4ad557e")
-	batch := append(signed, ed25519.Sign(signer(keyFrom(0x01)), append([]byte("vaultdrive/v1/replica-batch\x00"), sum[:]...))...)
-	sum = sha256.Sum256(batch)
+	want := `{"v":1,"hlc":"019b76e0e0000000","seen":{},"ops":[]}`
+	body := must[[]byte](t)((&Body{HLC: 0x019b76e0e0000000}).Encode())
+	if string(body) != want {
+		t.Errorf("body: got %s, want %s", body, want)
+	}
+	s := NewDeviceSigner(testDevice, keyFrom(0x01))
+	b := must[*Batch](t)(sealFrameIV(e, s, 0, 1, [32]byte{}, body, [ivSize]byte(seq(0xf0, ivSize))))
+	if len(b.Bytes) != 231 {
+		t.Errorf("batch of %d bytes", len(b.Bytes))
+	}
+	wantHex(t, "batch hash", b.Hash[:], "8bcdf56541874de7620053811d878cf6848ef24f4c4a876619bf7a71b4ad557e")
+	sum := sha256.Sum256(b.Bytes)
 	wantHex(t, "whole batch", sum[:], "7cf56e7e97556877f51a47e3ada47215f76cecde1946a467752fbe0a1b4604e3")
 }
 

@@ -1,0 +1,268 @@
+package seal
+
+import (
+	"bytes"
+	"cmp"
+	"crypto/ed25519"
+	"fmt"
+	"maps"
+)
+
+// A checkpoint stands for the batches up to its heads: those ops of theirs that
+// still matter, each with its place. Its parts are frames like batches, numbered
+// from 1 and chained by hash; the last one holds what is said of the whole, and
+// its signature, through the chain, is one over all parts.
+
+// At is the place of an op in the log.
+type At struct {
+	Device ID // the author
+	Seq    uint64
+	Index  int // in the ops of that batch, from 0
+	HLC    HLC // of that batch
+}
+
+// Compare orders places by device, batch and index: the order of a checkpoint.
+func (a *At) Compare(b *At) int {
+	if c := bytes.Compare(a.Device[:], b.Device[:]); c != 0 {
+		return c
+	}
+	return cmp.Or(cmp.Compare(a.Seq, b.Seq), cmp.Compare(a.Index, b.Index))
+}
+
+func (a *At) check() error {
+	if a.Device.IsZero() || a.Seq < 1 || a.Seq > maxJSONInt || a.Index < 0 || a.Index >= MaxOps {
+		return fmt.Errorf("%w: place of an op", ErrFormat)
+	}
+	return nil
+}
+
+// write adds "at":[device,seq,index,hlc].
+func (a *At) write(w *jsonWriter) {
+	w.open("at", '[')
+	w.next()
+	w.quote(a.Device.UUID())
+	w.b = fmt.Appendf(w.b, ",%d,%d,", a.Seq, a.Index)
+	w.quote(a.HLC.String())
+	w.close(']')
+}
+
+// PlacedOp is an op of a checkpoint.
+type PlacedOp struct {
+	At
+	Op Op
+}
+
+// Checkpoint is what the last part says of the whole.
+type Checkpoint struct {
+	Parts uint64      // parts before the last
+	Heads map[ID]Head // the batches covered, the author's own included
+	HLC   HLC         // the greatest of them
+	State [32]byte    // of the vault they give, see State
+}
+
+// CheckpointWriter seals a checkpoint part by part, holding one part at a time.
+type CheckpointWriter struct {
+	keys   *EpochKeys
+	signer *DeviceSigner
+	cover  cover
+	ops    jsonWriter
+	seq    uint64 // of the last part sealed
+	prev   [32]byte
+}
+
+// NewCheckpointWriter begins a checkpoint by the signer, in the vault and epoch
+// of the keys.
+func NewCheckpointWriter(keys *EpochKeys, s *DeviceSigner) *CheckpointWriter {
+	return &CheckpointWriter{keys: keys, signer: s}
+}
+
+// Add appends an op; places come in ascending order. It returns a part when one
+// is full, else nil. Errors: ErrFormat, ErrNewer; the checkpoint cannot go on then.
+func (w *CheckpointWriter) Add(op PlacedOp) (*Batch, error) {
+	if err := checkOp(op.Op); err != nil {
+		return nil, err
+	}
+	if err := w.cover.add(&op.At); err != nil {
+		return nil, err
+	}
+	w.ops.op(op.Op, &op.At)
+	if len(w.ops.b) < PartTarget {
+		return nil, nil
+	}
+	return w.seal(nil)
+}
+
+// Finish seals the last part. heads, hlc and state are those of Checkpoint; every
+// op added lies within them. Error: ErrFormat.
+func (w *CheckpointWriter) Finish(heads map[ID]Head, hlc HLC, state [32]byte) (*Batch, error) {
+	c := &Checkpoint{Parts: w.seq, Heads: heads, HLC: hlc, State: state}
+	if err := w.cover.check(c, w.signer.device); err != nil {
+		return nil, err
+	}
+	return w.seal(c)
+}
+
+// seal seals what was added since the last part; c makes it the last.
+func (w *CheckpointWriter) seal(c *Checkpoint) (*Batch, error) {
+	body := &jsonWriter{b: make([]byte, 0, len(w.ops.b)+1<<10)}
+	body.open("", '{')
+	body.number("v", bodyVersion)
+	body.open("ops", '[')
+	body.b = append(body.b, w.ops.b...)
+	body.close(']')
+	if c != nil {
+		body.number("parts", c.Parts)
+		body.heads("heads", c.Heads)
+		body.text("hlc", c.HLC.String())
+		body.bytes("state", c.State[:])
+	}
+	body.close('}')
+	part, err := sealFrame(w.keys, w.signer, flagCheckpoint, w.seq+1, w.prev, body.b)
+	if err != nil {
+		return nil, err
+	}
+	w.ops.b, w.seq, w.prev = w.ops.b[:0], part.Seq, part.Hash
+	return part, nil
+}
+
+// CheckpointReader opens a checkpoint part by part. What it returned before Last
+// has succeeded is not yet known to belong together: a caller applies all or
+// nothing.
+type CheckpointReader struct {
+	keys   *EpochKeys
+	device ID
+	pk     ed25519.PublicKey
+	cover  cover
+	head   Head
+}
+
+// NewCheckpointReader reads a checkpoint by the device with the roster's key pk,
+// under the keys of the epoch its frames name.
+func NewCheckpointReader(keys *EpochKeys, device ID, pk ed25519.PublicKey) *CheckpointReader {
+	return &CheckpointReader{keys: keys, device: device, pk: pk}
+}
+
+// Part opens the next part but the last. Errors: ErrFormat, ErrGap, ErrRollback,
+// ErrFork, ErrSignature, ErrAuth, ErrNewer.
+func (r *CheckpointReader) Part(frame []byte) ([]PlacedOp, error) {
+	ops, _, err := r.next(frame, false)
+	return ops, err
+}
+
+// Last opens the last part and checks what it says against all parts. Errors:
+// those of Part.
+func (r *CheckpointReader) Last(frame []byte) (*Checkpoint, []PlacedOp, error) {
+	ops, c, err := r.next(frame, true)
+	if err != nil {
+		return nil, nil, err
+	}
+	if c.Parts != r.head.Seq-1 {
+		return nil, nil, fmt.Errorf("%w: checkpoint of %d parts ends at part %d", ErrFormat, c.Parts, r.head.Seq)
+	}
+	if err := r.cover.check(c, r.device); err != nil {
+		return nil, nil, err
+	}
+	return c, ops, nil
+}
+
+func (r *CheckpointReader) next(frame []byte, last bool) ([]PlacedOp, *Checkpoint, error) {
+	b, err := ParsePart(r.keys.vault, frame)
+	if err != nil {
+		return nil, nil, err
+	}
+	if b.Device != r.device {
+		return nil, nil, fmt.Errorf("%w: checkpoint part of device %s", ErrFormat, b.Device)
+	}
+	if err := b.Follows(r.head); err != nil {
+		return nil, nil, fmt.Errorf("checkpoint: %w", err)
+	}
+	if err := b.VerifySignature(r.pk); err != nil {
+		return nil, nil, fmt.Errorf("checkpoint: %w", err)
+	}
+	plain, err := b.Open(r.keys)
+	if err != nil {
+		return nil, nil, fmt.Errorf("checkpoint: %w", err)
+	}
+	ops, c, err := parsePart(plain, last)
+	if err != nil {
+		return nil, nil, fmt.Errorf("checkpoint part %d: %w", b.Seq, err)
+	}
+	for i := range ops {
+		if err := r.cover.add(&ops[i].At); err != nil {
+			return nil, nil, err
+		}
+	}
+	r.head = b.Head()
+	return ops, c, nil
+}
+
+// parsePart reads the body of a part strictly.
+func parsePart(plain []byte, last bool) ([]PlacedOp, *Checkpoint, error) {
+	f, err := parseBodyObject(plain)
+	if err != nil {
+		return nil, nil, asFormatError(err)
+	}
+	var ops []PlacedOp
+	for _, v := range f.list("ops") {
+		var p PlacedOp
+		if p.Op, err = parseOp(newFields(v), &p.At); err != nil {
+			return nil, nil, asFormatError(err)
+		}
+		ops = append(ops, p)
+	}
+	var c *Checkpoint
+	if last {
+		c = &Checkpoint{
+			Parts: f.number("parts", 0, maxJSONInt), Heads: f.heads("heads"), HLC: f.hlc("hlc"), State: f.hash("state"),
+		}
+	}
+	if err := f.end(); err != nil {
+		return nil, nil, asFormatError(err)
+	}
+	return ops, c, nil
+}
+
+// cover follows the places of a checkpoint: what order they come in, and how far
+// into which chains they reach.
+type cover struct {
+	last  At
+	heads map[ID]uint64 // the highest batch of each author
+	hlc   HLC
+}
+
+func (c *cover) add(at *At) error {
+	if err := at.check(); err != nil {
+		return err
+	}
+	if at.Compare(&c.last) <= 0 {
+		return fmt.Errorf("%w: ops of a checkpoint out of order", ErrFormat)
+	}
+	if c.heads == nil {
+		c.heads = map[ID]uint64{}
+	}
+	c.heads[at.Device] = at.Seq // they ascend
+	if len(c.heads) > maxDevices {
+		return fmt.Errorf("%w: checkpoint of %d devices", ErrFormat, len(c.heads))
+	}
+	c.last, c.hlc = *at, max(c.hlc, at.HLC)
+	return nil
+}
+
+// check compares the places with what the checkpoint says it covers.
+func (c *cover) check(all *Checkpoint, author ID) error {
+	if err := checkHeads(all.Heads); err != nil {
+		return err
+	}
+	if _, ok := all.Heads[author]; !ok {
+		return fmt.Errorf("%w: checkpoint without its author's head", ErrFormat)
+	}
+	for id := range maps.Keys(c.heads) {
+		if c.heads[id] > all.Heads[id].Seq {
+			return fmt.Errorf("%w: checkpoint reaches beyond its head of device %s", ErrFormat, id)
+		}
+	}
+	if c.hlc > all.HLC {
+		return fmt.Errorf("%w: checkpoint reaches beyond its clock", ErrFormat)
+	}
+	return nil
+}
