@@ -6,6 +6,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/vaultdrive/vaultdrive/vaultcore/blob"
 	"github.com/vaultdrive/vaultdrive/vaultcore/seal"
 )
 
@@ -19,6 +20,10 @@ const (
 
 	segmentChunks = 16 // chunks handled at a time: 256 KiB, which stays in the cache of a core
 	segmentPlain  = segmentChunks * seal.ChunkSize
+	// What goes past the page cache goes in larger pieces: as long as the
+	// largest request of the kernel, so that one read answers it.
+	directChunks = 64
+	directPlain  = directChunks * seal.ChunkSize
 
 	slabSize = 4 << 20
 
@@ -41,6 +46,8 @@ type buffers struct {
 	sealedSmall, sealedLarge sync.Pool // *sealedBuf
 
 	mu    sync.Mutex
+	huge  []*sealedBuf                   // free ones, in RAM
+	wide  int                            // huge ones that writers hold
 	plain [len(plainClasses)][]*plainBuf // free ones
 	idle  int64                          // bytes of free plainBufs that are in RAM
 	warm  []*pageBlock                   // free, in RAM
@@ -51,34 +58,99 @@ type buffers struct {
 
 func newBuffers(idleMax int64) *buffers {
 	b := &buffers{idleMax: idleMax}
-	b.sealedSmall.New = func() any { return &sealedBuf{mem: make([]byte, pageSize+sealedSmall)} }
-	b.sealedLarge.New = func() any { return &sealedBuf{mem: make([]byte, pageSize+sealedLarge)} }
+	b.sealedSmall.New = func() any { return &sealedBuf{mem: make([]byte, blob.MemFor(pageSize-1, sealedSmall))} }
+	b.sealedLarge.New = func() any { return &sealedBuf{mem: make([]byte, blob.MemFor(pageSize-1, sealedLarge))} }
 	return b
 }
 
-// sealedBuf holds ciphertext on its way to or from a file, b within mem.
+// sealedBuf holds ciphertext on its way to or from a file, b within mem, which
+// begins on a page: what goes past the page cache needs that.
 type sealedBuf struct {
 	mem, b []byte
+	raw    []byte // what was mapped, of a huge one
+	writer bool   // counted in wide
 }
 
-// What the two kinds of sealedBuf hold: two chunks, and a segment and a chunk
-// behind a header.
+// What the kinds of sealedBuf hold: two chunks; a segment and a chunk behind a
+// header; and what is read or written past the page cache at a time, with a
+// chunk more that dst begins in, or that the block before ended in.
 const (
 	sealedSmall = 2 * seal.SealedChunk
 	sealedLarge = seal.HeaderV4 + (segmentChunks+1)*seal.SealedChunk
+	sealedHuge  = (directChunks + 2) * seal.SealedChunk
 )
 
-// sealed gives an empty buffer for n bytes, sealedLarge at most, at offset off
+// hugeIdle is how many free huge buffers stay in RAM, and hugeWriters how many
+// writers may hold in all; a stream has two while it writes, and does with
+// large ones, through the page cache, when there is none.
+const (
+	hugeIdle    = 4
+	hugeWriters = 16
+)
+
+// sealed gives an empty buffer for n bytes, sealedHuge at most, at offset off
 // of a file. They lie in a page as they do in the file's: the kernel copies
 // twice as fast that way.
 func (b *buffers) sealed(n int, off int64) *sealedBuf {
-	pool := &b.sealedLarge
-	if n <= sealedSmall {
-		pool = &b.sealedSmall
+	var buf *sealedBuf
+	switch {
+	case n <= sealedSmall:
+		buf = b.sealedSmall.Get().(*sealedBuf)
+	case n <= sealedLarge:
+		buf = b.sealedLarge.Get().(*sealedBuf)
+	default:
+		buf = b.takeHuge()
 	}
-	buf := pool.Get().(*sealedBuf)
 	buf.move(off)
 	return buf
+}
+
+// sealedForWriter gives a huge buffer, or a large one if writers hold enough.
+func (b *buffers) sealedForWriter(off int64) *sealedBuf {
+	b.mu.Lock()
+	ok := b.wide < hugeWriters
+	if ok {
+		b.wide++
+	}
+	b.mu.Unlock()
+	if !ok {
+		return b.sealed(sealedLarge, off)
+	}
+	buf := b.sealed(sealedHuge, off)
+	buf.writer = true
+	return buf
+}
+
+func (b *buffers) takeHuge() *sealedBuf {
+	b.mu.Lock()
+	if n := len(b.huge); n > 0 {
+		buf := b.huge[n-1]
+		b.huge = b.huge[:n-1]
+		b.mu.Unlock()
+		return buf
+	}
+	b.mu.Unlock()
+	buf, err := mapPlain(hugePage)
+	if err != nil {
+		return &sealedBuf{mem: make([]byte, hugePage)}
+	}
+	return &sealedBuf{mem: buf.mapping, raw: buf.raw}
+}
+
+func (b *buffers) putHuge(buf *sealedBuf) {
+	b.mu.Lock()
+	if buf.writer {
+		buf.writer = false
+		b.wide--
+	}
+	keep := buf.raw != nil && len(b.huge) < hugeIdle
+	if keep {
+		b.huge = append(b.huge, buf)
+	}
+	b.mu.Unlock()
+	if !keep && buf.raw != nil {
+		unix.Munmap(buf.raw)
+	}
 }
 
 // move makes the buffer the empty one for another offset.
@@ -87,10 +159,21 @@ func (buf *sealedBuf) move(off int64) {
 	buf.b = buf.mem[in:in]
 }
 
+// chunks is how many whole chunks go into the buffer, behind a header.
+func (buf *sealedBuf) chunks() int {
+	if len(buf.mem) == hugePage {
+		return directChunks + 1
+	}
+	return segmentChunks + 1
+}
+
 func (b *buffers) putSealed(buf *sealedBuf) {
-	if len(buf.mem) > pageSize+sealedSmall {
+	switch {
+	case len(buf.mem) == hugePage:
+		b.putHuge(buf)
+	case len(buf.mem) > sealedLarge:
 		b.sealedLarge.Put(buf)
-	} else {
+	default:
 		b.sealedSmall.Put(buf)
 	}
 }
@@ -131,7 +214,7 @@ func (b *buffers) plainSized(n int) *plainBuf {
 // them: taking 25 MiB page by page costs as much as decrypting it.
 func mapPlain(size int) (*plainBuf, error) {
 	room := size
-	if size > hugePage {
+	if size >= hugePage {
 		room += hugePage
 	}
 	raw, err := unix.Mmap(-1, 0, room, unix.PROT_READ|unix.PROT_WRITE,
@@ -140,7 +223,7 @@ func mapPlain(size int) (*plainBuf, error) {
 		return nil, err
 	}
 	m := raw[:size:size]
-	if size > hugePage {
+	if size >= hugePage {
 		skip := -int(uintptr(unsafe.Pointer(&raw[0]))) & (hugePage - 1)
 		m = raw[skip:][:size:size]
 		_ = unix.Madvise(m[:size&^(hugePage-1)], unix.MADV_HUGEPAGE) // without it only slower
@@ -244,6 +327,10 @@ func (b *buffers) trim() {
 	}
 	b.cold = append(b.cold, b.warm...)
 	b.warm = nil
+	for _, buf := range b.huge {
+		unix.Munmap(buf.raw)
+	}
+	b.huge = nil
 }
 
 // close gives everything back that nobody holds.

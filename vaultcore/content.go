@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"os"
 	"sync"
 	"sync/atomic"
 
@@ -106,13 +105,13 @@ type content struct {
 }
 
 // makeFile makes a new file of ciphertext.
-func (s *store) makeFile(dir *blob.Dir, name string) (*os.File, error) {
+func (s *store) makeFile(dir *blob.Dir, name string) (*blob.File, error) {
 	if s.beforeFile != nil {
 		if err := s.beforeFile(); err != nil {
 			return nil, err
 		}
 	}
-	return dir.Create(name)
+	return dir.CreateFile(name)
 }
 
 // newContent describes a content; nothing is read.

@@ -3,9 +3,9 @@ package vaultcore
 import (
 	"fmt"
 	"io"
-	"os"
 	"sync/atomic"
 
+	"github.com/vaultdrive/vaultdrive/vaultcore/blob"
 	"github.com/vaultdrive/vaultdrive/vaultcore/seal"
 )
 
@@ -15,21 +15,21 @@ import (
 type v4Reader struct {
 	s      *store
 	id     uint64 // in the chunk cache
-	f      *os.File
+	f      *blob.File
 	chunks *seal.ContentV4
 	cached atomic.Bool // the chunk cache may hold something of this file
 
 	size, sealedLen int64 // what may be read; a stream moves them under its draft's mu
 }
 
-func (s *store) newV4Reader(f *os.File, chunks *seal.ContentV4, size, sealedLen int64) *v4Reader {
+func (s *store) newV4Reader(f *blob.File, chunks *seal.ContentV4, size, sealedLen int64) *v4Reader {
 	return &v4Reader{s: s, id: s.chunks.ids.Add(1), f: f, chunks: chunks, size: size, sealedLen: sealedLen}
 }
 
 // openV4File opens the blob of ref and verifies length, header and last chunk:
 // the last chunk is the end mark, so a blob cut short cannot pass for one.
 func (s *store) openV4File(ref *contentRef, key *seal.Key) (*v4Reader, error) {
-	f, err := s.attachments.Open(binName(ref.blob))
+	f, err := s.attachments.OpenFile(binName(ref.blob))
 	if err != nil {
 		return nil, damaged(err)
 	}
@@ -41,21 +41,23 @@ func (s *store) openV4File(ref *contentRef, key *seal.Key) (*v4Reader, error) {
 	return r, nil
 }
 
-func (s *store) checkV4File(f *os.File, ref *contentRef, key *seal.Key) (*v4Reader, error) {
+func (s *store) checkV4File(f *blob.File, ref *contentRef, key *seal.Key) (*v4Reader, error) {
 	if err := checkLength(f, ref.sealedLen); err != nil {
 		return nil, err
 	}
 	if err := seal.CheckSizeV4(ref.sealedLen, ref.size); err != nil {
 		return nil, err
 	}
-	var header [seal.HeaderV4]byte
-	if _, err := f.ReadAt(header[:], 0); err != nil {
+	buf := s.bufs.sealed(sealedSmall, 0)
+	defer s.bufs.putSealed(buf)
+	header, err := f.ReadInto(buf.mem, 0, seal.HeaderV4)
+	if err != nil {
 		return nil, readError(err)
 	}
-	if err := seal.VerifyHeaderV4(header[:], ref.hdr[:]); err != nil {
+	if err := seal.VerifyHeaderV4(header, ref.hdr[:]); err != nil {
 		return nil, err
 	}
-	chunks, err := seal.OpenHeaderV4(key, s.vault, ref.blob, header[:])
+	chunks, err := seal.OpenHeaderV4(key, s.vault, ref.blob, header)
 	if err != nil {
 		return nil, err
 	}
@@ -64,7 +66,7 @@ func (s *store) checkV4File(f *os.File, ref *contentRef, key *seal.Key) (*v4Read
 }
 
 // checkLength compares the length of a file with what its row says.
-func checkLength(f *os.File, want int64) error {
+func checkLength(f *blob.File, want int64) error {
 	fi, err := f.Stat()
 	if err != nil {
 		return err
@@ -112,10 +114,9 @@ func (r *v4Reader) verifyChunk(k uint64) error {
 }
 
 // load reads chunks first to last as they lie in the file.
-func (r *v4Reader) load(buf *sealedBuf, first, last uint64) error {
+func (r *v4Reader) load(buf *sealedBuf, first, last uint64) (err error) {
 	off := seal.SealedOffV4(first)
-	buf.b = buf.b[:r.sealedEnd(last)-off]
-	_, err := r.f.ReadAt(buf.b, off)
+	buf.b, err = r.f.ReadInto(buf.mem, off, r.sealedEnd(last)-off)
 	if err != nil {
 		return readError(err)
 	}
@@ -126,9 +127,9 @@ func (r *v4Reader) load(buf *sealedBuf, first, last uint64) error {
 // put into dst must not be used.
 func (r *v4Reader) readAt(dst []byte, off int64) error {
 	for len(dst) > 0 {
-		// A segment ends on a chunk border, so that the next starts with a whole one.
-		n := min(int64(len(dst)), segmentPlain+(-off)&(seal.ChunkSize-1))
-		if err := r.readSegment(dst[:n:n], off); err != nil {
+		// A piece ends on a chunk border, so that the next starts with a whole one.
+		n := min(int64(len(dst)), directPlain+(-off)&(seal.ChunkSize-1))
+		if err := r.readPiece(dst[:n:n], off); err != nil {
 			return err
 		}
 		dst, off = dst[n:], off+n
@@ -136,10 +137,10 @@ func (r *v4Reader) readAt(dst []byte, off int64) error {
 	return nil
 }
 
-// readSegment reads at most segmentChunks+1 chunks with one pread. Chunks that
+// readPiece reads at most directChunks+1 chunks with one request. Chunks that
 // dst takes whole are opened straight into it, a part of the first or last
 // one comes through the chunk cache.
-func (r *v4Reader) readSegment(dst []byte, off int64) error {
+func (r *v4Reader) readPiece(dst []byte, off int64) error {
 	first, last := uint64(off/seal.ChunkSize), uint64((off+int64(len(dst))-1)/seal.ChunkSize)
 	if n, ok := r.cachedHead(dst, off); ok {
 		if dst = dst[n:]; len(dst) == 0 {
@@ -248,13 +249,12 @@ func (s *store) verifyContent(c *content, deep bool) error {
 
 // verifyAll opens every chunk; the last was when r was made.
 func (r *v4Reader) verifyAll() error {
-	buf, plain := r.s.bufs.sealed(sealedLarge, 0), r.s.bufs.plainSized(segmentPlain)
+	buf, plain := r.s.bufs.sealed(sealedHuge, 0), r.s.bufs.plainSized(directPlain)
 	defer r.s.bufs.putSealed(buf)
 	defer r.s.bufs.putPlain(plain)
-	dst := plain.b[:segmentPlain]
-	for k, n := uint64(0), uint64(seal.ChunksV4(r.size)); k < n; k += segmentChunks {
-		buf.move(seal.SealedOffV4(k))
-		if err := r.load(buf, k, min(k+segmentChunks, n)-1); err != nil {
+	dst := plain.b[:directPlain]
+	for k, n := uint64(0), uint64(seal.ChunksV4(r.size)); k < n; k += directChunks {
+		if err := r.load(buf, k, min(k+directChunks, n)-1); err != nil {
 			return err
 		}
 		if _, err := r.chunks.OpenChunks(dst, buf.b, k); err != nil {

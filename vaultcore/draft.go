@@ -219,7 +219,7 @@ func (d *draft) settleLocked() {
 		}
 	}
 	if d.stream != nil {
-		ram += int64(d.stream.headCap) + 3*segmentPlain
+		ram += int64(d.stream.headCap) + 3*segmentPlain // huge buffers have a bound of their own
 	}
 	d.s.budget.change(d, ram-d.ram.Load())
 }

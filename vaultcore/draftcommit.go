@@ -314,7 +314,7 @@ func (d *draft) foldLocked() error {
 		return diskError(err)
 	}
 	if d.isKept { // it takes the place of what was, perhaps, on the disk
-		if err := errors.Join(datasync(w.f), d.s.attachments.Sync()); err != nil {
+		if err := errors.Join(datasync(w.f.File), d.s.attachments.Sync()); err != nil {
 			w.abandon()
 			return err
 		}

@@ -111,7 +111,7 @@ func (d *draft) unloggedLocked() bool {
 // syncLocked makes log and part durable.
 func (d *draft) syncLocked() error {
 	if p := d.lower.part; p != nil && !p.synced {
-		if err := errors.Join(datasync(p.r.f), d.s.attachments.Sync()); err != nil {
+		if err := errors.Join(datasync(p.r.f.File), d.s.attachments.Sync()); err != nil {
 			return err
 		}
 		p.synced = true
@@ -134,7 +134,7 @@ func (w *partWriter) sync() error {
 	if w.synced == w.handed && w.handed > 0 {
 		return nil
 	}
-	if err := datasync(w.f); err != nil {
+	if err := datasync(w.f.File); err != nil {
 		return err
 	}
 	if w.synced == 0 {

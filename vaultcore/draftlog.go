@@ -40,7 +40,7 @@ func (s *store) newDraftLog(startSize, startShown int64) (*draftLog, error) {
 		return nil, diskError(err)
 	}
 	return &draftLog{
-		f: f, id: id, sk: sk, log: seal.NewDraftLog(&sk, s.vault, id),
+		f: f.File, id: id, sk: sk, log: seal.NewDraftLog(&sk, s.vault, id),
 		startSize: startSize, startShown: startShown, length: startSize,
 	}, nil
 }

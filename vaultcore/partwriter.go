@@ -1,39 +1,50 @@
 package vaultcore
 
 import (
-	"os"
-
 	"golang.org/x/sys/unix"
 
+	"github.com/vaultdrive/vaultdrive/vaultcore/blob"
 	"github.com/vaultdrive/vaultdrive/vaultcore/seal"
 )
 
 // writebackStep is how much is written before the kernel is told to begin
-// with the disk.
+// with the disk, for what goes through the page cache.
 const writebackStep = 8 * mib
 
 // partWriter seals a version 4 blob into attachments/<blob>.part. Chunks are
-// gathered to segments of 256 KiB; while one is being written, the next is
-// sealed. Each chunk index is sealed once, and bytes that could not be
-// written are only ever written again as they are.
+// gathered to blocks of 1 MiB, for a short file of 256 KiB; while one is being
+// written, the next is sealed. A block goes to the file up to the last border
+// of a page, so that each page is written once and in one way; the chunk that
+// lies across the border is also the start of the next block. Each chunk index
+// is sealed once, and bytes that could not be written are only ever written
+// again as they are.
 type partWriter struct {
 	s      *store
 	blob   seal.ID
 	fk     seal.Key
 	chunks *seal.ContentV4
-	f      *os.File
+	f      *blob.File
 
 	next    uint64     // chunk to seal next
-	buf     *sealedBuf // sealed, not yet handed on
+	buf     *sealedBuf // whole sealed chunks, not yet all handed on
 	bufOff  int64      // where buf belongs in the file
-	flight  *sealedBuf // handed on; nil when nothing is under way
-	fliOff  int64
+	sent    int64      // where in the file what was not handed on begins
+	flight  flight     // handed on; its buf is nil when nothing is under way
 	done    chan error // answers of flights
 	handed  int64      // bytes handed on so far
 	begun   int64      // up to where the kernel was told to write back
 	synced  int64      // handed at the last sync
 	renamed bool
 }
+
+// flight is what is being written: of buf, which lies at off in the file, the
+// bytes of the file from from to to.
+type flight struct {
+	buf           *sealedBuf
+	off, from, to int64
+}
+
+func (f *flight) bytes() []byte { return f.buf.b[f.from-f.off : f.to-f.off] }
 
 func (s *store) newPartWriter(first uint64) (*partWriter, error) {
 	w := &partWriter{s: s, blob: seal.NewBlobID(), fk: seal.NewKey(), next: first, done: make(chan error, 1)}
@@ -43,6 +54,7 @@ func (s *store) newPartWriter(first uint64) (*partWriter, error) {
 	}
 	w.f, w.chunks = f, seal.NewV4(&w.fk, s.vault, w.blob)
 	w.bufOff = seal.SealedOffV4(first)
+	w.sent = w.bufOff
 	return w, nil
 }
 
@@ -58,10 +70,8 @@ func (w *partWriter) name() string {
 // that comes with a later call.
 func (w *partWriter) add(plain []byte, async bool) error {
 	for len(plain) > 0 {
-		if w.buf == nil {
-			w.buf = w.s.bufs.sealed(sealedLarge, w.bufOff)
-		}
-		room := segmentChunks - len(w.buf.b)/seal.SealedChunk
+		w.need()
+		room := w.buf.chunks() - len(w.buf.b)/seal.SealedChunk
 		n := min(room*seal.ChunkSize, len(plain))
 		w.buf.b = w.chunks.SealChunks(w.buf.b, plain[:n], w.next, false)
 		w.next += uint64(n / seal.ChunkSize)
@@ -69,63 +79,84 @@ func (w *partWriter) add(plain []byte, async bool) error {
 		if n < room*seal.ChunkSize {
 			continue
 		}
-		if err := w.send(async); err != nil {
+		if err := w.send(w.bufEnd()&^(pageSize-1), async); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// send hands on what is sealed, behind the flight before it. On error the
-// bytes of both that are not in the file stay where they are.
-func (w *partWriter) send(async bool) error {
+// need makes buf be there. The first block is a small one: most files are.
+func (w *partWriter) need() {
+	switch {
+	case w.buf != nil:
+	case w.handed == 0:
+		w.buf = w.s.bufs.sealed(sealedLarge, w.bufOff)
+	default:
+		w.buf = w.s.bufs.sealedForWriter(w.bufOff)
+	}
+}
+
+func (w *partWriter) bufEnd() int64 { return w.bufOff + int64(len(w.buf.b)) }
+
+// send hands on what is sealed, up to offset to of the file, behind the flight
+// before it. On error the bytes of both that are not in the file stay where
+// they are.
+func (w *partWriter) send(to int64, async bool) error {
 	if err := w.wait(); err != nil || w.buf == nil {
 		return err
 	}
+	f := flight{w.buf, w.bufOff, w.sent, to}
 	if !async {
-		if err := w.write(w.buf.b, w.bufOff); err != nil {
+		if err := w.write(f.bytes(), f.from); err != nil {
 			return err
 		}
-		w.handedOn(len(w.buf.b))
-		w.s.bufs.putSealed(w.buf)
-		w.buf = nil
+	}
+	w.buf, w.bufOff, w.sent = nil, w.bufEnd(), to
+	w.handed += to - f.from
+	w.s.space.written(to - f.from)
+	if w.bufOff > to {
+		w.carry(f.buf.b)
+	}
+	if !async {
+		w.s.bufs.putSealed(f.buf)
 		return nil
 	}
-	w.flight, w.fliOff, w.buf = w.buf, w.bufOff, nil
-	w.handedOn(len(w.flight.b))
-	go func(b []byte, off int64) { w.done <- w.write(b, off) }(w.flight.b, w.fliOff)
+	w.flight = f
+	go func(b []byte, off int64) { w.done <- w.write(b, off) }(f.bytes(), f.from)
 	return nil
 }
 
-func (w *partWriter) handedOn(n int) {
-	w.bufOff += int64(n)
-	w.handed += int64(n)
-	w.s.space.written(int64(n))
+// carry begins a block with the last chunk of the one before.
+func (w *partWriter) carry(before []byte) {
+	w.bufOff -= seal.SealedChunk
+	w.buf = w.s.bufs.sealedForWriter(w.bufOff)
+	w.buf.b = append(w.buf.b, before[len(before)-seal.SealedChunk:]...)
 }
 
 // wait collects the flight under way. One that failed is tried once more, with
 // the same bytes; then it stays as what is not in the file.
 func (w *partWriter) wait() error {
-	if w.flight == nil {
+	if w.flight.buf == nil {
 		return nil
 	}
 	err := <-w.done
 	if err != nil {
-		w.done <- w.write(w.flight.b, w.fliOff)
+		w.done <- w.write(w.flight.bytes(), w.flight.from)
 		if err = <-w.done; err != nil {
 			w.done <- err // for whoever asks next
 			return diskError(err)
 		}
 	}
-	w.s.bufs.putSealed(w.flight)
-	w.flight = nil
+	w.s.bufs.putSealed(w.flight.buf)
+	w.flight.buf = nil
 	return nil
 }
 
 // write puts sealed bytes in their place, and every few MiB has the kernel
 // begin to move them to the disk, so that a later fsync finds little left.
 func (w *partWriter) write(b []byte, off int64) error {
-	if _, err := w.f.WriteAt(b, off); err != nil {
+	if err := w.f.WriteDirect(b, off); err != nil {
 		return diskError(err)
 	}
 	if end := off + int64(len(b)); end-w.begun >= writebackStep {
@@ -138,17 +169,17 @@ func (w *partWriter) write(b []byte, off int64) error {
 
 // flush writes everything sealed so far.
 func (w *partWriter) flush() error {
-	if err := w.send(false); err != nil {
+	if err := w.wait(); err != nil || w.buf == nil {
 		return err
 	}
-	return w.wait()
+	return w.send(w.bufEnd(), false)
 }
 
 // writtenPlain is the plaintext offset up to which the file has all chunks.
 func (w *partWriter) writtenPlain() int64 {
-	off := w.bufOff
-	if w.flight != nil {
-		off = w.fliOff
+	off := w.sent
+	if w.flight.buf != nil {
+		off = w.flight.from
 	}
 	return (off - seal.HeaderV4) / seal.SealedChunk * seal.ChunkSize
 }
@@ -156,9 +187,7 @@ func (w *partWriter) writtenPlain() int64 {
 // end seals the last chunk, plain, which is short, and writes everything. next
 // goes on counting whole chunks.
 func (w *partWriter) end(plain []byte) error {
-	if w.buf == nil {
-		w.buf = w.s.bufs.sealed(sealedLarge, w.bufOff)
-	}
+	w.need()
 	w.buf.b = w.chunks.SealChunks(w.buf.b, plain, w.next, true)
 	return w.flush()
 }
@@ -192,13 +221,17 @@ func (w *partWriter) publish() error {
 // used for writing any more.
 func (w *partWriter) take() (from uint64, lost []byte) {
 	_ = w.wait() // its error is why we are here, or it is none
-	for _, b := range []*sealedBuf{w.flight, w.buf} {
-		if b != nil {
-			lost = append(lost, b.b...)
-			w.s.bufs.putSealed(b)
-		}
+	lostEnd := w.bufOff
+	if f := &w.flight; f.buf != nil {
+		lost, lostEnd = append(lost, f.buf.b...), f.off+int64(len(f.buf.b))
+		w.s.bufs.putSealed(f.buf)
+		f.buf = nil
 	}
-	w.flight, w.buf = nil, nil
+	if w.buf != nil {
+		lost = append(lost, w.buf.b[lostEnd-w.bufOff:]...) // without the chunk that both have
+		w.s.bufs.putSealed(w.buf)
+		w.buf = nil
+	}
 	whole := len(lost) / seal.SealedChunk
 	return w.next - uint64(whole), lost[:whole*seal.SealedChunk]
 }

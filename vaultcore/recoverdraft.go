@@ -97,10 +97,10 @@ func (d *draft) findLowerLocked(st *draftState, base *content, depth int) error 
 // before the crash had renamed the file.
 func (s *store) findPart(st *draftState) (*part, error) {
 	p := &part{blob: st.blob, fk: st.fk, from: st.from, size: st.partSize}
-	f, err := s.attachments.Open(partName(p.blob))
+	f, err := s.attachments.OpenFile(partName(p.blob))
 	if errors.Is(err, blob.ErrNotFound) {
 		p.done = true
-		f, err = s.attachments.Open(binName(p.blob))
+		f, err = s.attachments.OpenFile(binName(p.blob))
 	}
 	if err != nil {
 		return nil, damaged(err)

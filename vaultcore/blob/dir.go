@@ -40,6 +40,7 @@ type Dir struct {
 	linkMissing      atomic.Bool
 	noDirect         atomic.Bool // no direct I/O
 	noAsking         atomic.Bool // no way to ask what the page cache has
+	pace             pace
 }
 
 // OpenDir opens an existing directory; ErrNotFound if there is none. It does

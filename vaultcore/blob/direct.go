@@ -7,6 +7,7 @@ import (
 	"os"
 	"sync"
 	"sync/atomic"
+	"time"
 	"unsafe"
 
 	"golang.org/x/sync/errgroup"
@@ -253,7 +254,7 @@ func (f *File) readPieces(dst []byte, done func(from, to int)) error {
 func (f *File) WriteDirect(p []byte, off int64) error {
 	head := min(-off&(Align-1), int64(len(p)))
 	body := (int64(len(p)) - head) &^ (Align - 1)
-	if body == 0 || !aligned(p[head:]) {
+	if len(p) < directMin || !aligned(p[head:]) {
 		return f.writeCached(p, off)
 	}
 	if err := f.writeCached(p[:head], off); err != nil {
@@ -268,9 +269,10 @@ func (f *File) WriteDirect(p []byte, off int64) error {
 // left, which may be all, the page cache takes or refuses.
 func (f *File) writeBlocks(p []byte, off int64) (done int64) {
 	file := f.directFile()
-	if file == nil {
+	if file == nil || f.dir.pace.yields(len(p)) {
 		return 0
 	}
+	begun := time.Now()
 	for done < int64(len(p)) {
 		n, err := retryEINTR(func() (int, error) { return unix.Pwrite(int(file.Fd()), p[done:], off+done) })
 		if err != nil {
@@ -281,7 +283,40 @@ func (f *File) writeBlocks(p []byte, off int64) (done int64) {
 			return done &^ (Align - 1)
 		}
 	}
+	f.dir.pace.took(len(p), time.Since(begun))
 	return done
+}
+
+// Bounds of pace: a disk that takes a MiB in longer than slowDisk, slowTimes
+// in a row, is left alone for the next slowBytes.
+const (
+	slowDisk  = 4 * time.Millisecond
+	slowTimes = 3
+	slowBytes = 64 << 20
+)
+
+// pace lets writers go past the page cache while the disk keeps up with them.
+// A slow one would hold them back to its own speed at once, where the page
+// cache takes what memory there is.
+type pace struct {
+	slow   atomic.Int32 // direct writes in a row that were slow
+	cached atomic.Int64 // bytes that still go through the page cache
+}
+
+// yields says that n bytes go through the page cache.
+func (p *pace) yields(n int) bool {
+	return p.cached.Load() > 0 && p.cached.Add(int64(-n)) > 0
+}
+
+// took notes how long a direct write of n bytes took.
+func (p *pace) took(n int, d time.Duration) {
+	switch {
+	case d <= max(slowDisk, slowDisk*time.Duration(n)>>20):
+		p.slow.Store(0)
+	case p.slow.Add(1) >= slowTimes:
+		p.slow.Store(0)
+		p.cached.Store(slowBytes)
+	}
 }
 
 func (f *File) writeCached(p []byte, off int64) error {
