@@ -37,6 +37,7 @@ var layers = []layer{
 	{path: "remote/client", may: []string{"remote/api", "vaultcore/blob"}, why: "the vault, the index and conflict rules"},
 	{path: "remote/objects", may: []string{"vaultcore/blob", "remote/syncer"}, why: "HTTP and keys"},
 	{path: "remote/s3", may: []string{"vaultcore/blob"}, why: "everything but S3 and the store contract"},
+	{path: "remote/s3/s3test", may: []string{"remote/s3", "vaultcore/blob"}, why: "what is tested with its servers"},
 	{path: "remote/syncer", may: []string{"vaultcore", "vaultcore/blob", "remote/api"}, why: "HTTP, FUSE and SQL"},
 	{path: "remote/server", may: []string{"remote/api", "vaultcore/blob"}, never: []string{"vaultcore", "vaultcore/seal", "cache"}, why: "any key: none of its dependencies can decrypt"},
 	{path: "remote/server/metadb", may: []string{"remote/server", "remote/api"}, never: []string{"vaultcore", "vaultcore/seal", "cache"}, why: "HTTP and blobs"},
@@ -55,12 +56,12 @@ var confined = map[string][]string{
 	"github.com/zalando/go-keyring":       {"cmd"},
 	"github.com/schollz/progressbar":      {"cmd"},
 	"github.com/coreos/go-systemd":        {"cmd"},
-	"net/http":                            {"remote/api", "remote/client", "remote/server", "remote/s3", "cmd"},
+	"net/http":                            {"remote/api", "remote/client", "remote/server", "remote/s3", "remote/s3/s3test", "cmd"},
 	"database/sql":                        {"vaultcore", "remote/server/metadb"},
 	"golang.org/x/crypto":                 {"vaultcore/seal"},
 	"crypto/aes":                          {"vaultcore/seal"},
 	"crypto/cipher":                       {"vaultcore/seal"},
-	"testing":                             {"vaultcore/blob/blobtest", "vaultcore/vaulttest", "remote/syncer/remotetest", "remote/server/metatest"},
+	"testing":                             {"vaultcore/blob/blobtest", "vaultcore/vaulttest", "remote/s3/s3test", "remote/syncer/remotetest", "remote/server/metatest"},
 	"github.com/prometheus/client_golang": {"remote/server", "cmd"},
 }
 

@@ -37,6 +37,10 @@ func sentinel(err error) error {
 		return ErrExist
 	case unix.ENOSPC, unix.EDQUOT:
 		return ErrNoSpace
+	case unix.EACCES, unix.EPERM, unix.EROFS:
+		return ErrDenied
+	case unix.EFBIG:
+		return ErrTooLarge
 	case unix.ESTALE, unix.ENODEV, unix.ENXIO, unix.ENOTCONN, unix.EHOSTDOWN,
 		unix.EHOSTUNREACH, unix.ENETDOWN, unix.ENETUNREACH, unix.ETIMEDOUT:
 		return ErrUnavailable

@@ -17,7 +17,8 @@ import (
 )
 
 // Errors a store answers with. They say what is the matter; the error around
-// them says where. A store adds nothing else that a caller has to tell apart.
+// them says where. Those of a store that is somewhere else follow in trouble.go;
+// a store adds nothing else that a caller has to tell apart.
 var (
 	// ErrNotFound: no blob, or no unfinished upload, of that name.
 	ErrNotFound = errors.New("blob not found")
@@ -69,7 +70,8 @@ type Upload struct {
 //
 // All methods may be called at any time from any goroutine and end soon after
 // their context does. Keys obey CheckKey, else ErrKey. No key may be the
-// folder of another ("a" beside "a/b"). What a store answers is untrusted:
+// folder of another ("a" beside "a/b"): a store of folders refuses that, a flat
+// one keeps the two apart. What a store answers is untrusted:
 // whoever reads checks the bytes against keys or hashes of their own.
 type Store interface {
 	// Put stores exactly size bytes of r under key, all or nothing: after an

@@ -1,0 +1,89 @@
+package s3
+
+import (
+	"context"
+	"net"
+	"net/http"
+	"strconv"
+	"sync/atomic"
+	"time"
+)
+
+// Waits of a connection that no context bounds more tightly.
+const (
+	dialWait   = 10 * time.Second
+	answerWait = 2 * time.Minute // assembling many parts takes a server its time
+	idleWait   = 90 * time.Second
+	idleHosts  = 32
+	maxRetry   = 24 * time.Hour // the longest wait we believe
+)
+
+// transport keeps of every answer what the client above it forgets: when to
+// come back, and what time it is there.
+type transport struct {
+	inner *http.Transport
+	ahead atomic.Int64 // the server's clock less ours, ns
+	known atomic.Bool
+}
+
+func newTransport() *transport {
+	dialer := &net.Dialer{Timeout: dialWait, KeepAlive: 30 * time.Second}
+	return &transport{inner: &http.Transport{
+		Proxy:                 http.ProxyFromEnvironment,
+		DialContext:           dialer.DialContext,
+		TLSHandshakeTimeout:   dialWait,
+		ResponseHeaderTimeout: answerWait,
+		IdleConnTimeout:       idleWait,
+		MaxIdleConnsPerHost:   idleHosts,
+		ForceAttemptHTTP2:     true,
+		DisableCompression:    true, // the bytes are what they are
+	}}
+}
+
+// answer is what was seen of the last response of one call.
+type answer struct{ retryAfter time.Duration }
+
+type answerKey struct{}
+
+// RoundTrip implements http.RoundTripper.
+func (t *transport) RoundTrip(req *http.Request) (*http.Response, error) {
+	resp, err := t.inner.RoundTrip(req)
+	if err != nil {
+		return nil, err
+	}
+	date, err := http.ParseTime(resp.Header.Get("Date"))
+	if err == nil {
+		t.ahead.Store(int64(time.Until(date)))
+		t.known.Store(true)
+	}
+	if a, ok := req.Context().Value(answerKey{}).(*answer); ok {
+		a.retryAfter = retryAfter(resp.Header.Get("Retry-After"), date)
+	}
+	return resp, nil
+}
+
+// clock is the server's time by its last answer.
+func (t *transport) clock() (time.Time, bool) {
+	return time.Now().Add(time.Duration(t.ahead.Load())), t.known.Load()
+}
+
+// retryAfter reads seconds or a date, the latter by the clock that wrote it.
+func retryAfter(text string, date time.Time) time.Duration {
+	var wait time.Duration
+	if seconds, err := strconv.ParseUint(text, 10, 31); err == nil {
+		wait = time.Duration(seconds) * time.Second
+	} else if until, err := http.ParseTime(text); err == nil && !date.IsZero() {
+		wait = until.Sub(date)
+	}
+	return min(max(wait, 0), maxRetry)
+}
+
+// call runs one request and explains its error.
+func (s *Store) call(ctx context.Context, op, key, condition string, f func(context.Context) error) error {
+	var seen answer
+	err := f(context.WithValue(ctx, answerKey{}, &seen))
+	if err == nil {
+		return nil
+	}
+	return s.explain(ctx, op, key, condition, seen.retryAfter, err)
+}

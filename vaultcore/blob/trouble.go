@@ -1,0 +1,72 @@
+package blob
+
+import (
+	"errors"
+	"fmt"
+	"time"
+)
+
+// What else can be the matter with a store that is somewhere else. They come in
+// the chain of an error beside ErrUnavailable where waiting may help.
+var (
+	// ErrDenied: the store knows us not, or lets us not do this. Asking again
+	// changes nothing until somebody changes credentials or permissions.
+	ErrDenied = errors.New("the blob store denies access")
+	// ErrNoStore: the place itself is missing: no such bucket, a directory that
+	// is not mounted. Always with ErrUnavailable: nothing may be concluded about
+	// any blob.
+	ErrNoStore = errors.New("the blob store is not there")
+	// ErrClock: our clock and the store's differ too much for it to listen.
+	ErrClock = errors.New("the clocks of this machine and of the blob store differ")
+	// ErrTooLarge: more bytes than the store takes in one blob.
+	ErrTooLarge = errors.New("too large for the blob store")
+	// ErrChanged: a write that was to replace a certain content met another.
+	ErrChanged = errors.New("the blob has changed meanwhile")
+)
+
+// RetryError is an answer that says when to come back. It is ErrUnavailable.
+type RetryError struct {
+	After time.Duration // from now
+	Err   error
+}
+
+func (e *RetryError) Error() string {
+	return fmt.Sprintf("%v (again in %v)", e.Err, e.After.Round(time.Second))
+}
+
+// Unwrap gives the kind and the cause.
+func (e *RetryError) Unwrap() []error { return []error{ErrUnavailable, e.Err} }
+
+// RetryAfter says how long an error asks to wait; 0 if it does not say.
+func RetryAfter(err error) time.Duration {
+	var retry *RetryError
+	if errors.As(err, &retry) {
+		return retry.After
+	}
+	return 0
+}
+
+// hinted is an error that knows what to do about it.
+type hinted struct {
+	error
+	hint string
+}
+
+func (h *hinted) Unwrap() error { return h.error }
+
+// WithHint adds to an error what a person can do about it. nil stays nil.
+func WithHint(err error, hint string) error {
+	if err == nil || hint == "" {
+		return err
+	}
+	return &hinted{err, hint}
+}
+
+// Hint is what an error says a person can do about it; "" if it says nothing.
+func Hint(err error) string {
+	var h *hinted
+	if errors.As(err, &h) {
+		return h.hint
+	}
+	return ""
+}
