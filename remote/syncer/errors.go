@@ -1,0 +1,37 @@
+package syncer
+
+import (
+	"errors"
+
+	"github.com/vaultdrive/vaultdrive/vaultcore/blob"
+)
+
+// Errors of a remote. Those of stores are the stores' own values, so that they
+// pass through unchanged; blob.Hint says what a person can do about one, and
+// blob.RetryAfter when to come back.
+var (
+	// ErrNotFound: no object or blob of that name.
+	ErrNotFound = blob.ErrNotFound
+	// ErrUnavailable: not now. Back off and ask again.
+	ErrUnavailable = blob.ErrUnavailable
+	// ErrNoStore: no such bucket, directory not mounted, marker gone. With
+	// ErrUnavailable.
+	ErrNoStore = blob.ErrNoStore
+	// ErrDenied: credentials or permissions. Asking again changes nothing.
+	ErrDenied = blob.ErrDenied
+	// ErrFull: no space, or the quota is used up. Reading goes on.
+	ErrFull = blob.ErrNoSpace
+	// ErrTooLarge: this one thing is too large for the remote; others are not.
+	ErrTooLarge = blob.ErrTooLarge
+	// ErrClock: our clock differs too much from the remote's.
+	ErrClock = blob.ErrClock
+	// ErrOtherBytes: the name is taken, by other bytes.
+	ErrOtherBytes = errors.New("the remote has other bytes under that name")
+	// ErrForeign: the place belongs to another vault, or to another remote of
+	// this one. Sync stops until the user decides.
+	ErrForeign = errors.New("the remote belongs to another vault")
+	// ErrStartOver: the cursor is too old; load the newest checkpoint.
+	ErrStartOver = errors.New("the remote no longer keeps what the cursor needs")
+	// ErrKey: not a key, id or cursor of this contract. A bug of the caller.
+	ErrKey = blob.ErrKey
+)
