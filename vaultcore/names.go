@@ -1,13 +1,12 @@
 package vaultcore
 
 import (
-	"crypto/sha256"
-	"encoding/hex"
 	"fmt"
 	"path"
 	"strings"
 	"unicode/utf8"
 
+	"github.com/vaultdrive/vaultdrive/vaultcore/history"
 	"github.com/vaultdrive/vaultdrive/vaultcore/seal"
 )
 
@@ -21,7 +20,7 @@ const (
 
 // HiddenName is the directory in the root that shows trash, unverified rows,
 // conflicts and the state; no asset can have it.
-const HiddenName = ".vaultdrive"
+const HiddenName = history.HiddenTitle
 
 // defaultScratch are the names programs use for their own bookkeeping. They
 // work like any file and stay on this device.
@@ -50,48 +49,19 @@ func checkTitle(name string) error {
 	if err := checkComponent(name); err != nil {
 		return err
 	}
-	if name == HiddenName || name == ".go-fuse-epoll-hack" || strings.HasPrefix(name, ".Trash") {
+	if history.ReservedTitle(name) {
 		return fmt.Errorf("%w: this name is reserved in the root of the drive", ErrPermission)
 	}
 	return nil
 }
 
 // shownComponent maps a stored component to one that a kernel can show. It
-// is undone by looking the shown name up in the tree, never by decoding.
-func shownComponent(stored string) string {
-	switch stored {
-	case "":
-		return "%"
-	case ".":
-		return "%2E"
-	case "..":
-		return "%2E%2E"
-	}
-	shown := stored
-	if strings.ContainsAny(stored, "\x00/") {
-		shown = strings.NewReplacer("\x00", "%00", "/", "%2F").Replace(stored)
-	}
-	if len(shown) <= MaxComponent {
-		return shown
-	}
-	sum := sha256.Sum256([]byte(stored))
-	tail := "~" + hex.EncodeToString(sum[:4])
-	cut := shown[:MaxComponent-len(tail)]
-	for !utf8.ValidString(cut) {
-		cut = cut[:len(cut)-1]
-	}
-	return cut + tail
-}
+// is undone by looking the shown name up in the tree, never by decoding. The
+// mapping lies where the names of a merged tree are made unique.
+func shownComponent(stored string) string { return history.ShownComponent(stored) }
 
-// shownTitle is shownComponent for an asset; reserved names are escaped too,
-// so that a title from elsewhere cannot hide the drive's own directory.
-func shownTitle(title string) string {
-	s := shownComponent(title)
-	if checkTitle(s) != nil && s[0] == '.' {
-		return "%2E" + s[1:]
-	}
-	return s
-}
+// shownTitle is shownComponent for an asset; reserved names are escaped too.
+func shownTitle(title string) string { return history.ShownTitle(title) }
 
 // splitStored cuts a stored name into its components; what is no valid name
 // as a whole is shown as unnamed-<8 hex of the id>.

@@ -106,7 +106,7 @@ func (a *asset) claim() *claim {
 	if len(a.versions) > 0 {
 		w := a.evaluate()
 		tips, _ := w.tips()
-		c.path = shownTitle(w.title(tips).name, a.id)
+		c.path = ShownTitle(w.title(tips).name)
 	}
 	return c
 }

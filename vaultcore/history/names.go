@@ -51,15 +51,12 @@ func ShownComponent(stored string) string {
 	return cut(shown, maxComponent-len(tail)) + tail
 }
 
-// shownTitle is ShownComponent for an asset. A title that is no text is shown
-// as the unnamed are; a reserved one is escaped.
-func shownTitle(title string, id seal.ID) string {
-	if title == "" || !utf8.ValidString(title) {
-		return seal.UnnamedName(id)
-	}
-	shown := ShownComponent(title)
+// ShownTitle is ShownComponent for an asset; reserved titles are escaped, so
+// that one from elsewhere cannot hide the drive's own directory.
+func ShownTitle(title string) string {
+	shown := ShownComponent(strings.ToValidUTF8(title, "\uFFFD"))
 	if ReservedTitle(shown) {
-		return "%2E" + shown[1:]
+		return ShownComponent("%2E" + shown[1:])
 	}
 	return shown
 }

@@ -66,10 +66,17 @@ func TestShownNames(t *testing.T) {
 			t.Errorf("%q shown again is %q", got, again)
 		}
 	}
-	for title, want := range map[string]string{".vaultdrive": "%2Evaultdrive", ".Trash-1000": "%2ETrash-1000", "a/b": "a%2Fb", "": "unnamed-12345678", ".x": ".x"} {
-		if got := shownTitle(title, id); got != want {
+	for title, want := range map[string]string{".vaultdrive": "%2Evaultdrive", ".Trash-1000": "%2ETrash-1000", "a/b": "a%2Fb", "": "%", "\xff": "\uFFFD", ".x": ".x"} {
+		if got := ShownTitle(title); got != want {
 			t.Errorf("title %q is shown as %q, want %q", title, got, want)
 		}
+	}
+}
+
+func TestLongReservedTitle(t *testing.T) {
+	got := ShownTitle(".Trash" + strings.Repeat("h", 249))
+	if checkShown(t, got); ReservedTitle(got) || ShownTitle(got) != got {
+		t.Errorf("shown as %q", got)
 	}
 }
 
