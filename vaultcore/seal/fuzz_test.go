@@ -8,6 +8,7 @@ import (
 	"reflect"
 	"strings"
 	"testing"
+	"unicode/utf8"
 )
 
 // Each target states an identity: what a decoder accepts, its encoder writes
@@ -174,6 +175,9 @@ func FuzzStrictJSON(f *testing.F) {
 			if !isOne(err, ErrFormat) {
 				t.Error(err)
 			}
+			if plainlyStrict(b) {
+				t.Errorf("refused: %v", err)
+			}
 			return
 		}
 		d := json.NewDecoder(bytes.NewReader(b))
@@ -186,6 +190,46 @@ func FuzzStrictJSON(f *testing.F) {
 			t.Error("something follows the value")
 		}
 	})
+}
+
+// plainlyStrict tells JSON that has none of the faults encoding/json lets pass;
+// it knows surrogates only by sight.
+func plainlyStrict(b []byte) bool {
+	if !json.Valid(b) || !utf8.Valid(b) || bytes.Contains(bytes.ToLower(b), []byte(`\ud`)) {
+		return false
+	}
+	d := json.NewDecoder(bytes.NewReader(b))
+	var keys []map[any]bool // of the objects around, nil for a list
+	isKey := false
+	for {
+		tok, err := d.Token()
+		if err != nil {
+			return true // the end
+		}
+		inObject := len(keys) > 0 && keys[len(keys)-1] != nil
+		switch tok {
+		case json.Delim('{'), json.Delim('['):
+			if len(keys) == maxJSONDepth {
+				return false // perhaps
+			}
+			keys, isKey = append(keys, nil), false
+			if tok == json.Delim('{') {
+				keys[len(keys)-1], isKey = map[any]bool{}, true
+			}
+			continue
+		case json.Delim('}'), json.Delim(']'):
+			keys = keys[:len(keys)-1]
+			isKey = len(keys) > 0 && keys[len(keys)-1] != nil
+			continue
+		}
+		if inObject && isKey {
+			if keys[len(keys)-1][tok] {
+				return false
+			}
+			keys[len(keys)-1][tok] = true
+		}
+		isKey = inObject && !isKey
+	}
 }
 
 func FuzzBase64(f *testing.F) {

@@ -1,22 +1,16 @@
 package seal
 
 import (
-	"bytes"
 	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"strconv"
 	"strings"
-	"unicode/utf8"
 )
 
-// Bounds of the JSON read here. Integers stay where every JSON reader agrees on
-// their value; depth stays above what any of our documents needs.
-const (
-	maxJSONInt   = 1<<53 - 1
-	maxJSONDepth = 8
-)
+// maxJSONInt bounds integers: up to it every JSON reader agrees on their value.
+const maxJSONInt = 1<<53 - 1
 
 // EncodeBase64 is RFC 4648 section 4 with padding.
 func EncodeBase64(b []byte) string { return base64.StdEncoding.EncodeToString(b) }
@@ -32,104 +26,6 @@ func DecodeBase64(s string) ([]byte, error) {
 		return nil, ErrEncoding
 	}
 	return b, nil
-}
-
-// parseJSON reads one strict JSON value: valid UTF-8 and no lone surrogates, no
-// repeated keys, nothing behind the value. encoding/json lets all of these pass,
-// so two readers could see two documents. Error: ErrFormat.
-func parseJSON(b []byte) (any, error) {
-	if !utf8.Valid(b) || !json.Valid(b) || hasLoneSurrogate(b) {
-		return nil, fmt.Errorf("%w: JSON", ErrFormat)
-	}
-	d := json.NewDecoder(bytes.NewReader(b))
-	d.UseNumber()
-	return parseValue(d, 0)
-}
-
-func parseValue(d *json.Decoder, depth int) (any, error) {
-	if depth > maxJSONDepth {
-		return nil, fmt.Errorf("%w: JSON nested too deep", ErrFormat)
-	}
-	tok, err := d.Token()
-	if err != nil {
-		return nil, fmt.Errorf("%w: JSON", ErrFormat)
-	}
-	switch tok {
-	case json.Delim('{'):
-		return parseObject(d, depth)
-	case json.Delim('['):
-		return parseArray(d, depth)
-	}
-	return tok, nil
-}
-
-func parseObject(d *json.Decoder, depth int) (any, error) {
-	m := map[string]any{}
-	for d.More() {
-		tok, err := d.Token()
-		key, ok := tok.(string)
-		if err != nil || !ok {
-			return nil, fmt.Errorf("%w: JSON", ErrFormat)
-		}
-		if _, ok := m[key]; ok {
-			return nil, fmt.Errorf("%w: repeated JSON key", ErrFormat)
-		}
-		if m[key], err = parseValue(d, depth+1); err != nil {
-			return nil, err
-		}
-	}
-	_, err := d.Token() // the closing brace
-	return m, err
-}
-
-func parseArray(d *json.Decoder, depth int) (any, error) {
-	list := []any{}
-	for d.More() {
-		v, err := parseValue(d, depth+1)
-		if err != nil {
-			return nil, err
-		}
-		list = append(list, v)
-	}
-	_, err := d.Token() // the closing bracket
-	return list, err
-}
-
-// hasLoneSurrogate looks for \u escapes that no character has. b is valid JSON,
-// so backslashes stand in strings only and every escape is complete.
-func hasLoneSurrogate(b []byte) bool {
-	for i := 0; i < len(b); i++ {
-		if b[i] != '\\' {
-			continue
-		}
-		if b[i+1] != 'u' {
-			i++
-			continue
-		}
-		switch high := escapedRune(b[i:]); {
-		case high >= 0xdc00 && high < 0xe000:
-			return true
-		case high >= 0xd800 && high < 0xdc00:
-			if low := escapedRune(b[i+6:]); low < 0xdc00 || low >= 0xe000 {
-				return true
-			}
-			i += 6
-		}
-		i += 5
-	}
-	return false
-}
-
-// escapedRune returns the value of the \uXXXX that b starts with, else 0.
-func escapedRune(b []byte) rune {
-	if len(b) < 6 || b[0] != '\\' || b[1] != 'u' {
-		return 0
-	}
-	n, err := strconv.ParseUint(string(b[2:6]), 16, 16)
-	if err != nil {
-		return 0
-	}
-	return rune(n)
 }
 
 // fields takes a JSON object apart: each key is taken once, with its type, and
