@@ -120,8 +120,9 @@ func (b *Batch) Head() Head { return Head{Seq: b.Seq, Hash: b.Hash} }
 
 // Follows decides whether b may come next in the chain that ends in head (zero
 // for an empty one). Errors: ErrGap (fetch those between), ErrFork (a link of
-// another history, or another batch of the head's number), ErrRollback for a
-// number at or below the head, which the caller compares with what it holds.
+// another history, or another batch of the head's number; proof of anything only
+// once the signature is verified), ErrRollback for a number at or below the head,
+// which the caller compares with what it holds.
 func (b *Batch) Follows(head Head) error {
 	switch {
 	case b.Seq == head.Seq && b.Hash != head.Hash:

@@ -104,6 +104,16 @@ func (w *CheckpointWriter) Finish(heads map[ID]Head, hlc HLC, state [32]byte) (*
 
 // seal seals what was added since the last part; c makes it the last.
 func (w *CheckpointWriter) seal(c *Checkpoint) (*Batch, error) {
+	part, err := sealFrame(w.keys, w.signer, flagCheckpoint, w.seq+1, w.prev, w.body(c))
+	if err != nil {
+		return nil, err
+	}
+	w.ops.b, w.seq, w.prev = w.ops.b[:0], part.Seq, part.Hash
+	return part, nil
+}
+
+// body writes what was added since the last part.
+func (w *CheckpointWriter) body(c *Checkpoint) []byte {
 	body := &jsonWriter{b: make([]byte, 0, len(w.ops.b)+1<<10)}
 	body.open("", '{')
 	body.number("v", bodyVersion)
@@ -117,12 +127,7 @@ func (w *CheckpointWriter) seal(c *Checkpoint) (*Batch, error) {
 		body.bytes("state", c.State[:])
 	}
 	body.close('}')
-	part, err := sealFrame(w.keys, w.signer, flagCheckpoint, w.seq+1, w.prev, body.b)
-	if err != nil {
-		return nil, err
-	}
-	w.ops.b, w.seq, w.prev = w.ops.b[:0], part.Seq, part.Hash
-	return part, nil
+	return body.b
 }
 
 // CheckpointReader opens a checkpoint part by part. What it returned before Last
@@ -142,8 +147,8 @@ func NewCheckpointReader(keys *EpochKeys, device ID, pk ed25519.PublicKey) *Chec
 	return &CheckpointReader{keys: keys, device: device, pk: pk}
 }
 
-// Part opens the next part but the last. Errors: ErrFormat, ErrGap, ErrRollback,
-// ErrFork, ErrSignature, ErrAuth, ErrNewer.
+// Part opens the next part but the last. Errors: ErrFormat (also for parts that
+// do not belong together), ErrSignature, ErrAuth, ErrNewer.
 func (r *CheckpointReader) Part(frame []byte) ([]PlacedOp, error) {
 	ops, _, err := r.next(frame, false)
 	return ops, err
@@ -173,8 +178,10 @@ func (r *CheckpointReader) next(frame []byte, last bool) ([]PlacedOp, *Checkpoin
 	if b.Device != r.device {
 		return nil, nil, fmt.Errorf("%w: checkpoint part of device %s", ErrFormat, b.Device)
 	}
-	if err := b.Follows(r.head); err != nil {
-		return nil, nil, fmt.Errorf("checkpoint: %w", err)
+	// Parts that do not belong together are no fork: whoever stores them can mix
+	// them, and no device has signed anything against its own word.
+	if b.Seq != r.head.Seq+1 || b.Prev != r.head.Hash {
+		return nil, nil, fmt.Errorf("%w: checkpoint part %d does not follow part %d", ErrFormat, b.Seq, r.head.Seq)
 	}
 	if err := b.VerifySignature(r.pk); err != nil {
 		return nil, nil, fmt.Errorf("checkpoint: %w", err)
@@ -187,10 +194,8 @@ func (r *CheckpointReader) next(frame []byte, last bool) ([]PlacedOp, *Checkpoin
 	if err != nil {
 		return nil, nil, fmt.Errorf("checkpoint part %d: %w", b.Seq, err)
 	}
-	for i := range ops {
-		if err := r.cover.add(&ops[i].At); err != nil {
-			return nil, nil, err
-		}
+	if err := r.cover.addAll(ops); err != nil {
+		return nil, nil, err
 	}
 	r.head = b.Head()
 	return ops, c, nil
@@ -245,6 +250,15 @@ func (c *cover) add(at *At) error {
 		return fmt.Errorf("%w: checkpoint of %d devices", ErrFormat, len(c.heads))
 	}
 	c.last, c.hlc = *at, max(c.hlc, at.HLC)
+	return nil
+}
+
+func (c *cover) addAll(ops []PlacedOp) error {
+	for i := range ops {
+		if err := c.add(&ops[i].At); err != nil {
+			return err
+		}
+	}
 	return nil
 }
 
