@@ -14,6 +14,7 @@ import (
 // contestant is one file system under test. A plain directory has no command.
 type contestant struct {
 	name, version string
+	ours          bool // a vaultdrive
 	mnt           string
 	log           string
 	argv          []string // stays in the foreground
@@ -24,44 +25,73 @@ type contestant struct {
 
 const password = "benchmark password\n"
 
-// contestants makes a fresh volume for each that is here.
-func contestants(work, program string) ([]*contestant, error) {
-	plain, err := newContestant(work, "plain directory")
-	if err != nil {
-		return nil, err
+// maker makes a fresh volume of one contestant, or none: not installed.
+type maker struct {
+	name string
+	make func(work, program string) (*contestant, error)
+}
+
+var makers = []maker{
+	{"plain", newPlain},
+	{"vaultdrive", func(work, program string) (*contestant, error) { return newDrive(work, program, "vaultdrive", "auto") }},
+	{"vaultdrive-v4", func(work, program string) (*contestant, error) { return newDrive(work, program, "vaultdrive-v4", "v4") }},
+	{"gocryptfs", newGocryptfs},
+}
+
+// contestants makes a fresh volume for each that is wanted and installed.
+func contestants(work string, o options) ([]*contestant, error) {
+	wanted := map[string]bool{}
+	if o.contestants != "" {
+		for name := range strings.SplitSeq(o.contestants, ",") {
+			wanted[name] = true
+		}
 	}
-	plain.version = "no file system of its own"
-	drive, err := newDrive(work, program)
-	if err != nil {
-		return nil, err
-	}
-	all := []*contestant{plain, drive}
-	if path, err := exec.LookPath("gocryptfs"); err == nil {
-		peer, err := newGocryptfs(work, path)
+	var all []*contestant
+	for _, m := range makers {
+		if o.contestants != "" && !wanted[m.name] {
+			continue
+		}
+		c, err := m.make(work, o.program)
 		if err != nil {
 			return nil, err
 		}
-		all = append(all, peer)
+		if c != nil {
+			all = append(all, c)
+		}
+		delete(wanted, m.name)
+	}
+	for name := range wanted {
+		return nil, fmt.Errorf("there is no contestant %q", name)
 	}
 	return all, nil
 }
 
+func newPlain(work, _ string) (*contestant, error) {
+	c, err := newContestant(work, "plain")
+	if err == nil {
+		c.version = "a directory without a file system of its own"
+	}
+	return c, err
+}
+
 func newContestant(work, name string) (*contestant, error) {
-	dir := filepath.Join(work, strings.ReplaceAll(name, " ", "-"))
+	dir := filepath.Join(work, name)
 	c := &contestant{name: name, mnt: filepath.Join(dir, "mnt"), log: filepath.Join(dir, "log"), env: os.Environ()}
 	return c, errors.Join(os.MkdirAll(c.mnt, 0o700), os.WriteFile(filepath.Join(dir, "password"), []byte(password), 0o600))
 }
 
-func newDrive(work, program string) (*contestant, error) {
-	c, err := newContestant(work, "vaultdrive")
+// newDrive makes a vault whose contents are written in the given format.
+func newDrive(work, program, name, write string) (*contestant, error) {
+	c, err := newContestant(work, name)
 	if err != nil {
 		return nil, err
 	}
 	dir := filepath.Dir(c.mnt)
 	vault, pass, key := filepath.Join(dir, "vault"), filepath.Join(dir, "password"), filepath.Join(dir, "device.key")
+	c.ours = true
 	c.env = append(c.env, "XDG_RUNTIME_DIR="+dir)
 	for _, args := range [][]string{
-		{"init", "--vault", vault, "--password-file", pass},
+		{"init", "--vault", vault, "--password-file", pass, "--write", write},
 		{"asset", "add", "--vault", vault, "--password-file", pass, "bench"},
 		{"device", "enroll", "--vault", vault, "--password-file", pass, "--device-key", key},
 	} {
@@ -69,12 +99,16 @@ func newDrive(work, program string) (*contestant, error) {
 			return nil, err
 		}
 	}
-	c.version = firstLine(program, "--version")
+	c.version = firstLine(program, "--version") + ", write=" + write
 	c.argv = []string{program, "mount", "--foreground", "--asset", "bench", "--vault", vault, "--device-key", key, c.mnt}
 	return c, nil
 }
 
-func newGocryptfs(work, path string) (*contestant, error) {
+func newGocryptfs(work, _ string) (*contestant, error) {
+	path, err := exec.LookPath("gocryptfs")
+	if err != nil {
+		return nil, nil
+	}
 	c, err := newContestant(work, "gocryptfs")
 	if err != nil {
 		return nil, err
@@ -166,10 +200,15 @@ func (c *contestant) cold() error {
 	if err := c.unmount(); err != nil {
 		return err
 	}
-	syscall.Sync()
-	_ = os.WriteFile("/proc/sys/vm/drop_caches", []byte("3"), 0) // root only; the report says so
+	dropCaches()
 	_, err := c.mount()
 	return err
+}
+
+// dropCaches works for root only; the report says so.
+func dropCaches() {
+	syscall.Sync()
+	_ = os.WriteFile("/proc/sys/vm/drop_caches", []byte("3"), 0)
 }
 
 // peakMemory is the largest resident set of a process so far, in KiB.

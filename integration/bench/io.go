@@ -4,32 +4,45 @@ import (
 	"fmt"
 	"io"
 	"syscall"
+	"time"
 )
 
 // Raw system calls, not os.File: that registers descriptors with epoll, which
 // sends requests of its own to a mount.
 
-func writeFile(path string, data []byte, sync bool) (err error) {
+func writeFile(path string, data []byte, sync bool) error {
+	return created(path, func(fd int) error {
+		for rest := data; len(rest) > 0; {
+			n, err := syscall.Write(fd, rest[:min(len(rest), mib)])
+			if err != nil {
+				return fmt.Errorf("write %s: %w", path, err)
+			}
+			rest = rest[n:]
+		}
+		if sync {
+			return syscall.Fsync(fd)
+		}
+		return nil
+	})
+}
+
+// save writes a new file and returns the seconds of the whole and of its close.
+func save(path string, data []byte) (whole, closing float64, err error) {
+	start := time.Now()
 	fd, err := syscall.Open(path, syscall.O_WRONLY|syscall.O_CREAT|syscall.O_TRUNC|syscall.O_CLOEXEC, 0o644)
 	if err != nil {
-		return fmt.Errorf("create %s: %w", path, err)
+		return 0, 0, fmt.Errorf("create %s: %w", path, err)
 	}
-	defer func() {
-		if e := syscall.Close(fd); err == nil && e != nil {
-			err = fmt.Errorf("close %s: %w", path, e)
-		}
-	}()
-	for len(data) > 0 {
-		n, err := syscall.Write(fd, data[:min(len(data), mib)])
-		if err != nil {
-			return fmt.Errorf("write %s: %w", path, err)
-		}
-		data = data[n:]
+	for len(data) > 0 && err == nil {
+		var n int
+		n, err = syscall.Write(fd, data[:min(len(data), mib)])
+		data = data[max(n, 0):]
 	}
-	if sync {
-		return syscall.Fsync(fd)
+	written := time.Now()
+	if e := syscall.Close(fd); err == nil {
+		err = e
 	}
-	return nil
+	return time.Since(start).Seconds(), time.Since(written).Seconds(), err
 }
 
 func readAll(path string, size int64) error {
@@ -86,8 +99,12 @@ func writeRandom(path string, data []byte) error {
 	})
 }
 
+func created(path string, f func(fd int) error) error {
+	return withFile(path, syscall.O_WRONLY|syscall.O_CREAT|syscall.O_TRUNC, f)
+}
+
 func withFile(path string, flags int, f func(fd int) error) error {
-	fd, err := syscall.Open(path, flags|syscall.O_CLOEXEC, 0)
+	fd, err := syscall.Open(path, flags|syscall.O_CLOEXEC, 0o644)
 	if err != nil {
 		return fmt.Errorf("open %s: %w", path, err)
 	}

@@ -1,8 +1,10 @@
-// Command bench measures vaultdrive beside a plain directory and beside
-// gocryptfs, where that is installed, in one interleaved run:
+// Command bench measures vaultdrive, as it is and with version 4 contents only,
+// beside a plain directory and beside gocryptfs, where that is installed, in one
+// interleaved run:
 //
-//	go run ./integration/bench [-json FILE] [-r REPETITIONS] [-w WORKLOADS]
-//	go run ./integration/bench -scale
+//	go run ./integration/bench [-json FILE] [-r REPETITIONS] [-w WORKLOADS] [-c CONTESTANTS]
+//	go run ./integration/bench -w latency,streams
+//	go run ./integration/bench -scale COUNT [-bytes SIZE]
 //
 // It refuses to know anything but the built programs and the system calls that
 // every program makes. Its figures are for comparing, never for a test.
@@ -21,10 +23,12 @@ func main() {
 	o := options{}
 	flag.StringVar(&o.json, "json", "", "write every figure to `FILE` as well, one JSON value a line")
 	flag.IntVar(&o.repetitions, "r", 3, "repetitions; the median counts")
-	flag.StringVar(&o.workloads, "w", "", "workloads, separated by commas (default: all)")
+	flag.StringVar(&o.workloads, "w", "", "`WORKLOADS`, separated by commas (default: all but the loads, latency and streams)")
+	flag.StringVar(&o.contestants, "c", "", "`CONTESTANTS`, separated by commas (default: all that are installed)")
 	flag.StringVar(&o.program, "vaultdrive", "", "the vaultdrive `PROGRAM` (default: built from this module)")
 	flag.StringVar(&o.dir, "dir", "", "where the stores go (default: the temporary directory)")
-	flag.BoolVar(&o.scale, "scale", false, "measure vaults of many files instead")
+	flag.IntVar(&o.scale, "scale", 0, "measure vaults of 1,000, 10,000 … `COUNT` files instead")
+	flag.IntVar(&o.bytes, "bytes", 1024, "the `SIZE` of each file of -scale")
 	flag.Parse()
 	if err := run(o); err != nil {
 		fmt.Fprintln(os.Stderr, "error:", err)
@@ -33,9 +37,9 @@ func main() {
 }
 
 type options struct {
-	json, workloads, program, dir string
-	repetitions                   int
-	scale                         bool
+	json, workloads, contestants, program, dir string
+	repetitions                                int
+	scale, bytes                               int
 }
 
 func run(o options) error {
@@ -51,15 +55,15 @@ func run(o options) error {
 			return fmt.Errorf("build vaultdrive: %w\n%s", err, text)
 		}
 	}
-	if o.scale {
-		return scale(os.Stdout, work, o.program)
+	if o.scale > 0 {
+		return scale(os.Stdout, work, o)
 	}
 	return compare(o, work)
 }
 
 // compare runs every workload over every contestant in turn.
 func compare(o options, work string) error {
-	players, err := contestants(work, o.program)
+	players, err := contestants(work, o)
 	if err != nil {
 		return err
 	}
@@ -91,6 +95,11 @@ func compare(o options, work string) error {
 		}
 		fmt.Fprintf(os.Stderr, "repetition %d of %d done\n", rep+1, o.repetitions)
 	}
+	for _, p := range players {
+		if err := p.unmount(); err != nil { // its memory is known then
+			return err
+		}
+	}
 	results.print(os.Stdout, players)
 	if o.json != "" {
 		return results.writeJSON(o.json, players)
@@ -99,10 +108,15 @@ func compare(o options, work string) error {
 }
 
 func choose(names string) ([]workload, error) {
-	if names == "" {
-		return workloads, nil
-	}
 	var out []workload
+	if names == "" {
+		for _, w := range workloads {
+			if !w.load {
+				out = append(out, w)
+			}
+		}
+		return out, nil
+	}
 	for name := range strings.SplitSeq(names, ",") {
 		found := false
 		for _, w := range workloads {

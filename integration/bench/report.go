@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"text/tabwriter"
+	"time"
 )
 
 // figure is all that was measured of one metric.
@@ -40,84 +41,121 @@ func (r *report) add(s *step, metric, unit string, value float64, lower bool) {
 	f.values[s.player.name] = append(f.values[s.player.name], value)
 }
 
-func (f *figure) median(name string) (float64, bool) {
-	v := slices.Clone(f.values[name])
-	if len(v) == 0 {
-		return 0, false
-	}
-	slices.Sort(v)
-	return v[len(v)/2], true
-}
+func (f *figure) median(name string) (float64, bool) { return middle(f.values[name]) }
 
-// ratio is how many times better a is than b.
+// ratio is how many times better a is than b: the median of the ratios within
+// one repetition each, so that drift between repetitions cancels.
 func (f *figure) ratio(a, b string) (float64, bool) {
-	x, okX := f.median(a)
-	y, okY := f.median(b)
-	if !okX || !okY || x == 0 || y == 0 {
-		return 0, false
-	}
-	if f.lower {
-		return y / x, true
-	}
-	return x / y, true
-}
-
-func (r *report) print(w io.Writer, players []*contestant) {
-	for _, p := range players {
-		fmt.Fprintf(w, "%s: %s\n", p.name, p.version)
-	}
-	fmt.Fprintf(w, "%d processors, %s\n\n", runtime.NumCPU(), kernel())
-	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', tabwriter.AlignRight)
-	head := []string{"workload", "unit"}
-	for _, p := range players {
-		head = append(head, p.name)
-	}
-	for _, p := range players {
-		if p.name != "vaultdrive" {
-			head = append(head, "times "+p.name)
+	var all []float64
+	for i := range min(len(f.values[a]), len(f.values[b])) {
+		x, y := f.values[a][i], f.values[b][i]
+		if f.lower {
+			x, y = y, x
+		}
+		if y > 0 {
+			all = append(all, x/y)
 		}
 	}
-	fmt.Fprintln(t, strings.Join(head, "\t")+"\t")
-	for _, f := range r.figures {
-		fmt.Fprintln(t, strings.Join(f.row(players), "\t")+"\t")
+	return middle(all)
+}
+
+func middle(values []float64) (float64, bool) {
+	if len(values) == 0 {
+		return 0, false
 	}
-	memory := []string{"max_rss", "MiB"}
+	v := slices.Sorted(slices.Values(values))
+	return (v[(len(v)-1)/2] + v[len(v)/2]) / 2, true
+}
+
+// print writes a table that is Markdown as well.
+func (r *report) print(w io.Writer, players []*contestant) {
+	for _, p := range players {
+		fmt.Fprintf(w, "- %s: %s\n", p.name, p.version)
+	}
+	fmt.Fprintf(w, "- %s\n\n", machine())
+	t := tabwriter.NewWriter(w, 0, 0, 1, ' ', 0)
+	head, rule := []string{"workload"}, []string{"---"}
+	for _, p := range players {
+		head, rule = append(head, p.name), append(rule, "---:")
+	}
+	for _, pair := range pairs(players) {
+		head, rule = append(head, pair[0]+" to "+pair[1]), append(rule, "---:")
+	}
+	row := func(cells []string) { fmt.Fprintln(t, "| "+strings.Join(cells, "\t| ")+"\t|") }
+	row(head)
+	row(rule)
+	for _, f := range r.figures {
+		row(f.row(players))
+	}
+	memory := []string{"max_rss, MiB"}
 	for _, p := range players {
 		memory = append(memory, fmt.Sprintf("%.0f", float64(p.peak)/1024))
 	}
-	fmt.Fprintln(t, strings.Join(memory, "\t")+"\t")
+	row(memory)
 	t.Flush()
-	fmt.Fprintln(w, "\nMedians. \"times X\" says how many times better vaultdrive is than X, whether more or less is better.")
+	fmt.Fprintln(w, "\nMedians. \"a to b\" says how many times better a is than b, whether more or less is better.")
 	for _, note := range r.notes {
 		fmt.Fprintln(w, "Note:", note)
 	}
 }
 
-func (f *figure) row(players []*contestant) []string {
-	row := []string{f.metric, f.unit}
-	for _, p := range players {
-		cell := "-"
-		if m, ok := f.median(p.name); ok {
-			cell = fmt.Sprintf("%.4g", m)
+// pairs lists each vaultdrive with each of the others.
+func pairs(players []*contestant) [][2]string {
+	var out [][2]string
+	for _, ours := range players {
+		for _, other := range players {
+			if ours.ours && !other.ours {
+				out = append(out, [2]string{ours.name, other.name})
+			}
 		}
-		row = append(row, cell)
 	}
+	return out
+}
+
+func (f *figure) row(players []*contestant) []string {
+	row := []string{f.metric + ", " + f.unit}
 	for _, p := range players {
-		if p.name == "vaultdrive" {
-			continue
-		}
-		cell := "-"
-		if x, ok := f.ratio("vaultdrive", p.name); ok {
-			cell = fmt.Sprintf("%.2f", x)
-		}
-		row = append(row, cell)
+		m, ok := f.median(p.name)
+		row = append(row, cell("%.4g", m, ok))
+	}
+	for _, pair := range pairs(players) {
+		x, ok := f.ratio(pair[0], pair[1])
+		row = append(row, cell("%.2f", x, ok))
 	}
 	return row
+}
+
+func cell(format string, value float64, ok bool) string {
+	if !ok {
+		return "-"
+	}
+	return fmt.Sprintf(format, value)
+}
+
+// machine says where the figures were taken.
+func machine() string {
+	cpu := "unknown processor"
+	text, _ := os.ReadFile("/proc/cpuinfo")
+	for l := range strings.Lines(string(text)) {
+		if key, value, ok := strings.Cut(l, ":"); ok && strings.TrimSpace(key) == "model name" {
+			cpu = strings.TrimSpace(value)
+			break
+		}
+	}
+	return fmt.Sprintf("%d processors, %s, %s", runtime.NumCPU(), cpu, kernel())
 }
 
 func kernel() string {
 	text, _ := os.ReadFile("/proc/sys/kernel/osrelease")
 	return "Linux " + strings.TrimSpace(string(text)) + ", " + runtime.Version()
+}
+
+// header is the first line of the JSON file.
+type header struct {
+	Date     time.Time         `json:"date"`
+	Machine  string            `json:"machine"`
+	Versions map[string]string `json:"versions"`
+	Notes    []string          `json:"notes,omitempty"`
 }
 
 // line is one figure in the JSON file.
@@ -126,7 +164,6 @@ type line struct {
 	Unit        string    `json:"unit"`
 	LowerBetter bool      `json:"lower_is_better"`
 	Contestant  string    `json:"contestant"`
-	Version     string    `json:"version"`
 	Median      float64   `json:"median"`
 	Values      []float64 `json:"values"`
 }
@@ -137,10 +174,20 @@ func (r *report) writeJSON(path string, players []*contestant) error {
 		return err
 	}
 	out := json.NewEncoder(f)
-	for _, fig := range r.figures {
+	h := header{Date: time.Now().Round(time.Second), Machine: machine(), Versions: map[string]string{}, Notes: r.notes}
+	memory := &figure{"max_rss", "MiB", true, map[string][]float64{}}
+	for _, p := range players {
+		h.Versions[p.name] = p.version
+		memory.values[p.name] = []float64{float64(p.peak) / 1024}
+	}
+	if err := out.Encode(h); err != nil {
+		f.Close()
+		return err
+	}
+	for _, fig := range append(slices.Clone(r.figures), memory) {
 		for _, p := range players {
 			if m, ok := fig.median(p.name); ok {
-				err = out.Encode(line{fig.metric, fig.unit, fig.lower, p.name, p.version, m, fig.values[p.name]})
+				err = out.Encode(line{fig.metric, fig.unit, fig.lower, p.name, m, fig.values[p.name]})
 			}
 			if err != nil {
 				f.Close()

@@ -8,8 +8,8 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"runtime"
 	"sort"
+	"strings"
 	"time"
 )
 
@@ -41,7 +41,11 @@ func newSource(work string) (*source, error) {
 	if _, err := rand.Read(s.data); err != nil {
 		return nil, err
 	}
-	return s, copySome(filepath.Join(runtime.GOROOT(), "src"), s.tree, treeCount)
+	root, err := exec.Command("go", "env", "GOROOT").Output()
+	if err != nil {
+		return nil, fmt.Errorf("look for Go's sources: %w", err)
+	}
+	return s, copySome(filepath.Join(strings.TrimSpace(string(root)), "src"), s.tree, treeCount)
 }
 
 // copySome copies the first files of a tree, with their times.
@@ -71,11 +75,14 @@ func copySome(from, to string, count int) error {
 type workload struct {
 	name string
 	run  func(*step) error
+	load bool // runs only if it is asked for by name
 }
 
 var workloads = []workload{
-	{"mount", (*step).mounting}, {"seq", (*step).sequential}, {"rand", (*step).random}, {"randwrite", (*step).randomWrite},
-	{"pdf", (*step).documents}, {"open", (*step).openings}, {"small", (*step).small}, {"tree", (*step).treeCopy},
+	{"mount", (*step).mounting, false}, {"seq", (*step).sequential, false}, {"rand", (*step).random, false},
+	{"randwrite", (*step).randomWrite, false}, {"pdf", (*step).documents, false}, {"open", (*step).openings, false},
+	{"small", (*step).small, false}, {"tree", (*step).treeCopy, false},
+	{"latency", (*step).latency, true}, {"streams", (*step).streams, true},
 }
 
 // step is one run of a workload on a contestant.
