@@ -9,6 +9,7 @@ import "github.com/hanwen/go-fuse/v2/fuse"
 // "succeed without asking".
 var _ fuse.RawFileSystem = (*fileSystem)(nil)
 var _ fuse.ReadResult = (*readReply)(nil)
+var _ fuse.ReadResult = (*aroundReply)(nil)
 
 // The calls below are the ones for which ENOSYS is the right answer.
 

@@ -76,6 +76,7 @@ var clientCalls = map[string]func(*call, *answer) error{
 		a.N, err = unix.Pwrite(c.FD, c.Data, c.Off)
 		return err
 	},
+	"fadvise":   func(c *call, _ *answer) error { return unix.Fadvise(c.FD, 0, 0, unix.FADV_RANDOM) },
 	"fsync":     func(c *call, _ *answer) error { return unix.Fsync(c.FD) },
 	"ftruncate": func(c *call, _ *answer) error { return unix.Ftruncate(c.FD, c.Off) },
 	"fallocate": func(c *call, _ *answer) error { return unix.Fallocate(c.FD, c.Mode, c.Off, int64(c.N)) },

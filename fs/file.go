@@ -144,6 +144,9 @@ func (f *fileSystem) Read(_ <-chan struct{}, in *fuse.ReadIn, buf []byte) (fuse.
 	if err != nil {
 		return nil, f.errno("READ", err)
 	}
+	if around(in, n) && f.push.on() {
+		return f.replyAround(node, in, buf[:n]), fuse.OK
+	}
 	return f.reply(buf[:n]), fuse.OK
 }
 

@@ -45,7 +45,9 @@ type fileSystem struct {
 	nodes    *nodeTable
 	handles  *handleTable
 	notifier *notifier
+	push     *pusher
 	replies  sync.Pool
+	arounds  sync.Pool
 	said     saidOnce
 	requests [64]atomic.Uint64 // by opcode
 	panics   atomic.Uint64
@@ -67,7 +69,9 @@ func newFileSystem(v *vaultcore.Vault, o Options) *fileSystem {
 	}
 	f.hidden = newHiddenTree(f, o.StatusJSON)
 	f.notifier = newNotifier(v, o.Log)
+	f.push = newPusher(v, o.Log)
 	f.replies.New = func() any { return &readReply{pool: &f.replies} }
+	f.arounds.New = func() any { return &aroundReply{pool: &f.arounds, push: f.push} }
 	return f
 }
 
@@ -75,7 +79,10 @@ func newFileSystem(v *vaultcore.Vault, o Options) *fileSystem {
 func (f *fileSystem) String() string { return fsType }
 
 // Init is called before the first request is answered.
-func (f *fileSystem) Init(s *fuse.Server) { f.notifier.start(s) }
+func (f *fileSystem) Init(s *fuse.Server) {
+	f.push.start(s)
+	f.notifier.start(s)
+}
 
 // OnUnmount is called after the last request. What the kernel will never
 // release is released here, so that its drafts are committed.

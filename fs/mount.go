@@ -213,6 +213,7 @@ type Counters struct {
 	Nodes    int               `json:"nodes"`    // known to the kernel
 	Handles  int               `json:"handles"`  // open files
 	Panics   uint64            `json:"panics"`   // of handlers, answered with EIO
+	Pushed   uint64            `json:"pushed"`   // times that the kernel got bytes before it asked
 }
 
 // Counters reads the counters.
@@ -222,6 +223,7 @@ func (s *Server) Counters() Counters {
 		Nodes:    s.fs.nodes.len(),
 		Handles:  s.fs.handles.len(),
 		Panics:   s.fs.panics.Load(),
+		Pushed:   s.fs.push.done.Load(),
 	}
 	for op, name := range callNames {
 		if n := s.fs.requests[op].Load(); n > 0 {

@@ -44,6 +44,9 @@ func (v *Vault) Open(n *Node, write, truncate bool) error {
 		}
 	}
 	o := v.openNode(n, write)
+	if write || truncate {
+		v.awaitStill(n)
+	}
 	if !truncate {
 		return nil
 	}
@@ -267,6 +270,7 @@ func (v *Vault) Truncate(n *Node, size int64) error {
 		return err
 	}
 	o := v.openNode(n, true)
+	v.awaitStill(n)
 	err := v.resize(o, size)
 	if err == nil {
 		// Nobody will close this handle and look at an error later.

@@ -59,6 +59,22 @@ func (p *plainCache) readAt(s *store, c *content, dst []byte, off int64) error {
 	return nil
 }
 
+// peek copies from the plaintext of c if it is here, and is no use of it.
+func (p *plainCache) peek(c *content, dst []byte, off int64) bool {
+	p.mu.Lock()
+	e := c.plain.Load()
+	ready := e != nil && e.ready
+	if ready {
+		e.pins++
+	}
+	p.mu.Unlock()
+	if ready {
+		copy(dst, e.data[off:])
+		p.unpin(e)
+	}
+	return ready
+}
+
 func (p *plainCache) pin(s *store, c *content) (*plainEntry, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()

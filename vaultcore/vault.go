@@ -31,7 +31,8 @@ type Options struct {
 
 // Vault is an open, unlocked vault. All methods are safe for concurrent use.
 //
-// Lock order: openState.mu, then ns, then tree, then the committer's queue.
+// Lock order: a gate, then openState.mu, then ns, then tree, then the
+// committer's queue.
 // tree is held for memory work only. ns is held, shared, from the making of
 // a row until its transaction is in, and exclusively by every change of the
 // namespace until its transaction is in: what fails there has changed
@@ -61,6 +62,9 @@ type Vault struct {
 	trash  map[seal.ID]*trashItem
 	opens  map[*openState]struct{}
 	counts counts
+
+	// gates are held, shared, by every Still; see there.
+	gates [stillGates]sync.RWMutex
 
 	// reader is the connection for contents in rows, check and rescue.
 	readMu sync.Mutex
