@@ -39,6 +39,9 @@ func (f *fileSystem) SetAttr(_ <-chan struct{}, in *fuse.SetAttrIn, out *fuse.At
 		return st
 	}
 	var a vaultcore.Attr
+	if change.Size != nil {
+		n.Kept.Store(false)
+	}
 	if some {
 		var err error
 		if a, err = f.vault.SetAttr(n, change); err != nil {

@@ -31,7 +31,7 @@ func TestRequestCounts(t *testing.T) {
 	budget("create, write and close", 4, func() { c.write(file, strings.Repeat("x", 4000)) })
 	c.must(call{Op: "stat", Path: file})
 	budget("stat of a known name", 0, func() { c.must(call{Op: "stat", Path: file}) })
-	budget("read of what was just written", 2, func() { c.read(file) })
+	budget("read of what was just written", 1, func() { c.read(file) })
 	budget("open and read again", 1, func() {
 		fd := c.open(file, os.O_RDONLY)
 		c.must(call{Op: "pread", FD: fd, N: 4000})
@@ -51,7 +51,7 @@ func TestRequestCounts(t *testing.T) {
 	m.unmount()
 	m.mount(nil)
 	budget("first path walk, and the root", 3, func() { c.must(call{Op: "stat", Path: m.a + "/d"}) })
-	budget("cold open and read", 3, func() {
+	budget("cold open and read", 2, func() {
 		fd := c.open(m.a+"/d/f", os.O_RDONLY)
 		c.must(call{Op: "pread", FD: fd, N: 4096})
 		c.must(call{Op: "close", FD: fd})

@@ -77,6 +77,8 @@ var clientCalls = map[string]func(*call, *answer) error{
 		return err
 	},
 	"fadvise":   func(c *call, _ *answer) error { return unix.Fadvise(c.FD, 0, 0, unix.FADV_RANDOM) },
+	"dontneed":  func(c *call, _ *answer) error { return unix.Fadvise(c.FD, 0, 0, unix.FADV_DONTNEED) },
+	"truncate":  func(c *call, _ *answer) error { return unix.Truncate(c.Path, c.Off) },
 	"fsync":     func(c *call, _ *answer) error { return unix.Fsync(c.FD) },
 	"ftruncate": func(c *call, _ *answer) error { return unix.Ftruncate(c.FD, c.Off) },
 	"fallocate": func(c *call, _ *answer) error { return unix.Fallocate(c.FD, c.Mode, c.Off, int64(c.N)) },

@@ -12,8 +12,8 @@ import (
 	"github.com/vaultdrive/vaultdrive/vaultcore"
 )
 
-// Open counts a handle; nothing is decrypted or fetched before the first
-// READ. A handle that can only read sends no FLUSH: there is nothing to
+// Open counts a handle; nothing is fetched or decrypted before the first
+// READ but a small file that is here, which the kernel gets at once. A handle that can only read sends no FLUSH: there is nothing to
 // commit, and it is a round trip less.
 func (f *fileSystem) Open(_ <-chan struct{}, in *fuse.OpenIn, out *fuse.OpenOut) fuse.Status {
 	f.count(&in.InHeader)
@@ -34,8 +34,13 @@ func (f *fileSystem) Open(_ <-chan struct{}, in *fuse.OpenIn, out *fuse.OpenOut)
 	}
 	out.Fh = f.handles.add(n, write)
 	out.OpenFlags = fuse.FOPEN_KEEP_CACHE
-	if !write {
-		out.OpenFlags |= fuse.FOPEN_NOFLUSH
+	if write {
+		n.Kept.Store(false)
+		return fuse.OK
+	}
+	out.OpenFlags |= fuse.FOPEN_NOFLUSH
+	if in.Flags&syscall.O_DIRECT == 0 {
+		f.push.whole(n, in.NodeId)
 	}
 	return fuse.OK
 }
@@ -140,6 +145,7 @@ func (f *fileSystem) Read(_ <-chan struct{}, in *fuse.ReadIn, buf []byte) (fuse.
 	if in.Offset > math.MaxInt64 {
 		return nil, fuse.EINVAL
 	}
+	missed(node)
 	n, err := f.vault.ReadAt(node, buf, int64(in.Offset))
 	if err != nil {
 		return nil, f.errno("READ", err)

@@ -259,6 +259,9 @@ func (q *notifier) inode(n *vaultcore.Node, bytes bool) {
 	off := int64(-1)
 	if bytes {
 		off = 0
+		// What is being pushed may be of before the change, what comes is not.
+		n.Kept.Store(false)
+		q.vault.AwaitStill(n)
 	}
 	q.result("inode", q.kernel.InodeNotify(id, off, 0))
 }

@@ -38,7 +38,10 @@ type pusher struct {
 // maxPushes is how many may wait in the kernel at a time.
 const maxPushes = 8
 
-type pushBuf [vaultcore.OpenedMax]byte
+// smallFile is the largest file, in bytes, that the kernel gets at OPEN.
+const smallFile = 32 << 10
+
+type pushBuf [max(vaultcore.OpenedMax, smallFile)]byte
 
 func newPusher(v *vaultcore.Vault, log *slog.Logger) *pusher {
 	p := &pusher{vault: v, log: log}
@@ -77,6 +80,36 @@ func (p *pusher) around(n *vaultcore.Node, id uint64, off int64, asked int) {
 	defer p.bufs.Put(buf)
 	if got, at := still.Opened(buf[:], off); got > asked {
 		p.store(id, at, buf[:got])
+	}
+}
+
+// whole pushes all of a small file at OPEN, so that it is read without a
+// request. Only the first handle of a file the kernel was not given yet does:
+// no READ can be under way then.
+func (p *pusher) whole(n *vaultcore.Node, id uint64) {
+	if !p.on() || n.Kept.Load() || !p.enter() {
+		return
+	}
+	defer p.leave()
+	still, ok := p.vault.Still(n)
+	if !ok {
+		return
+	}
+	defer still.End()
+	if !still.Alone() {
+		return
+	}
+	buf := p.bufs.Get().(*pushBuf)
+	defer p.bufs.Put(buf)
+	if size, ok := still.Small(buf[:smallFile]); ok && p.store(id, 0, buf[:size]) {
+		n.Kept.Store(true)
+	}
+}
+
+// missed notes that the kernel asks for bytes: what it was given is gone.
+func missed(n *vaultcore.Node) {
+	if n.Kept.Load() {
+		n.Kept.Store(false)
 	}
 }
 

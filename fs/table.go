@@ -100,7 +100,9 @@ func (t *nodeTable) forget(id, lookups uint64) {
 		delete(s.nodes, id)
 		// The vault gives a node that comes back from the trash no id, so that
 		// it gets another one while handles still hold this.
-		r.node.Ref.CompareAndSwap(id, 0)
+		if r.node.Ref.CompareAndSwap(id, 0) {
+			r.node.Kept.Store(false)
+		}
 	}
 }
 
@@ -111,6 +113,7 @@ func (t *nodeTable) clear() {
 		s.mu.Lock()
 		for _, r := range s.nodes {
 			r.node.Ref.Store(0)
+			r.node.Kept.Store(false)
 		}
 		clear(s.nodes)
 		s.mu.Unlock()

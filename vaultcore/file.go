@@ -45,7 +45,7 @@ func (v *Vault) Open(n *Node, write, truncate bool) error {
 	}
 	o := v.openNode(n, write)
 	if write || truncate {
-		v.awaitStill(n)
+		v.AwaitStill(n)
 	}
 	if !truncate {
 		return nil
@@ -270,7 +270,7 @@ func (v *Vault) Truncate(n *Node, size int64) error {
 		return err
 	}
 	o := v.openNode(n, true)
-	v.awaitStill(n)
+	v.AwaitStill(n)
 	err := v.resize(o, size)
 	if err == nil {
 		// Nobody will close this handle and look at an error later.

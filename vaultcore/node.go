@@ -87,6 +87,9 @@ type Node struct {
 	// open is the state of an open file; nil while nobody has it open.
 	open atomic.Pointer[openState]
 
+	// Kept is free for the kernel layer: the kernel was given all bytes.
+	Kept atomic.Bool
+
 	// Set at construction.
 	kind Kind
 	ino  uint64

@@ -17,6 +17,7 @@ type Still struct {
 	store   *store
 	gate    *sync.RWMutex
 	content *content
+	alone   bool
 }
 
 // stillGates is the number of gates. Files share them by inode number.
@@ -24,9 +25,9 @@ const stillGates = 64
 
 func (v *Vault) gate(n *Node) *sync.RWMutex { return &v.gates[n.ino%stillGates] }
 
-// awaitStill returns once nobody has the file still who did not know of the
-// writer that the caller has counted. No lock is held by the caller.
-func (v *Vault) awaitStill(n *Node) {
+// AwaitStill returns once every Still of the file that began before has ended.
+// The caller holds no lock.
+func (v *Vault) AwaitStill(n *Node) {
 	g := v.gate(n)
 	g.Lock()
 	g.Unlock() //nolint:staticcheck // all there is to do is to wait
@@ -40,27 +41,53 @@ func (v *Vault) Still(n *Node) (Still, bool) {
 	if !g.TryRLock() {
 		return Still{}, false
 	}
-	if c := v.settledContent(n); c != nil {
-		return Still{v.store, g, c}, true
+	if c, alone := v.settledContent(n); c != nil {
+		return Still{v.store, g, c, alone}, true
 	}
 	g.RUnlock()
 	return Still{}, false
 }
 
-func (v *Vault) settledContent(n *Node) *content {
+func (v *Vault) settledContent(n *Node) (c *content, alone bool) {
 	v.tree.RLock()
 	o := n.open.Load()
 	quiet := o != nil && o.writers == 0
+	alone = quiet && o.handles == 1
 	v.tree.RUnlock()
 	if !quiet {
-		return nil
+		return nil, false
 	}
 	o.mu.RLock()
 	defer o.mu.RUnlock()
 	if o.draft != nil {
-		return nil
+		return nil, false
 	}
-	return o.content
+	return o.content, alone
+}
+
+// Alone says that the file had one handle when it was made still, so that
+// whoever holds it knows that nobody is reading.
+func (s Still) Alone() bool { return s.alone }
+
+// Small fills dst with all of the file, for a caller who has it open. It does
+// so for a file that fits and whose sealed bytes are on this device. What
+// keeps it from being read is not told: whoever reads it will hear.
+func (s Still) Small(dst []byte) (n int, ok bool) {
+	c := s.content
+	if c.ref.size > int64(len(dst)) || c.place.Load() == placeElsewhere {
+		return 0, false
+	}
+	dst = dst[:c.ref.size]
+	if s.store.plain.peek(c, dst, 0) {
+		return len(dst), true
+	}
+	buf, data, err := c.openWhole(s.store)
+	if err != nil {
+		return 0, false
+	}
+	copy(dst, data)
+	s.store.bufs.putPlain(buf)
+	return len(dst), true
 }
 
 // End lets writers come.
