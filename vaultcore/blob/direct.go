@@ -112,6 +112,8 @@ func MemFor(off, n int64) int64 { return roundUp(off%Align + n) }
 // may overwrite the rest. mem begins at a multiple of Align, as the memory of
 // a mapping does, and holds MemFor(off, n). What the page cache has comes from
 // there, which also spares what was just written the way to the disk and back.
+// Short reads go through it in any case: the kernel reads on where most of a
+// file is wanted, and neighbours share blocks.
 // Error: io.ErrUnexpectedEOF if the file ends before, else the disk's.
 func (f *File) ReadInto(mem []byte, off, n int64) ([]byte, error) {
 	if n < 0 || off < 0 || MemFor(off, n) > int64(len(mem)) {
@@ -128,7 +130,7 @@ func (f *File) readInto(mem []byte, off, n int64) ([]byte, error) {
 	if n == 0 {
 		return dst, nil
 	}
-	if aligned(mem) && MemFor(off, n) <= int64(len(mem)) && !f.isCached(off, n) {
+	if n >= directMin && aligned(mem) && MemFor(off, n) <= int64(len(mem)) && !f.isCached(off, n) {
 		if file := f.directFile(); file != nil {
 			err := readBlocks(file, mem[:MemFor(off, n)], off-in, in+n)
 			if err == nil || err == io.ErrUnexpectedEOF {
