@@ -273,6 +273,21 @@ func TestLongestBatch(t *testing.T) {
 	}
 }
 
+// Without a device's key nobody ends a branch; without the vault's key nobody
+// even knows what a batch says.
+func TestForgedDelete(t *testing.T) {
+	k := newLogKit()
+	del := &Body{HLC: 1, Ops: []Op{&Del{ID: testAttachment, Prev: [32]byte{1}}}}
+	forger := logKit{k.keys, NewDeviceSigner(testDevice, keyFrom(9))}
+	b := must[*Batch](t)(SealBatch(forger.keys, forger.signer, 2, sampleHead.Hash, del))
+	_, err := k.receive(b.Bytes, sampleHead)
+	wantErr(t, "another device's key", err, ErrSignature)
+	outsider := logKit{DeriveEpoch(keyFrom(9), testVault, 3), k.signer}
+	b = must[*Batch](t)(SealBatch(outsider.keys, outsider.signer, 2, sampleHead.Hash, del))
+	_, err = k.receive(b.Bytes, sampleHead)
+	wantErr(t, "another vault key", err, ErrAuth)
+}
+
 func manyIDs(n int) []ID {
 	ids := make([]ID, n)
 	for i := range ids {

@@ -291,6 +291,39 @@ func TestCrossFieldOps(t *testing.T) {
 	}
 }
 
+// A record moved to another parent, exported perhaps, is not the one attested.
+func TestParentSwap(t *testing.T) {
+	p := samplePut(V3, 1)
+	was := p.Digest(testVault)
+	for what, parent := range map[string]Parent{"id": {ParentItem, testAttachment}, "type": {ParentNote, testParent}, "none": {}} {
+		moved := *p
+		moved.Parent = parent
+		if moved.Digest(testVault) == was {
+			t.Errorf("%s: same digest", what)
+		}
+	}
+}
+
+// A wrapped key of an older revision or epoch, authentic in itself, is not the
+// one attested.
+func TestWrappedKeyReplay(t *testing.T) {
+	e, fk, old := DeriveEpoch(keyFrom(0x60), testVault, 3), NewKey(), NewKey()
+	p := samplePut(V3, 1)
+	p.WK = must[[]byte](t)(e.WrapFileKey(&fk))
+	was := p.Digest(testVault)
+	for what, change := range map[string]func(*Put){
+		"key of another revision": func(p *Put) { p.WK = must[[]byte](t)(e.WrapFileKey(&old)) },
+		"same key wrapped again":  func(p *Put) { p.WK = must[[]byte](t)(e.WrapFileKey(&fk)) },
+		"older epoch":             func(p *Put) { p.Epoch-- },
+	} {
+		replayed := *p
+		change(&replayed)
+		if replayed.Digest(testVault) == was {
+			t.Errorf("%s: same digest", what)
+		}
+	}
+}
+
 func TestHLC(t *testing.T) {
 	for _, h := range []HLC{0, 1, HLCAt(1767225600000), math.MaxUint64} {
 		got, err := ParseHLC(h.String())
