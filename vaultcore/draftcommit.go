@@ -97,16 +97,18 @@ func (d *draft) sealV3Locked() (*sealedContent, error) {
 	if err := d.readLocked(buf.b[plainHead:][:d.length], 0); err != nil {
 		return nil, err
 	}
-	sealed, err := seal.SealV3(&key, buf.b, int(d.length))
+	var sealed []byte
+	if sc.ref.sealedLen <= d.s.limits.FreshMax {
+		sealed, err = seal.SealV3(&key, buf.b, int(d.length))
+		sc.fresh = sealed
+	} else {
+		sealed, err = d.s.sealBin(&key, sc.ref.blob, buf.b, int(d.length))
+	}
 	if err != nil {
 		return nil, err
 	}
 	sc.setHdr(sealed)
-	if sc.ref.sealedLen <= d.s.limits.FreshMax {
-		sc.fresh = sealed
-		return sc, nil
-	}
-	return sc, d.s.writeBin(sc.ref.blob, sealed)
+	return sc, nil
 }
 
 func (sc *sealedContent) setHdr(sealed []byte) {
@@ -120,41 +122,18 @@ func (d *draft) sealFlatLocked(sc *sealedContent) error {
 		return err
 	}
 	key := sc.key
-	sealed, err := seal.SealV3(&key, d.flat.buf.b, int(d.length))
-	if err != nil {
-		return err
+	sealed, err := d.s.sealBin(&key, sc.ref.blob, d.flat.buf.b, int(d.length))
+	if sealed != nil {
+		d.flat.buf.b = sealed
+		d.flat.sealed = &key
+		sc.setHdr(sealed)
 	}
-	d.flat.buf.b = sealed
-	d.flat.sealed = &key
-	sc.setHdr(sealed)
-	if err := d.s.writeBin(sc.ref.blob, sealed); err != nil {
+	if err != nil {
 		if openErr := d.unsealFlatLocked(); openErr != nil {
 			return openErr
 		}
-		return err
 	}
-	return nil
-}
-
-// writeBin writes a sealed content whole.
-func (s *store) writeBin(blob seal.ID, sealed []byte) error {
-	f, err := s.makeFile(s.attachments, partName(blob))
-	if err != nil {
-		return err
-	}
-	_, err = f.WriteAt(sealed, 0)
-	if closeErr := f.Close(); err == nil {
-		err = closeErr
-	}
-	if err == nil {
-		err = s.attachments.Rename(partName(blob), binName(blob))
-	}
-	if err != nil {
-		s.removeFile(partName(blob))
-		return err
-	}
-	s.space.written(int64(len(sealed)))
-	return nil
+	return err
 }
 
 func (d *draft) sealV4Locked() (*sealedContent, error) {

@@ -140,7 +140,12 @@ func (ts *testStore) settle(t rapid.TB, c *content) {
 	if c.place.Load() != placeFresh {
 		return
 	}
-	if err := ts.writeBin(c.ref.blob, ts.rows[c.row.Load()].sealed); err != nil {
+	sealed := ts.rows[c.row.Load()].sealed
+	err := ts.makeBin(c.ref.blob, len(sealed), func(f *blob.File) error {
+		_, err := f.WriteAt(sealed, 0)
+		return err
+	})
+	if err != nil {
 		t.Fatal(err)
 	}
 	ts.mu.Lock()

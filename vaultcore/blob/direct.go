@@ -22,8 +22,8 @@ const Align = 4096
 // what is shorter than directMin costs less through the page cache than a
 // second descriptor does.
 const (
-	readPiece    = 1 << 20
-	readParallel = 4
+	readPiece    = 512 << 10
+	readParallel = 8
 	directMin    = 128 << 10
 )
 
@@ -194,7 +194,7 @@ func preadFull(fd int, dst []byte, off int64) error {
 // ReadPieces is ReadFull for who can use the bytes as they come: done is
 // called for each piece [from, to) of dst that is in, in any order and by
 // several goroutines at a time, but not after ReadPieces has returned. The
-// borders of pieces are the multiples of 1 MiB and the end of dst; without an
+// borders of pieces are the multiples of 512 KiB and the end of dst; without an
 // error they cover dst, each once. Pieces may be told of before an error is
 // met in another. done may be nil.
 //

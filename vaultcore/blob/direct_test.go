@@ -143,7 +143,7 @@ func checkWhole(t *testing.T, d *blob.Dir, name string, want []byte) {
 			mu.Lock()
 			defer mu.Unlock()
 			seen += to - from
-			if from%(1<<20) != 0 || !bytes.Equal(mem[from:to], want[from:to]) {
+			if from%(512<<10) != 0 || !bytes.Equal(mem[from:to], want[from:to]) {
 				t.Errorf("piece %d to %d of %d is not there", from, to, len(want))
 			}
 		})

@@ -134,14 +134,17 @@ func (p *partsV3) tag() (tag [tagSize]byte, ok bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	slices.SortFunc(p.sums, func(a, b partSum) int { return cmp.Compare(a.from, b.from) })
-	var sum, power element
-	end, powerOf := 0, 0
+	var sum element
+	end, powers := 0, map[int]element{} // few, since most parts have the same length
 	for _, s := range p.sums {
 		if s.from != end {
 			return tag, false
 		}
-		if n := (s.to - s.from + aes.BlockSize - 1) / aes.BlockSize; n != powerOf {
-			power, powerOf = p.h.power(n), n
+		n := (s.to - s.from + aes.BlockSize - 1) / aes.BlockSize
+		power, ok := powers[n]
+		if !ok {
+			power = p.h.power(n)
+			powers[n] = power
 		}
 		sum, end = sum.mul(power).add(s.sum), s.to
 	}
