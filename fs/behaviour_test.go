@@ -10,6 +10,8 @@ import (
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/vaultdrive/vaultdrive/vaultcore"
 )
 
 // TestRequestCounts holds the budget of round trips.
@@ -93,10 +95,14 @@ func TestXAttrOn(t *testing.T) {
 	c := startClient(t)
 	f := m.a + "/f.txt"
 	c.write(f, "x")
-	info, err := m.v.Stat("A/f.txt")
-	if err != nil {
-		t.Fatal(err)
-	}
+	var info vaultcore.Info
+	eventually(t, "RELEASE has come", func() bool {
+		var err error
+		if info, err = m.v.Stat("A/f.txt"); err != nil {
+			t.Fatal(err)
+		}
+		return info.State != "draft"
+	})
 	for name, want := range map[string]string{"id": info.ID, "state": info.State, "version": fmt.Sprint(info.Version), "type": info.MIME} {
 		a := c.must(call{Op: "getxattr", Path: f, To: ownXAttr + name, N: 300})
 		if string(a.Data) != want || want == "" {

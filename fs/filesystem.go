@@ -78,11 +78,8 @@ func newFileSystem(v *vaultcore.Vault, o Options) *fileSystem {
 // String names the file system for go-fuse.
 func (f *fileSystem) String() string { return fsType }
 
-// Init is called before the first request is answered.
-func (f *fileSystem) Init(s *fuse.Server) {
-	f.push.start(s)
-	f.notifier.start(s)
-}
+// Init is what a server of go-fuse's own would call; here there is none.
+func (f *fileSystem) Init(*fuse.Server) {}
 
 // OnUnmount is called after the last request. What the kernel will never
 // release is released here, so that its drafts are committed.

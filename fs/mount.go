@@ -64,12 +64,12 @@ type Owner struct{ UID, GID uint32 }
 // Server is one mount.
 type Server struct {
 	// Set at construction.
-	vault *vaultcore.Vault
-	point string
-	dev   device
-	fs    *fileSystem
-	raw   *fuse.Server
-	log   *slog.Logger
+	vault  *vaultcore.Vault
+	point  string
+	dev    device
+	fs     *fileSystem
+	kernel *kernelConn
+	log    *slog.Logger
 
 	done chan struct{} // closed when the kernel has let go and all is released
 }
@@ -94,13 +94,15 @@ func Mount(ctx context.Context, v *vaultcore.Vault, o Options) (*Server, error) 
 	defer below.close()
 
 	f := newFileSystem(v, o)
-	raw, err := fuse.NewServer(f, point, mountOptions(f, o))
+	kernel, err := dial(f, point, mountOptions(f, o))
 	if err != nil {
 		f.OnUnmount()
-		// go-fuse may have mounted before it failed.
+		// It may have been mounted before that failed.
 		return nil, errors.Join(mountError(point, err), clearDead(ctx, point))
 	}
-	s := &Server{vault: v, point: point, fs: f, raw: raw, log: o.Log, done: make(chan struct{})}
+	s := &Server{vault: v, point: point, fs: f, kernel: kernel, log: o.Log, done: make(chan struct{})}
+	f.push.start(kernel)
+	f.notifier.start(kernel)
 	v.OnChange(f.notifier.push)
 	go s.serve()
 	if err := s.ready(ctx); err != nil {
@@ -133,7 +135,6 @@ func mountOptions(f *fileSystem, o Options) *fuse.MountOptions {
 		AllowOther:    o.AllowOther,
 		MaxWrite:      maxWrite,
 		MaxBackground: maxBackground,
-		DirectMount:   true,
 		// The kernel checks modes: no ACCESS requests.
 		Options:       []string{"default_permissions"},
 		DisableXAttrs: !o.XAttr,
@@ -157,13 +158,15 @@ func mountOptions(f *fileSystem, o Options) *fuse.MountOptions {
 // serve answers until the kernel lets go: after an unmount of ours or of
 // anybody else, or an abort.
 func (s *Server) serve() {
-	s.raw.Serve()
+	s.kernel.serve()
 	s.vault.OnChange(nil)
+	s.fs.OnUnmount()
+	s.kernel.close()
 	close(s.done)
 }
 
-// ready finds the device of the mount. The mount answers by now: go-fuse has
-// answered INIT before NewServer returned, what comes next waits for serve.
+// ready finds the device of the mount. The mount answers by now: INIT was
+// answered before it was served, what comes next waits for serve.
 //
 // go-fuse's WaitMount would open a file in the mount from this process. Were
 // the process killed in that moment, its own thread would wait for an answer

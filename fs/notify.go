@@ -23,7 +23,7 @@ type notifier struct {
 	// Set at construction and by start.
 	vault  *vaultcore.Vault
 	log    *slog.Logger
-	kernel *fuse.Server
+	kernel *kernelConn
 
 	wake chan struct{}
 	quit chan struct{}
@@ -76,8 +76,8 @@ func newNotifier(v *vaultcore.Vault, log *slog.Logger) *notifier {
 }
 
 // start begins to announce to the kernel; changes may have queued before.
-func (q *notifier) start(s *fuse.Server) {
-	q.kernel = s
+func (q *notifier) start(c *kernelConn) {
+	q.kernel = c
 	q.done.Add(1)
 	go func() {
 		defer q.done.Done()

@@ -27,7 +27,7 @@ type pusher struct {
 	// Set at construction and by start.
 	vault  *vaultcore.Vault
 	log    *slog.Logger
-	kernel *fuse.Server
+	kernel *kernelConn
 
 	refused atomic.Bool // the kernel does not know how
 	busy    atomic.Int32
@@ -49,7 +49,7 @@ func newPusher(v *vaultcore.Vault, log *slog.Logger) *pusher {
 	return p
 }
 
-func (p *pusher) start(s *fuse.Server) { p.kernel = s }
+func (p *pusher) start(c *kernelConn) { p.kernel = c }
 
 // on says whether pushing is of use: there is a kernel that takes it.
 func (p *pusher) on() bool { return p.kernel != nil && !p.refused.Load() }
@@ -140,31 +140,33 @@ func around(in *fuse.ReadIn, n int) bool {
 		in.Offset/chunk == (in.Offset+uint64(n)-1)/chunk && in.Flags&syscall.O_DIRECT == 0
 }
 
-// aroundReply is a readReply that pushes once the kernel has its answer. It
-// offers Slices because that is what makes go-fuse call Done after the reply
-// was sent, not before.
+// aroundReply is a readReply after which bytes are pushed, once the kernel has
+// its answer: a push before could wait for a page that this READ holds.
 type aroundReply struct {
-	vec  [1][]byte
-	pool *sync.Pool
-	push *pusher
-	node *vaultcore.Node
-	id   uint64
-	off  int64
+	data   []byte
+	pool   *sync.Pool
+	push   *pusher
+	node   *vaultcore.Node
+	id     uint64
+	off    int64
+	unique uint64 // names the request
 }
 
 func (f *fileSystem) replyAround(n *vaultcore.Node, in *fuse.ReadIn, data []byte) fuse.ReadResult {
 	r := f.arounds.Get().(*aroundReply)
-	r.vec[0], r.node, r.id, r.off = data, n, in.NodeId, int64(in.Offset)
+	r.data, r.node, r.id, r.off, r.unique = data, n, in.NodeId, int64(in.Offset), in.Unique
 	return r
 }
 
-func (r *aroundReply) Bytes([]byte) ([]byte, fuse.Status) { return r.vec[0], fuse.OK }
-func (r *aroundReply) Slices() ([][]byte, fuse.Status)    { return r.vec[:], fuse.OK }
-func (r *aroundReply) Size() int                          { return len(r.vec[0]) }
+func (r *aroundReply) Bytes([]byte) ([]byte, fuse.Status) { return r.data, fuse.OK }
+func (r *aroundReply) Size() int                          { return len(r.data) }
 
-func (r *aroundReply) Done() {
-	n, asked := r.node, len(r.vec[0])
-	r.vec[0], r.node = nil, nil
+// Done comes before the answer is sent; answered after it.
+func (r *aroundReply) Done() { r.push.kernel.after(r.unique, r) }
+
+func (r *aroundReply) answered() {
+	n, asked := r.node, len(r.data)
+	r.data, r.node = nil, nil
 	r.push.around(n, r.id, r.off, asked)
 	r.pool.Put(r)
 }

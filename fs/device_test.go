@@ -1,0 +1,80 @@
+package fs
+
+import (
+	"os"
+	"sync"
+	"testing"
+	"unsafe"
+
+	"github.com/hanwen/go-fuse/v2/fuse"
+)
+
+// TestStuckRequestsHoldUpNobody has several requests wait at once, as for a
+// network, and wants all others answered beside them.
+func TestStuckRequestsHoldUpNobody(t *testing.T) {
+	const stuck = 5
+	free, entered := make(chan struct{}), make(chan struct{}, stuck)
+	m := mountVault(t, func(_ *mounted, o *Options) {
+		o.StatusJSON = func() []byte { entered <- struct{}{}; <-free; return []byte("{}") }
+	})
+	var wg sync.WaitGroup
+	for range stuck {
+		c := startClient(t)
+		wg.Add(1)
+		go func() {
+			defer wg.Done()
+			if a := c.do(call{Op: "open", Path: m.dir + "/.vaultdrive/status.json", Flags: os.O_RDONLY}); a.Errno != 0 {
+				t.Errorf("status: %v", a.Errno)
+			}
+		}()
+		<-entered
+	}
+	c := startClient(t)
+	for range 3 {
+		c.write(m.a+"/f", "beside")
+		if got := c.read(m.a + "/f"); got != "beside" {
+			t.Errorf("read %q", got)
+		}
+		c.must(call{Op: "unlink", Path: m.a + "/f"})
+	}
+	close(free)
+	wg.Wait()
+}
+
+// TestReadersComeAndGo: large requests, and small ones side by side, are
+// worth more readers; one program with small ones is served by one.
+func TestReadersComeAndGo(t *testing.T) {
+	c := &kernelConn{most: 2, fd: -1}
+	c.watching.Store(true)
+	c.gone = true // no reader is started here
+	in := make([]byte, unsafe.Sizeof(fuse.ReadIn{}))
+	read := (*fuse.ReadIn)(unsafe.Pointer(&in[0]))
+	read.Opcode, read.Size = opRead, largeRequest
+	if _, large := requestKind(in); !large {
+		t.Error("a large READ counts as small")
+	}
+	read.Size = 4096
+	if _, large := requestKind(in); large {
+		t.Error("a small READ counts as large")
+	}
+	for range 10 {
+		c.busy.Store(1) // another program's
+		if !c.took(in) {
+			t.Fatal("nobody waits for a READ")
+		}
+	}
+	if got := c.readers(); got != 2 {
+		t.Errorf("%d readers for requests side by side", got)
+	}
+	for range 4 * crowdMost * lookEvery {
+		c.busy.Store(0)
+		c.took(in)
+	}
+	if got := c.readers(); got != 1 {
+		t.Errorf("%d readers for one program", got)
+	}
+	read.Opcode = opRelease
+	if c.took(in) {
+		t.Error("somebody waits for a RELEASE")
+	}
+}
