@@ -105,6 +105,10 @@ func (f *Faulty) Head(ctx context.Context, key string) (attrs blob.Attrs, err er
 func (f *Faulty) List(ctx context.Context, prefix, after string) iter.Seq2[blob.Attrs, error] {
 	fault := f.plan("List", prefix)
 	return func(yield func(blob.Attrs, error) bool) {
+		if fault.Err != nil && fault.Cut == 0 {
+			yield(blob.Attrs{}, fault.Err) // also where there is nothing to list
+			return
+		}
 		left := fault.Cut
 		for attrs, err := range f.Store.List(ctx, prefix, after) {
 			if fault.Err != nil && left == 0 {
