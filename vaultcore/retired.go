@@ -114,9 +114,13 @@ func (r *retiredContents) ready(durable uint64) []seal.ID {
 	var out []seal.ID
 	left := r.doomed[:0]
 	for _, d := range r.doomed {
-		if c := r.byBlob[d.blob]; d.no > durable || (c != nil && c.users() > 0) {
+		c := r.byBlob[d.blob]
+		if d.no > durable || (c != nil && c.users() > 0) {
 			left = append(left, d)
 			continue
+		}
+		if c != nil {
+			c.row.Store(0) // the settler has no row to look for
 		}
 		out = append(out, d.blob)
 		delete(r.byBlob, d.blob)

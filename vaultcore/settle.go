@@ -172,8 +172,8 @@ func (v *Vault) settle(batch []freshItem) error {
 	var names []string
 	var written []*content
 	for _, it := range batch {
-		if v.retired.has(it.c.ref.blob) {
-			continue
+		if it.c.row.Load() == 0 || v.retired.has(it.c.ref.blob) {
+			continue // replaced or deleted; a search for it would read all rows
 		}
 		sealed, err := v.loadFresh(it.c.row.Load(), it.c.ref.blob)
 		if errors.Is(err, ErrNotFound) {
@@ -273,16 +273,18 @@ func (v *Vault) loadFresh(row int64, blob seal.ID) ([]byte, error) {
 	}
 	err := v.reader.query("SELECT fresh FROM asset_attachments WHERE n=? AND blob=? AND place=2", take, row, blob[:])
 	if err == nil && sealed == nil {
-		// A rename over another file moved it to that file's row, or undo
-		// keeps it for a handle that opened it before it was replaced.
-		err = v.reader.query(`SELECT fresh FROM asset_attachments WHERE blob=?1 AND place=2
-			UNION ALL SELECT fresh FROM undo WHERE blob=?1 AND place=2 LIMIT 1`, take, blob[:])
+		// It is kept for a handle that opened it before it was replaced or removed.
+		if sealed = v.retired.fresh(blob); sealed == nil {
+			err = v.reader.query("SELECT fresh FROM undo WHERE blob=? AND place=2 LIMIT 1", take, blob[:])
+		}
+	}
+	if err == nil && sealed == nil {
+		// A rename over another file is moving it to that file's row. Rare, and
+		// last, since it reads every row.
+		err = v.reader.query("SELECT fresh FROM asset_attachments WHERE blob=? AND place=2 LIMIT 1", take, blob[:])
 	}
 	if err != nil {
 		return nil, err
-	}
-	if sealed == nil {
-		sealed = v.retired.fresh(blob)
 	}
 	if sealed == nil {
 		return nil, fmt.Errorf("%w: content %x in its row: %w", ErrNotFound, blob[:4], io.ErrUnexpectedEOF)
