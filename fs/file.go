@@ -39,7 +39,8 @@ func (f *fileSystem) Open(_ <-chan struct{}, in *fuse.OpenIn, out *fuse.OpenOut)
 		return fuse.OK
 	}
 	out.OpenFlags |= fuse.FOPEN_NOFLUSH
-	if in.Flags&syscall.O_DIRECT == 0 {
+	if in.Flags&syscall.O_DIRECT == 0 && f.push.on() {
+		f.ahead.opened(n)
 		f.push.whole(n, in.NodeId)
 	}
 	return fuse.OK

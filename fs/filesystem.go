@@ -46,6 +46,7 @@ type fileSystem struct {
 	handles  *handleTable
 	notifier *notifier
 	push     *pusher
+	ahead    *ahead
 	replies  sync.Pool
 	arounds  sync.Pool
 	said     saidOnce
@@ -70,6 +71,7 @@ func newFileSystem(v *vaultcore.Vault, o Options) *fileSystem {
 	f.hidden = newHiddenTree(f, o.StatusJSON)
 	f.notifier = newNotifier(v, o.Log)
 	f.push = newPusher(v, o.Log)
+	f.ahead = newAhead(v, f.push, func(r any) { f.panicked(r) })
 	f.replies.New = func() any { return &readReply{pool: &f.replies} }
 	f.arounds.New = func() any { return &aroundReply{pool: &f.arounds, push: f.push} }
 	return f
@@ -84,6 +86,7 @@ func (f *fileSystem) Init(*fuse.Server) {}
 // OnUnmount is called after the last request. What the kernel will never
 // release is released here, so that its drafts are committed.
 func (f *fileSystem) OnUnmount() {
+	f.ahead.stop()
 	f.notifier.stop()
 	for _, h := range f.handles.drain() {
 		f.vault.Release(h.node, h.write)

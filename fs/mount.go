@@ -102,6 +102,7 @@ func Mount(ctx context.Context, v *vaultcore.Vault, o Options) (*Server, error) 
 	}
 	s := &Server{vault: v, point: point, fs: f, kernel: kernel, log: o.Log, done: make(chan struct{})}
 	f.push.start(kernel)
+	f.ahead.start()
 	f.notifier.start(kernel)
 	v.OnChange(f.notifier.push)
 	go s.serve()

@@ -87,7 +87,7 @@ func (p *pusher) around(n *vaultcore.Node, id uint64, off int64, asked int) {
 // request. Only the first handle of a file the kernel was not given yet does:
 // no READ can be under way then.
 func (p *pusher) whole(n *vaultcore.Node, id uint64) {
-	if !p.on() || n.Kept.Load() || !p.enter() {
+	if n.Kept.Load() || !p.enter() {
 		return
 	}
 	defer p.leave()
@@ -96,9 +96,29 @@ func (p *pusher) whole(n *vaultcore.Node, id uint64) {
 		return
 	}
 	defer still.End()
-	if !still.Alone() {
+	if still.Alone() {
+		p.small(still, n, id)
+	}
+}
+
+// ahead decrypts a small file that nobody has open but the caller, and pushes
+// it if the kernel knows the file; if not, it lies ready for its OPEN.
+func (p *pusher) ahead(n *vaultcore.Node) {
+	still, ok := p.vault.Still(n)
+	if !ok {
 		return
 	}
+	defer still.End()
+	if !still.Alone() || !still.Warm(smallFile) {
+		return
+	}
+	if id := n.Ref.Load(); id != 0 && !n.Kept.Load() && p.enter() {
+		p.small(still, n, id)
+		p.leave()
+	}
+}
+
+func (p *pusher) small(still vaultcore.Still, n *vaultcore.Node, id uint64) {
 	buf := p.bufs.Get().(*pushBuf)
 	defer p.bufs.Put(buf)
 	if size, ok := still.Small(buf[:smallFile]); ok && p.store(id, 0, buf[:size]) {

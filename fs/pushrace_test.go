@@ -41,9 +41,14 @@ type stamped struct {
 	stop  atomic.Bool
 }
 
-func raceStamps(t *testing.T, path string, pages int) {
-	s := &stamped{path: path, floor: make([]atomic.Uint64, pages)}
+func newStamped(t *testing.T, path string, pages int) *stamped {
+	t.Helper()
 	check(t, os.WriteFile(path, make([]byte, pages*stampPage), 0o600))
+	return &stamped{path: path, floor: make([]atomic.Uint64, pages)}
+}
+
+func raceStamps(t *testing.T, path string, pages int) {
+	s := newStamped(t, path, pages)
 	var readers sync.WaitGroup
 	for range 3 {
 		readers.Go(func() {

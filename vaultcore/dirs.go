@@ -102,6 +102,25 @@ func touchDir(dir *Node, now int64) {
 	dir.mtime, dir.ctime = now, now
 }
 
+// FilesAfter appends to dst, as far as it has room, the files that follow n in
+// the listing of its directory. It does not look far past what are no files.
+func (v *Vault) FilesAfter(n *Node, dst []*Node) []*Node {
+	v.tree.RLock()
+	defer v.tree.RUnlock()
+	if n.parent == nil || n.has(flagUnlinked) || n.has(flagTmp) {
+		return dst
+	}
+	d := n.parent.dir
+	first := d.find(n.cookie + 1)
+	last := min(len(d.order), first+4*cap(dst))
+	for i := first; i < last && len(dst) < cap(dst); i++ {
+		if next := d.order[i].node; next != nil && next.kind == KindFile {
+			dst = append(dst, next)
+		}
+	}
+	return dst
+}
+
 // DirEntry is one entry of a listing. Cookie is what continues after it.
 type DirEntry struct {
 	Name   string

@@ -90,6 +90,16 @@ func (s Still) Small(dst []byte) (n int, ok bool) {
 	return len(dst), true
 }
 
+// Warm decrypts a file of at most most bytes and keeps it in memory for a
+// while, for a caller who has it open; false as for Small.
+func (s Still) Warm(most int64) bool {
+	c := s.content
+	if c.ref.size > most || c.place.Load() == placeElsewhere {
+		return false
+	}
+	return s.store.plain.readAt(s.store, c, nil, 0) == nil
+}
+
 // End lets writers come.
 func (s Still) End() { s.gate.RUnlock() }
 
