@@ -20,13 +20,14 @@ const hintMount = "is the directory mounted? Mount it, or plug the disk in"
 // under the next mount, and what an empty one does not have is not deleted.
 type folder struct {
 	path, vault string
+	calls       calls
 	seen        atomic.Bool // the marker was there once; so it must be
 }
 
 var _ blob.Store = (*folder)(nil)
 
 func newFolder(path, vault string, enabled bool) *folder {
-	f := &folder{path: path, vault: vault}
+	f := &folder{path: path, vault: vault, calls: make(calls, maxHung)}
 	f.seen.Store(enabled)
 	return f
 }
@@ -69,82 +70,114 @@ func (f *folder) away(err error) error {
 	return blob.WithHint(fmt.Errorf("directory %s: %w: %w (%v)", f.path, blob.ErrUnavailable, blob.ErrNoStore, err), hintMount)
 }
 
-// with runs one call on the directory.
-func (f *folder) with(ctx context.Context, key string, write bool, do func(*blob.Dir) error) error {
+// on runs one call on the directory.
+func on[T any](ctx context.Context, f *folder, key string, write bool, late func(T), do func(*blob.Dir) (T, error)) (T, error) {
 	if err := blob.CheckKey(key); err != nil {
-		return err
+		var none T
+		return none, err
 	}
-	d, err := f.open(ctx, key, write)
-	if err != nil {
-		return err
-	}
-	return errors.Join(do(d), d.Close())
+	return aside(ctx, f.calls, func() (T, error) {
+		d, err := f.open(ctx, key, write)
+		if err != nil {
+			var none T
+			return none, err
+		}
+		value, err := do(d)
+		return value, errors.Join(err, d.Close())
+	}, late)
 }
+
+// none is what calls return that have no value.
+type none = struct{}
 
 // Put implements blob.Store.
 func (f *folder) Put(ctx context.Context, key string, r io.Reader, size int64, createOnly bool) error {
-	return f.with(ctx, key, true, func(d *blob.Dir) error { return d.Put(ctx, key, r, size, createOnly) })
+	l := &lent{from: r}
+	defer l.takeBack()
+	_, err := on(ctx, f, key, true, nil, func(d *blob.Dir) (none, error) {
+		return none{}, d.Put(ctx, key, l, size, createOnly)
+	})
+	return err
 }
 
 // Get implements blob.Store. The body stays open without the directory.
-func (f *folder) Get(ctx context.Context, key string, off, n int64) (body io.ReadCloser, err error) {
-	err = f.with(ctx, key, false, func(d *blob.Dir) error {
-		body, err = d.Get(ctx, key, off, n)
-		return err
+func (f *folder) Get(ctx context.Context, key string, off, n int64) (io.ReadCloser, error) {
+	body, err := on(ctx, f, key, false, func(late io.ReadCloser) { late.Close() }, func(d *blob.Dir) (io.ReadCloser, error) {
+		return d.Get(ctx, key, off, n)
 	})
-	return body, err
+	if err != nil {
+		return nil, err
+	}
+	return &asideBody{ctx: ctx, calls: f.calls, body: body}, nil
 }
 
 // Head implements blob.Store.
-func (f *folder) Head(ctx context.Context, key string) (attrs blob.Attrs, err error) {
-	err = f.with(ctx, key, false, func(d *blob.Dir) error {
-		attrs, err = d.Head(ctx, key)
-		return err
-	})
-	return attrs, err
+func (f *folder) Head(ctx context.Context, key string) (blob.Attrs, error) {
+	return on(ctx, f, key, false, nil, func(d *blob.Dir) (blob.Attrs, error) { return d.Head(ctx, key) })
 }
+
+// listStep is how many entries of a listing are fetched on the side at a time:
+// many, because every time the folder is read again.
+const listStep = 20_000
 
 // List implements blob.Store.
 func (f *folder) List(ctx context.Context, prefix, after string) iter.Seq2[blob.Attrs, error] {
 	return func(yield func(blob.Attrs, error) bool) {
-		d, err := f.open(ctx, prefix, false)
-		if err != nil {
-			yield(blob.Attrs{}, err)
-			return
-		}
-		defer d.Close()
-		for attrs, err := range d.List(ctx, prefix, after) {
-			if !yield(attrs, err) {
+		for {
+			page, err := aside(ctx, f.calls, func() ([]blob.Attrs, error) { return f.page(ctx, prefix, after) }, nil)
+			for _, attrs := range page {
+				if !yield(attrs, nil) {
+					return
+				}
+			}
+			if err != nil {
+				yield(blob.Attrs{}, err)
+			}
+			if err != nil || len(page) < listStep {
 				return
 			}
+			after = page[len(page)-1].Key
 		}
 	}
 }
 
+func (f *folder) page(ctx context.Context, prefix, after string) (page []blob.Attrs, err error) {
+	d, err := f.open(ctx, prefix, false)
+	if err != nil {
+		return nil, err
+	}
+	defer d.Close()
+	for attrs, err := range d.List(ctx, prefix, after) {
+		if err != nil {
+			return page, err
+		}
+		if page = append(page, attrs); len(page) == listStep {
+			break
+		}
+	}
+	return page, nil
+}
+
 // Delete implements blob.Store.
 func (f *folder) Delete(ctx context.Context, key string) error {
-	return f.with(ctx, key, true, func(d *blob.Dir) error { return d.Delete(ctx, key) })
+	_, err := on(ctx, f, key, true, nil, func(d *blob.Dir) (none, error) { return none{}, d.Delete(ctx, key) })
+	return err
 }
 
 // Start implements blob.Store.
-func (f *folder) Start(ctx context.Context, up blob.Upload) (out blob.Upload, err error) {
-	err = f.with(ctx, up.Key, true, func(d *blob.Dir) error {
-		out, err = d.Start(ctx, up)
-		return err
-	})
-	return out, err
+func (f *folder) Start(ctx context.Context, up blob.Upload) (blob.Upload, error) {
+	return on(ctx, f, up.Key, true, nil, func(d *blob.Dir) (blob.Upload, error) { return d.Start(ctx, up) })
 }
 
 // Part implements blob.Store.
-func (f *folder) Part(ctx context.Context, up blob.Upload, number int, r io.Reader, size int64) (part blob.Part, err error) {
-	err = f.with(ctx, up.Key, true, func(d *blob.Dir) error {
-		part, err = d.Part(ctx, up, number, r, size)
-		return err
-	})
-	return part, err
+func (f *folder) Part(ctx context.Context, up blob.Upload, number int, r io.Reader, size int64) (blob.Part, error) {
+	l := &lent{from: r}
+	defer l.takeBack()
+	return on(ctx, f, up.Key, true, nil, func(d *blob.Dir) (blob.Part, error) { return d.Part(ctx, up, number, l, size) })
 }
 
 // Finish implements blob.Store.
 func (f *folder) Finish(ctx context.Context, up blob.Upload, createOnly bool) error {
-	return f.with(ctx, up.Key, true, func(d *blob.Dir) error { return d.Finish(ctx, up, createOnly) })
+	_, err := on(ctx, f, up.Key, true, nil, func(d *blob.Dir) (none, error) { return none{}, d.Finish(ctx, up, createOnly) })
+	return err
 }
