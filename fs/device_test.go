@@ -7,6 +7,9 @@ import (
 	"unsafe"
 
 	"github.com/hanwen/go-fuse/v2/fuse"
+	"golang.org/x/sys/unix"
+
+	"github.com/vaultdrive/vaultdrive/vaultcore"
 )
 
 // TestStuckRequestsHoldUpNobody has several requests wait at once, as for a
@@ -39,6 +42,31 @@ func TestStuckRequestsHoldUpNobody(t *testing.T) {
 	}
 	close(free)
 	wg.Wait()
+}
+
+// TestMountByHelper: who may not mount by system call has the helper do it.
+func TestMountByHelper(t *testing.T) {
+	needFUSE(t)
+	if helper() == "" {
+		t.Skip("no fusermount3 here")
+	}
+	v, point := openVault(t, newVault(t), vaultcore.Options{}), t.TempDir()
+	o := withDefaults(Options{MountPoint: point, Label: `a,b\c`})
+	f := newFileSystem(v, o)
+	fd, err := mountByHelper(point, mountOptions(f, o))
+	if err != nil {
+		t.Fatal(err)
+	}
+	m, err := topMount(point)
+	if err != nil || !m.ours() {
+		t.Errorf("mounted %+v, %v", m, err)
+	}
+	if err := unmountLazily(point); err != nil {
+		t.Error(err)
+	}
+	if err := unix.Close(fd); err != nil {
+		t.Error(err)
+	}
 }
 
 // TestReadersComeAndGo: large requests, and small ones side by side, are
