@@ -191,6 +191,9 @@ func (ts *testStore) idle(t rapid.TB) {
 	if got := ts.bufs.lent; got != 0 {
 		t.Errorf("%d blocks are lent", got)
 	}
+	if got := ts.bufs.wide; got != 0 {
+		t.Errorf("writers hold %d huge buffers", got)
+	}
 	for _, name := range openFiles(t, ts.dir) {
 		t.Errorf("descriptor of %s is open", name)
 	}
