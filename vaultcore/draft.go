@@ -242,9 +242,9 @@ func (d *draft) putLocked(p []byte, off int64) error {
 
 // spillLocked moves what the draft holds from RAM to the disk: to a stream
 // what is written in order so far, else to the log. A stream and its few
-// buffers stay.
+// buffers stay. Who asks for room may come to a draft that has just ended.
 func (d *draft) spillLocked() error {
-	if d.frozen || d.done != nil || d.stream != nil || d.flat == nil && d.pages.ram == 0 {
+	if d.ended || d.frozen || d.done != nil || d.stream != nil || d.flat == nil && d.pages.ram == 0 {
 		return nil
 	}
 	defer d.settleLocked()

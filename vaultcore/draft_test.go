@@ -307,6 +307,26 @@ func TestDraftsShareBudget(t *testing.T) {
 	ts.idle(t)
 }
 
+// TestSpillAfterEnd: a draft that ended while another looked for room begins
+// no log any more.
+func TestSpillAfterEnd(t *testing.T) {
+	ts := newTestStore(t, tinyLimits())
+	for _, size := range []int{1000, 100_000} {
+		d := ts.newDraft(nil, 0)
+		write(t, d, noise(1, size), 0)
+		d.discard()
+		d.mu.Lock()
+		if err := d.spillLocked(); err != nil {
+			t.Error(err)
+		}
+		d.mu.Unlock()
+	}
+	if left := ts.files(t); len(left) > 0 {
+		t.Errorf("left: %v", left)
+	}
+	ts.idle(t)
+}
+
 func TestDraftBounds(t *testing.T) {
 	ts := newTestStore(t, tinyLimits())
 	d := ts.newDraft(nil, 0)
