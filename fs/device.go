@@ -161,12 +161,7 @@ func (c *kernelConn) lost(err error) {
 // loop reads and answers until it is one too many, or the mount is gone.
 func (c *kernelConn) loop() {
 	defer c.loops.Done()
-	b, err := takeBuffers()
-	if err != nil {
-		c.log.Error("no memory for requests", "err", err)
-		c.waiting.Add(-1)
-		return
-	}
+	b := c.buffers()
 	defer b.giveBack()
 	for {
 		n, err := c.read(b.in)
@@ -182,9 +177,39 @@ func (c *kernelConn) loop() {
 		}
 		c.write(b.out[:size])
 		c.answered(b.in)
-		if c.waiting.Add(1) > c.readers() {
-			c.waiting.Add(-1)
+		if !c.stay() {
 			return
+		}
+	}
+}
+
+// buffers waits for memory if need be: a reader that is counted must read, or
+// all others may leave because of it.
+func (c *kernelConn) buffers() *buffers {
+	for said := false; ; said = true {
+		b, err := takeBuffers()
+		if err == nil {
+			return b
+		}
+		if !said {
+			c.log.Error("no memory for requests yet", "err", err)
+		}
+		time.Sleep(watchEvery)
+	}
+}
+
+// stay counts a reader that has answered among those that wait, unless there
+// are enough without it. It is one step: were a reader that is about to leave
+// counted for a moment, another could leave because of it, and nobody would
+// be left to read.
+func (c *kernelConn) stay() bool {
+	for {
+		n := c.waiting.Load()
+		if n >= c.readers() {
+			return false
+		}
+		if c.waiting.CompareAndSwap(n, n+1) {
+			return true
 		}
 	}
 }

@@ -3,6 +3,7 @@ package fs
 import (
 	"os"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"unsafe"
 
@@ -104,5 +105,33 @@ func TestReadersComeAndGo(t *testing.T) {
 	read.Opcode = opRelease
 	if c.took(in) {
 		t.Error("somebody waits for a RELEASE")
+	}
+}
+
+// TestSomebodyAlwaysReads lets readers take and answer requests that cost
+// nothing, so that they decide all the time whether they are one too many.
+func TestSomebodyAlwaysReads(t *testing.T) {
+	var c kernelConn
+	var alive atomic.Int32
+	var left sync.WaitGroup
+	for range 20000 {
+		const crowd = 4
+		alive.Store(crowd)
+		c.waiting.Store(crowd)
+		for range crowd {
+			left.Go(func() {
+				for range 3 {
+					c.waiting.Add(-1) // takes a request
+					if !c.stay() {
+						alive.Add(-1)
+						return
+					}
+				}
+			})
+		}
+		left.Wait()
+		if alive.Load() == 0 {
+			t.Fatal("all readers have left")
+		}
 	}
 }

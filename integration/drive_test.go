@@ -230,7 +230,26 @@ func (m *mount) spawn() error {
 		return err
 	}
 	go func() { m.exitErr = m.cmd.Wait(); close(m.exited) }()
+	m.b.t.Cleanup(m.tell)
 	return nil
+}
+
+// tell shows what the daemon of a failed test has said and how it ended.
+func (m *mount) tell() {
+	if !m.b.t.Failed() {
+		return
+	}
+	select {
+	case <-m.exited:
+		m.b.t.Logf("the daemon ended: %v", m.exitErr)
+	default:
+	}
+	text, err := os.ReadFile(m.log)
+	if err != nil {
+		return // never started
+	}
+	const most = 32 << 10
+	m.b.t.Logf("the daemon said:\n%s", text[max(0, len(text)-most):])
 }
 
 // launch starts m.cmd and waits for READY=1, as systemd does.

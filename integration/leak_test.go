@@ -38,9 +38,9 @@ func (m *mount) holdings() holdings {
 	}
 	h.stacks = m.goroutines()
 	for block := range strings.SplitSeq(h.stacks, "\n\n") {
-		// How many of go-fuse's readers wait for requests is its own affair.
+		// How many readers wait for requests depends on what came last.
 		head := goroutineCount.FindStringSubmatch(block)
-		if head != nil && !strings.Contains(block, "fuse.(*Server).loop") {
+		if head != nil && !strings.Contains(block, "(*kernelConn).loop") {
 			n, _ := strconv.Atoi(head[1])
 			h.goroutines += n
 		}
