@@ -10,8 +10,8 @@ import (
 	"github.com/vaultdrive/vaultdrive/vaultcore/seal"
 )
 
-// nodeIndex finds nodes by what rows and ops call them. It is made for one
-// exclusive section by walking the tree, so that nothing has to keep it.
+// nodeIndex finds nodes by what rows and ops call them. It is made by walking
+// the tree, so that nothing has to keep it, and holds only what was asked for.
 type nodeIndex struct {
 	byRow  map[int64]*Node
 	byID   map[seal.ID][]*Node
@@ -19,19 +19,38 @@ type nodeIndex struct {
 	assets map[seal.ID]*Node
 }
 
-func (v *Vault) indexNodes() *nodeIndex {
+func (v *Vault) indexNodes(want func(*Node) bool) *nodeIndex {
 	v.tree.RLock()
 	defer v.tree.RUnlock()
-	size := v.counts.files + v.counts.folders + len(v.trash)
 	x := &nodeIndex{
-		byRow: make(map[int64]*Node, size), byID: make(map[seal.ID][]*Node, size),
-		byBlob: make(map[seal.ID]*Node, size), assets: make(map[seal.ID]*Node),
+		byRow: make(map[int64]*Node), byID: make(map[seal.ID][]*Node),
+		byBlob: make(map[seal.ID]*Node), assets: make(map[seal.ID]*Node),
 	}
-	v.walk(v.root, x.add)
+	add := func(n *Node) {
+		if n.kind == KindAsset || want(n) {
+			x.add(n)
+		}
+	}
+	v.walk(v.root, add)
 	for _, t := range v.trash {
-		x.add(t.node)
+		add(t.node)
 	}
 	return x
+}
+
+func allNodes(*Node) bool { return true }
+
+// indexFor indexes what a change of some ids may need: their rows, and the rows
+// that have their contents under another id.
+func (l *ledger) indexFor(c history.Changed) *nodeIndex {
+	ids, blobs := make(map[seal.ID]bool, len(c.Attachments)), make(map[seal.ID]bool)
+	for _, id := range c.Attachments {
+		ids[id] = true
+		for _, f := range l.h.Attachment(id, nil).Live {
+			blobs[f.Blob] = true
+		}
+	}
+	return l.v.indexNodes(func(n *Node) bool { return ids[n.id] || n.content != nil && blobs[n.content.ref.blob] })
 }
 
 func (x *nodeIndex) add(n *Node) {
@@ -52,11 +71,8 @@ func (x *nodeIndex) add(n *Node) {
 	}
 }
 
-// presence says where blobs are, for the history. nil x: ask the rows anew.
+// presence says where blobs are, for the history.
 func (l *ledger) presence(x *nodeIndex, arrived ...seal.ID) func(seal.ID) history.Presence {
-	if x == nil {
-		x = l.v.indexNodes()
-	}
 	return func(blob seal.ID) history.Presence {
 		if n := x.byBlob[blob]; n != nil && n.content.place.Load() != placeElsewhere || slices.Contains(arrived, blob) {
 			return history.Here
@@ -108,7 +124,8 @@ type assetChange struct {
 
 // applyChanged makes rows and tree what the history says of some ids, together
 // with what came in. ns and mu are held.
-func (l *ledger) applyChanged(x *nodeIndex, c history.Changed, in *incoming) ([]Change, error) {
+func (l *ledger) applyChanged(c history.Changed, in *incoming) ([]Change, error) {
+	x := l.indexFor(c)
 	var arrived []seal.ID
 	if in != nil {
 		for blob := range in.arrived {
@@ -230,6 +247,9 @@ func (a *applying) planAsset(s history.Asset) {
 
 // write is the transaction.
 func (a *applying) write(t *txn) error {
+	if err := t.setMeta(metaBehind, int64(0)); err != nil {
+		return err
+	}
 	if a.in != nil {
 		if err := a.in.write(a.l, t); err != nil {
 			return err
@@ -814,7 +834,7 @@ func (a *applying) prune(dir *Node) {
 
 // notePending finds the contents that are neither here nor on the remote.
 func (l *ledger) notePending() {
-	where := l.presence(nil)
+	where := l.presence(l.v.indexNodes(allNodes))
 	for id := range l.h.Attachments() {
 		for _, f := range l.h.Attachment(id, where).Live {
 			if f.Pending {

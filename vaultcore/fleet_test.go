@@ -142,8 +142,12 @@ func (d *device) pushBlobs() {
 	if len(ids) == 0 {
 		return
 	}
+	var sent []seal.ID
 	for _, id := range ids {
 		src, err := d.UploadSource(ctx, id)
+		if errors.Is(err, ErrNotFound) {
+			continue // replaced meanwhile
+		}
 		if err != nil {
 			d.f.t.Fatalf("%s: upload %s: %v", d.name, id.Hex(), err)
 		}
@@ -153,11 +157,14 @@ func (d *device) pushBlobs() {
 		}
 		src.Close()
 		d.f.blobs[id] = data
+		sent = append(sent, id)
 	}
-	if err := d.Sent(ctx, ids); err != nil {
+	if err := d.Sent(ctx, sent); err != nil {
 		d.f.t.Fatal(err)
 	}
-	d.sealAll(SealOptions{Ops: []seal.Op{&seal.Sent{Remote: d.f.remote, Blobs: ids}}})
+	for some := range slices.Chunk(sent, seal.MaxBlobs) {
+		d.sealAll(SealOptions{Ops: []seal.Op{&seal.Sent{Remote: d.f.remote, Blobs: some}}})
+	}
 	d.pushBatches()
 }
 

@@ -67,6 +67,8 @@ type ledger struct {
 	lastOp  int64
 	bodies  map[[32]byte]*seal.Body // of batches opened lately, by hash
 	broken  bool                    // memory is ahead of the database: load again
+
+	patience int // tries left at hashing a large content before an exclusive section
 }
 
 // peer is where a device's chain stands.
@@ -77,7 +79,11 @@ type peer struct {
 	seen  map[seal.ID]seal.Head // everything its batches have named
 }
 
-const metaLedger = "ledger"
+// Keys of meta.
+const (
+	metaLedger = "ledger"        // the name of this device, sealed; there when the ledger is on
+	metaBehind = "ledger_behind" // 1 while rows and tree lag behind a batch that is sealed
+)
 
 // EnableLedger turns the ledger on, for good; name is what other devices call
 // this one. On an enabled vault it changes nothing. Errors: ErrReadOnly,
@@ -142,10 +148,7 @@ func (v *Vault) startLedger() {
 		defer v.wg.Done()
 		defer close(s.ready)
 		l := &ledger{v: v, signer: v.keys.signer()}
-		if s.err = l.load(); s.err == nil {
-			s.err = l.afterLoad()
-		}
-		if s.err != nil {
+		if s.err = l.reload(); s.err != nil {
 			v.log.Error("ledger not loaded", "err", s.err)
 		}
 		s.l = l
@@ -180,12 +183,36 @@ func (v *Vault) lockLedger(ctx context.Context) (*ledger, error) {
 		return nil, ErrClosed
 	}
 	if l.broken {
-		if err := l.load(); err != nil {
+		if err := l.reload(); err != nil {
 			l.mu.Unlock()
 			return nil, err
 		}
 	}
 	return l, nil
+}
+
+// stopLedger waits for who uses the ledger; nobody gets it any more.
+func (v *Vault) stopLedger() {
+	if s := v.ledger.Load(); s != nil {
+		<-s.ready
+		s.l.mu.Lock()
+		defer s.l.mu.Unlock()
+		if s.l.signer != nil {
+			s.l.signer.Wipe()
+		}
+	}
+}
+
+// reload makes memory what the database says; mu is held, or nobody has l yet.
+func (l *ledger) reload() error {
+	if err := l.load(); err != nil {
+		return err
+	}
+	if err := l.afterLoad(); err != nil {
+		l.broken = true
+		return err
+	}
+	return nil
 }
 
 // load builds the history from the database.
@@ -259,10 +286,37 @@ func (l *ledger) loadOps(c *conn) error {
 // afterLoad takes back what a revocation that came meanwhile has cut off, and
 // puts right what a kill between a batch and its tree left.
 func (l *ledger) afterLoad() error {
-	l.mu.Lock()
-	defer l.mu.Unlock()
 	l.notePending()
+	if err := l.catchUp(); err != nil {
+		return err
+	}
 	return l.revokeCut()
+}
+
+// catchUp brings rows and tree to what the history says where a kill came
+// between a batch and them.
+func (l *ledger) catchUp() error {
+	v := l.v
+	v.readMu.Lock()
+	behind, err := v.reader.one("SELECT value FROM meta WHERE key=?", metaBehind)
+	v.readMu.Unlock()
+	if err != nil || behind != int64(1) {
+		return err
+	}
+	v.ns.Lock()
+	defer v.ns.Unlock()
+	in := &incoming{}
+	if err := l.sealFirst(in); err != nil {
+		return err
+	}
+	in.note(history.Changed{Attachments: slices.Collect(l.h.Attachments()), Assets: slices.Collect(l.h.Assets())})
+	changes, err := l.applyChanged(in.changed(), nil)
+	v.wg.Add(1)
+	go func() {
+		defer v.wg.Done()
+		v.changed(changes...)
+	}()
+	return err
 }
 
 // peer gives the state of a device's chain, an empty one for a new device.

@@ -1,6 +1,14 @@
 package vaultcore
 
-import "testing"
+import (
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"sync"
+	"testing"
+
+	"github.com/vaultdrive/vaultdrive/vaultcore/seal"
+)
 
 // Two devices that take turns see the same files.
 func TestSyncTurns(t *testing.T) {
@@ -378,4 +386,150 @@ func TestThreeDevices(t *testing.T) {
 	late := f.join(ada, "late")
 	late.pull()
 	late.want("A/", "A/f.txt = eve's", "A/f (conflict ada 2026-03-01 ####).txt = ada's", "A/f (conflict bob 2026-03-01 ####).txt = bob's")
+}
+
+// A kill between a batch and the tree it changes.
+func TestKillBehindBatch(t *testing.T) {
+	f := newFleet(t, "ada", "bob")
+	ada, bob := f.devices[0], f.devices[1]
+	ada.mkdir("A")
+	ada.write("A/f.txt", "f")
+	f.sync()
+	n := openFile(t, ada.Vault, "A/f.txt")
+	if _, err := ada.WriteAt(n, []byte("ada's"), 0); err != nil {
+		t.Fatal(err)
+	}
+	bob.write("A/f.txt", "bob's")
+	bob.push()
+	ada.pull()
+	closeFile(t, ada.Vault, n)
+	l, err := ada.lockLedger(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := l.hashDirty(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	ada.ns.Lock()
+	s, err := l.sealNext(SealOptions{})
+	ada.ns.Unlock()
+	l.mu.Unlock()
+	if err != nil || s == nil {
+		t.Fatal(s, err)
+	}
+	ada.kill(false)
+	ada.pushBatches() // waits for the ledger
+	ada.want("A/", "A/f.txt = ada's", "A/f (conflict bob 2026-03-01 ####).txt = bob's")
+	f.sync()
+	f.want("A/", "A/f.txt = ada's", "A/f (conflict bob 2026-03-01 ####).txt = bob's")
+}
+
+// Rows that changed too lately wait for the next batch, and a batch has its
+// bounds.
+func TestSealBounds(t *testing.T) {
+	f := newFleet(t, "ada", "bob")
+	ada := f.devices[0]
+	ada.mkdir("A")
+	for i := range 700 {
+		ada.write("A/"+string(rune('a'+i%26))+string(rune('a'+i/26)), "x")
+	}
+	before := f.now()
+	ada.write("A/late", "late")
+	b, more, err := ada.Seal(t.Context(), SealOptions{Before: before})
+	if err != nil || b == nil || !more || len(b.Bytes) > 2*seal.BatchTarget {
+		t.Fatal(b == nil, more, err)
+	}
+	ada.sealAll(SealOptions{Before: before})
+	if n := ada.mustFind("A/late"); n.rev() != 0 {
+		t.Fatal("sealed too early")
+	}
+	f.sync()
+	f.devices[1].mustFind("A/late")
+}
+
+// A vault where it is off has no ledger, and says so.
+func TestLedgerOff(t *testing.T) {
+	v := newTestVault(t)
+	if _, _, err := v.Seal(t.Context(), SealOptions{}); !errors.Is(err, ErrLedgerOff) {
+		t.Fatal(err)
+	}
+	if v.LedgerOn() {
+		t.Fatal("on")
+	}
+}
+
+// Programs go on while batches are sealed and received; in the end all devices
+// agree, and nothing is damaged.
+func TestSyncUnderWork(t *testing.T) {
+	f := newFleet(t, "ada", "bob")
+	f.devices[0].mkdir("A/d")
+	f.sync()
+	var wg sync.WaitGroup
+	done := make(chan struct{})
+	for _, d := range f.devices {
+		wg.Add(1)
+		go func() {
+			defer wg.Done()
+			r := rand.New(rand.NewPCG(1, uint64(len(d.name))))
+			for i := 0; ; i++ {
+				select {
+				case <-done:
+					return
+				default:
+				}
+				d.workOnce(r, i)
+			}
+		}()
+	}
+	for range 30 {
+		for _, d := range f.devices {
+			d.push()
+			d.pull()
+		}
+	}
+	close(done)
+	wg.Wait()
+	f.sync()
+	for _, d := range f.devices {
+		wantSound(t, d.Vault)
+	}
+}
+
+// workOnce does one thing a program may do; what it meets may be gone.
+func (d *device) workOnce(r *rand.Rand, i int) {
+	a, err := d.AssetByTitle("A")
+	if err != nil {
+		return
+	}
+	name := func() string { return fmt.Sprint("f", r.IntN(6)) }
+	switch r.IntN(8) {
+	case 0:
+		d.Unlink(a, name())
+	case 1:
+		d.Rename(a, name(), a, name(), 0)
+	case 2:
+		if n, _, err := d.Lookup(a, name()); err == nil {
+			mode := uint32(0o600 + r.IntN(2)*0o40)
+			d.SetAttr(n, SetAttr{Mode: &mode})
+		}
+	default:
+		s := name()
+		n, _, err := d.Lookup(a, s)
+		if err == nil {
+			err = d.Open(n, true, r.IntN(2) == 0)
+		} else {
+			n, _, err = d.Create(a, s, 0o600)
+		}
+		if err != nil {
+			return
+		}
+		d.WriteAt(n, []byte(fmt.Sprint(d.name, " ", i)), int64(r.IntN(3)))
+		if r.IntN(4) == 0 {
+			d.Fsync(n)
+		}
+		if err := d.Flush(n); err != nil {
+			d.f.t.Errorf("%s: close: %v", d.name, err)
+		}
+		d.Release(n, true)
+	}
 }

@@ -143,8 +143,11 @@ func (v *Vault) placeBlob(ctx context.Context, id seal.ID) error {
 		return err
 	}
 	defer l.mu.Unlock()
-	v.flushAttrs()
-	changes, err := l.placeArrived(id)
+	var changes []Change
+	err = l.hashed(ctx, func() (err error) {
+		changes, err = l.placeArrived(id)
+		return err
+	})
 	v.changed(changes...)
 	return err
 }
@@ -153,7 +156,7 @@ func (l *ledger) placeArrived(id seal.ID) ([]Change, error) {
 	v := l.v
 	v.ns.Lock()
 	defer v.ns.Unlock()
-	x := v.indexNodes()
+	x := v.indexNodes(func(n *Node) bool { return n.content != nil && n.content.ref.blob == id })
 	if n := x.byBlob[id]; n != nil {
 		_, err := v.com.do(func(t *txn) error {
 			return t.exec("UPDATE asset_attachments SET place=? WHERE n=? AND blob=? AND place=0", int64(placeBin), n.n, id[:])
@@ -170,16 +173,10 @@ func (l *ledger) placeArrived(id seal.ID) ([]Change, error) {
 	in := &incoming{arrived: map[seal.ID]bool{id: true}}
 	in.attached = map[seal.ID]bool{att: true}
 	// A save over what is shown meanwhile was made on that, so it is sealed first.
-	for more := true; more; {
-		s, err := l.sealNext(x, SealOptions{})
-		if err != nil {
-			return nil, err
-		}
-		if more = s != nil && s.more; s != nil {
-			in.note(s.changed)
-		}
+	if err := l.sealFirst(in); err != nil {
+		return nil, err
 	}
-	return l.applyChanged(x, in.changed(), in)
+	return l.applyChanged(in.changed(), in)
 }
 
 // UploadSource is the sealed bytes of a content that lies in a file here.
@@ -199,10 +196,15 @@ func (v *Vault) UploadSource(ctx context.Context, id seal.ID) (*UploadSource, er
 	if _, err := v.settleDue(true); err != nil {
 		return nil, err
 	}
+	l, err := v.lockLedger(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer l.mu.Unlock()
 	src := &UploadSource{}
 	var place int64 = -1
 	v.readMu.Lock()
-	err := v.reader.query("SELECT blob_len,sha256,place FROM asset_attachments WHERE blob=? LIMIT 1", func(c []dbValue) error {
+	err = v.reader.query("SELECT blob_len,sha256,place FROM asset_attachments WHERE blob=? LIMIT 1", func(c []dbValue) error {
 		s := rowScanner{c: c}
 		src.Len = s.num()
 		copy(src.SHA256[:], s.blob())

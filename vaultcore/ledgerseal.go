@@ -44,12 +44,11 @@ func (v *Vault) Seal(ctx context.Context, o SealOptions) (b *seal.Batch, more bo
 		return nil, false, err
 	}
 	defer l.mu.Unlock()
-	v.flushAttrs()
-	if err := l.hashDirty(ctx); err != nil {
-		return nil, false, err
-	}
 	var changes []Change
-	b, more, changes, err = l.sealAlone(o)
+	err = l.hashed(ctx, func() (err error) {
+		b, more, changes, err = l.sealAlone(o)
+		return err
+	})
 	v.changed(changes...)
 	if err != nil || b == nil {
 		return nil, false, err
@@ -60,12 +59,15 @@ func (v *Vault) Seal(ctx context.Context, o SealOptions) (b *seal.Batch, more bo
 func (l *ledger) sealAlone(o SealOptions) (*seal.Batch, bool, []Change, error) {
 	l.v.ns.Lock()
 	defer l.v.ns.Unlock()
-	idx := l.v.indexNodes()
-	s, err := l.sealNext(idx, o)
+	if err := l.noneUnhashed(); err != nil {
+		return nil, false, nil, err
+	}
+	s, err := l.sealNext(o)
 	if err != nil || s == nil {
 		return nil, false, nil, err
 	}
-	changes, err := l.applyChanged(idx, s.changed, nil)
+	changes, err := l.applyChanged(s.changed, nil)
+	l.broken = err != nil
 	return s.batch, s.more, changes, err
 }
 
@@ -93,7 +95,7 @@ type cleanRow struct {
 
 // sealNext seals one batch and enters it into the history. ns and mu are held,
 // so no row changes meanwhile. nil: there is nothing to seal.
-func (l *ledger) sealNext(idx *nodeIndex, o SealOptions) (*sealing, error) {
+func (l *ledger) sealNext(o SealOptions) (*sealing, error) {
 	s := &sealing{l: l}
 	if !o.Before.IsZero() {
 		s.before = o.Before.UnixNano()
@@ -103,12 +105,12 @@ func (l *ledger) sealNext(idx *nodeIndex, o SealOptions) (*sealing, error) {
 		return nil, err
 	}
 	if len(s.body.Ops) == 0 && !o.Empty {
-		return nil, s.store(nil, idx)
+		return nil, s.store(nil)
 	}
 	if err := s.close(own); err != nil {
 		return nil, err
 	}
-	return s, s.store(own, idx)
+	return s, s.store(own)
 }
 
 func (s *sealing) collect(own *peer, ride []seal.Op) error {
@@ -313,13 +315,26 @@ func (s *sealing) addAttachment(r *attRow) error {
 
 // contentBase leaves out a content the user never saw because it is pending.
 func (s *sealing) contentBase(r *attRow, base []history.Digest) []history.Digest {
-	a := s.l.h.Attachment(r.id, s.l.presence(nil))
+	if !s.l.isPending(r.id) {
+		return base
+	}
+	x := s.l.v.indexNodes(func(n *Node) bool { return n.id == r.id })
+	a := s.l.h.Attachment(r.id, s.l.presence(x))
 	for i := range a.Live {
 		if f := &a.Live[i]; f.Pending && f.Base[0] == base[0] {
 			return f.ContentBase()
 		}
 	}
 	return base
+}
+
+func (l *ledger) isPending(id seal.ID) bool {
+	for _, of := range l.pending {
+		if of == id {
+			return true
+		}
+	}
+	return false
 }
 
 func (s *sealing) addPut(r *attRow, base []history.Digest) error {
@@ -416,7 +431,7 @@ func (s *sealing) close(own *peer) error {
 // store writes batch, ops, rows and the own head in one transaction, then
 // shows the new numbers in the tree. own is nil when no batch was made, and
 // only rows that have nothing to say are settled.
-func (s *sealing) store(own *peer, idx *nodeIndex) error {
+func (s *sealing) store(own *peer) error {
 	if own == nil && len(s.clean) == 0 {
 		return nil
 	}
@@ -432,7 +447,8 @@ func (s *sealing) store(own *peer, idx *nodeIndex) error {
 			if err := l.putBatch(t, s.batch, batchSealed, s.ops); err != nil {
 				return err
 			}
-			if err := t.putPeer(s.batch.Device, own); err != nil {
+			// Until the tree has followed: a kill may come between.
+			if err := errors.Join(t.putPeer(s.batch.Device, own), t.setMeta(metaBehind, int64(1))); err != nil {
 				return err
 			}
 		}
@@ -442,7 +458,7 @@ func (s *sealing) store(own *peer, idx *nodeIndex) error {
 		return err
 	}
 	v.bar.commit()
-	s.showNumbers(idx, no)
+	s.showNumbers(no)
 	if own != nil {
 		l.peers[s.batch.Device] = own
 		l.clock = s.body.HLC
@@ -491,8 +507,16 @@ func (l *ledger) putBatch(t *txn, b *seal.Batch, state int, ops []*opRow) error 
 	return err
 }
 
-func (s *sealing) showNumbers(idx *nodeIndex, no uint64) {
+func (s *sealing) showNumbers(no uint64) {
 	v := s.l.v
+	rows := make(map[int64]bool, len(s.atts)+len(s.clean))
+	for _, r := range s.atts {
+		rows[r.n] = true
+	}
+	for _, c := range s.clean {
+		rows[c.n] = true
+	}
+	idx := v.indexNodes(func(n *Node) bool { return rows[n.n] })
 	v.tree.Lock()
 	defer v.tree.Unlock()
 	for _, r := range s.assets {
@@ -510,6 +534,41 @@ func (s *sealing) showNumbers(idx *nodeIndex, no uint64) {
 			n.dirty = 0
 		}
 	}
+}
+
+// errUnhashed: a large content came in after the hashing.
+var errUnhashed = errors.New("a content is not hashed yet")
+
+const (
+	smallHash   = 8 << 20 // hashed while everything stands still, if need be
+	hashedTries = 4
+)
+
+// hashed runs an exclusive section with every large content hashed before it.
+func (l *ledger) hashed(ctx context.Context, section func() error) (err error) {
+	for l.patience = hashedTries; ; l.patience-- {
+		l.v.flushAttrs()
+		if err := l.hashDirty(ctx); err != nil {
+			return err
+		}
+		if err = section(); !errors.Is(err, errUnhashed) {
+			return err
+		}
+	}
+}
+
+// noneUnhashed says whether a large content came in meanwhile. Whoever keeps
+// saving large files cannot hold synchronisation up for ever.
+func (l *ledger) noneUnhashed() error {
+	if l.patience <= 0 {
+		return nil
+	}
+	found, err := (&sealing{l: l}).one(`SELECT 1 FROM asset_attachments WHERE dirty<>0 AND deleted=0 AND sha256 IS NULL
+		AND blob_len>? LIMIT 1`, int64(smallHash))
+	if err == nil && found != nil {
+		return errUnhashed
+	}
+	return err
 }
 
 // hashDirty hashes what is about to be published, beside everything else, so
@@ -592,14 +651,13 @@ func (v *Vault) OwnBatches(ctx context.Context, after uint64, max int) ([]Stored
 // Batches is OwnBatches for any device: whoever holds a batch can put it again
 // on a remote that lost it.
 func (v *Vault) Batches(ctx context.Context, device seal.ID, after uint64, max int) (out []StoredBatch, err error) {
-	if _, err := v.useLedger(ctx); err != nil {
+	l, err := v.lockLedger(ctx)
+	if err != nil {
 		return nil, err
 	}
+	defer l.mu.Unlock()
 	v.readMu.Lock()
 	defer v.readMu.Unlock()
-	if v.reader == nil {
-		return nil, ErrClosed
-	}
 	err = v.reader.query("SELECT seq,hash,state,bytes FROM batches WHERE device=? AND seq>? ORDER BY seq LIMIT ?", func(c []dbValue) error {
 		s := rowScanner{c: c}
 		b := StoredBatch{Seq: uint64(s.num())}
@@ -627,15 +685,14 @@ func (v *Vault) Pushed(ctx context.Context, seq uint64) error {
 // LastPushed gives the number of the last own batch that is known to be on the
 // remote; those above it are to be pushed, in order.
 func (v *Vault) LastPushed(ctx context.Context) (uint64, error) {
-	if _, err := v.useLedger(ctx); err != nil {
+	l, err := v.lockLedger(ctx)
+	if err != nil {
 		return 0, err
 	}
+	defer l.mu.Unlock()
 	device := v.keys.deviceID()
 	v.readMu.Lock()
 	defer v.readMu.Unlock()
-	if v.reader == nil {
-		return 0, ErrClosed
-	}
 	n, err := v.reader.one("SELECT coalesce(max(seq),0) FROM batches WHERE device=? AND state=?", device[:], int64(batchPushed))
 	seq, _ := n.(int64)
 	return uint64(seq), err

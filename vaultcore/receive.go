@@ -384,11 +384,11 @@ func (l *ledger) applyHeld(ctx context.Context) (applied int, err error) {
 		if err := ctx.Err(); err != nil {
 			return applied, err
 		}
-		l.v.flushAttrs()
-		if err := l.hashDirty(ctx); err != nil {
-			return applied, err
-		}
-		changes, err := l.applyRun(run)
+		var changes []Change
+		err := l.hashed(ctx, func() (err error) {
+			changes, err = l.applyRun(run)
+			return err
+		})
 		l.v.changed(changes...)
 		if err != nil {
 			return applied, err
@@ -408,22 +408,18 @@ func (l *ledger) applyRun(run []*heldBatch) (changes []Change, err error) {
 	v := l.v
 	v.ns.Lock()
 	defer v.ns.Unlock()
-	idx := v.indexNodes()
+	if err := l.noneUnhashed(); err != nil {
+		return nil, err
+	}
 	in := &incoming{}
-	for more := true; more; {
-		s, err := l.sealNext(idx, SealOptions{})
-		if err != nil {
-			return nil, err
-		}
-		if more = s != nil && s.more; s != nil {
-			in.note(s.changed)
-		}
+	if err := l.sealFirst(in); err != nil {
+		return nil, err
 	}
 	l.broken = true // until the transaction is in, memory is ahead
 	for _, h := range run {
 		l.take(in, h)
 	}
-	changes, err = l.applyChanged(idx, in.changed(), in)
+	changes, err = l.applyChanged(in.changed(), in)
 	if err != nil {
 		return nil, err
 	}
@@ -434,6 +430,20 @@ func (l *ledger) applyRun(run []*heldBatch) (changes []Change, err error) {
 	l.lastOp += int64(in.count)
 	l.broken = false
 	return changes, nil
+}
+
+// sealFirst seals all that changed here.
+func (l *ledger) sealFirst(in *incoming) error {
+	for more := true; more; {
+		s, err := l.sealNext(SealOptions{})
+		if err != nil {
+			return err
+		}
+		if more = s != nil && s.more; s != nil {
+			in.note(s.changed)
+		}
+	}
+	return nil
 }
 
 // incoming is what a transaction of others' batches writes.
@@ -591,7 +601,7 @@ func (l *ledger) revokeCut() error {
 	if err != nil {
 		return err
 	}
-	changes, err := l.applyChanged(v.indexNodes(), in.changed(), nil)
+	changes, err := l.applyChanged(in.changed(), nil)
 	v.wg.Add(1)
 	go func() {
 		defer v.wg.Done()

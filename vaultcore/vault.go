@@ -280,6 +280,7 @@ func (v *Vault) shutdown(ctx context.Context) error {
 	v.closed.Store(true)
 	v.cancel()
 	v.wg.Wait()
+	v.stopLedger()
 	if !v.opt.ReadOnly {
 		v.settleForUnmount(ctx)
 		err := errors.Join(v.removeLeftovers(), v.Barrier(ctx))
