@@ -8,6 +8,8 @@ import (
 	"sync"
 	"sync/atomic"
 
+	"golang.org/x/sync/semaphore"
+
 	"github.com/vaultdrive/vaultdrive/cache"
 	"github.com/vaultdrive/vaultdrive/vaultcore/blob"
 	"github.com/vaultdrive/vaultdrive/vaultcore/seal"
@@ -54,6 +56,8 @@ type store struct {
 	space  *spaceGuard
 	// fetcher brings a content that is at a remote only; nil: nobody does.
 	fetcher atomic.Pointer[func(ctx context.Context, blob seal.ID) error]
+	// sealing bounds the buffers of drafts that have left RAM and are sealed whole.
+	sealing *semaphore.Weighted
 }
 
 func newStore(c storeConfig) *store {
@@ -62,6 +66,7 @@ func newStore(c storeConfig) *store {
 	}
 	c.limits = c.limits.withDefaults()
 	s := &store{storeConfig: c, bufs: newBuffers(c.limits.IdleBuffers), chunks: &chunkCache{}}
+	s.sealing = semaphore.NewWeighted(sealingMax)
 	s.plain = newPlainCache(c.limits.OpenPlain, c.limits.IdlePlain, s.bufs)
 	s.budget = &draftBudget{perFile: c.limits.DraftFile, total: c.limits.DraftTotal, drafts: map[*draft]struct{}{}}
 	s.space = &spaceGuard{free: c.attachments.Free, low: c.onLowSpace, reserve: c.limits.Reserve}

@@ -1,11 +1,16 @@
 package vaultcore
 
 import (
+	"context"
 	"errors"
 	"fmt"
 
 	"github.com/vaultdrive/vaultdrive/vaultcore/seal"
 )
+
+// sealingMax is how many bytes of drafts that do not lie in RAM are sealed whole
+// at a time: two of the largest, so that many closes at once take turns.
+const sealingMax = 2 * (seal.MaxV3 + mib)
 
 // sealedContent is what finish made: the row's half of it, and the sealed
 // bytes themselves if they are to lie in the row (else they are the .bin).
@@ -90,6 +95,11 @@ func (d *draft) sealV3Locked() (*sealedContent, error) {
 	if sc.ref.sealedLen <= d.s.limits.FreshMax {
 		buf.b = make([]byte, sc.ref.sealedLen) // the row's, so it is nobody else's
 	} else {
+		// Whoever holds some of it waits for no other draft.
+		if err := d.s.sealing.Acquire(context.Background(), sc.ref.sealedLen); err != nil {
+			return nil, err
+		}
+		defer d.s.sealing.Release(sc.ref.sealedLen)
 		buf = d.s.bufs.plainSized(int(sc.ref.sealedLen))
 		defer d.s.bufs.putPlain(buf)
 		buf.b = buf.b[:sc.ref.sealedLen]
