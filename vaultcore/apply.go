@@ -15,7 +15,7 @@ import (
 type nodeIndex struct {
 	byRow  map[int64]*Node
 	byID   map[seal.ID][]*Node
-	byBlob map[seal.ID]*Node
+	byBlob map[seal.ID][]*Node // more than one where a content was moved and its old file lives on
 	assets map[seal.ID]*Node
 }
 
@@ -24,7 +24,7 @@ func (v *Vault) indexNodes(want func(*Node) bool) *nodeIndex {
 	defer v.tree.RUnlock()
 	x := &nodeIndex{
 		byRow: make(map[int64]*Node), byID: make(map[seal.ID][]*Node),
-		byBlob: make(map[seal.ID]*Node), assets: make(map[seal.ID]*Node),
+		byBlob: make(map[seal.ID][]*Node), assets: make(map[seal.ID]*Node),
 	}
 	add := func(n *Node) {
 		if n.kind == KindAsset || want(n) {
@@ -36,6 +36,16 @@ func (v *Vault) indexNodes(want func(*Node) bool) *nodeIndex {
 		add(t.node)
 	}
 	return x
+}
+
+// here says where a blob is on this device.
+func (x *nodeIndex) here(blob seal.ID) int32 {
+	for _, n := range x.byBlob[blob] {
+		if p := n.content.place.Load(); p != placeElsewhere {
+			return p
+		}
+	}
+	return placeElsewhere
 }
 
 func allNodes(*Node) bool { return true }
@@ -50,6 +60,15 @@ func (l *ledger) indexFor(c history.Changed) *nodeIndex {
 			blobs[f.Blob] = true
 		}
 	}
+	x := l.v.indexNodes(func(n *Node) bool { return ids[n.id] || n.content != nil && blobs[n.content.ref.blob] })
+	for _, id := range c.Attachments {
+		for _, n := range x.byID[id] {
+			if n.content != nil {
+				blobs[n.content.ref.blob] = true
+			}
+		}
+	}
+	// Again, for who shares a content that may go.
 	return l.v.indexNodes(func(n *Node) bool { return ids[n.id] || n.content != nil && blobs[n.content.ref.blob] })
 }
 
@@ -66,7 +85,8 @@ func (x *nodeIndex) add(n *Node) {
 	case n.n != 0:
 		x.byID[n.id] = append(x.byID[n.id], n)
 		if n.content != nil {
-			x.byBlob[n.content.ref.blob] = n
+			b := n.content.ref.blob
+			x.byBlob[b] = append(x.byBlob[b], n)
 		}
 	}
 }
@@ -74,7 +94,7 @@ func (x *nodeIndex) add(n *Node) {
 // presence says where blobs are, for the history.
 func (l *ledger) presence(x *nodeIndex, arrived ...seal.ID) func(seal.ID) history.Presence {
 	return func(blob seal.ID) history.Presence {
-		if n := x.byBlob[blob]; n != nil && n.content.place.Load() != placeElsewhere || slices.Contains(arrived, blob) {
+		if x.here(blob) != placeElsewhere || slices.Contains(arrived, blob) {
 			return history.Here
 		}
 		if l.sent[blob] {
@@ -180,19 +200,34 @@ func (a *applying) planLive(att *history.Attachment) {
 				blob = f.ShowsBlob
 			}
 		}
-		if a.blobs[blob] {
-			continue // a blob is named by one row
-		}
 		a.blobs[blob] = true
-		ch := &fileChange{id: att.ID, f: f, blob: blob, node: a.x.byBlob[blob]}
+		ch := &fileChange{id: att.ID, f: f, blob: blob, node: a.rowFor(att.ID, blob)}
 		if ch.node != nil {
-			if ch.node.id != att.ID && !a.free(ch.node) {
-				continue // it shows that content under another id
-			}
 			a.claimed[ch.node] = true
 		}
 		a.files = append(a.files, ch)
 	}
+}
+
+// rowFor finds the row that has a content: under its own id, else one under
+// another that needs it no more.
+func (a *applying) rowFor(id, blob seal.ID) *Node {
+	var other *Node
+	for _, n := range a.x.byBlob[blob] {
+		switch {
+		case a.claimed[n]:
+		case n.id == id:
+			return n
+		case other == nil && a.free(n):
+			other = n
+		}
+	}
+	return other
+}
+
+// shared says whether another row than n's names its blob, now or in a moment.
+func (a *applying) shared(n *Node) bool {
+	return a.blobs[n.content.ref.blob] || len(a.x.byBlob[n.content.ref.blob]) > 1
 }
 
 // free says whether a row of another id may be taken over: an undelete and a
@@ -321,7 +356,7 @@ func (a *applying) writeDrop(t *txn, n *Node) error {
 	if err := a.l.v.keepFresh(t, n.n, n.content); err != nil {
 		return err
 	}
-	if !a.blobs[n.content.ref.blob] {
+	if !a.shared(n) {
 		if err := t.exec(sqlDoom, n.content.ref.blob[:], int64(t.no)); err != nil {
 			return err
 		}
@@ -438,8 +473,17 @@ func (a *applying) writeNew(t *txn, ch *fileChange) error {
 	r.version, r.epoch, r.size = put.Version, put.Epoch, int64(put.Size)
 	r.wrapped, r.blob, r.blobLen, r.hdr = put.WK, put.Blob.ID, int64(put.Blob.Len), put.Blob.Hdr
 	r.sha, r.place = put.Blob.SHA256[:], placeElsewhere
-	if a.in != nil && a.in.arrived[r.blob] {
+	switch {
+	case a.in != nil && a.in.arrived[r.blob], a.x.here(r.blob) == placeBin:
 		r.place = placeBin
+	case a.x.here(r.blob) == placeFresh:
+		b, err := t.one("SELECT fresh FROM asset_attachments WHERE blob=? AND place=2 LIMIT 1", r.blob[:])
+		if err != nil {
+			return err
+		}
+		if fresh, _ := b.([]byte); fresh != nil {
+			r.place, r.fresh = placeFresh, fresh
+		}
 	}
 	r.name, r.mime = put.Name, put.MIME
 	r.f.ctime, r.f.btime = a.now, put.Mtime
@@ -457,10 +501,10 @@ func (a *applying) writeNew(t *txn, ch *fileChange) error {
 func (a *applying) writeWraps(t *txn) error {
 	v := a.l.v
 	for _, w := range a.in.wraps {
-		n := a.x.byBlob[w.Blob]
-		if n == nil {
+		if len(a.x.byBlob[w.Blob]) == 0 {
 			continue
 		}
+		n := a.x.byBlob[w.Blob][0]
 		r, err := t.attRow(n.n)
 		if errors.Is(err, ErrNotFound) || err == nil && (r.epoch >= w.Epoch || r.blob != w.Blob) {
 			continue
@@ -569,7 +613,7 @@ func (a *applying) showDrop(n *Node) {
 		a.take(n)
 		a.vanish(n)
 	}
-	if !a.blobs[n.content.ref.blob] {
+	if !a.shared(n) {
 		v.retired.add(n.content, a.no)
 	}
 }
@@ -581,7 +625,7 @@ func (a *applying) showFolderGone(n *Node) {
 	if n.has(flagUnlinked) {
 		return
 	}
-	if !a.blobs[n.content.ref.blob] {
+	if !a.shared(n) {
 		v.retired.add(n.content, a.no)
 	}
 	asset, whole := v.storedName(n)

@@ -107,6 +107,9 @@ func (v *Vault) EnableLedger(ctx context.Context, name string) error {
 					return err
 				}
 			}
+			if err := t.exec("CREATE INDEX IF NOT EXISTS attachments_blob ON asset_attachments (blob)"); err != nil {
+				return err
+			}
 			return t.setMeta(metaLedger, sealed)
 		})
 		if err != nil {

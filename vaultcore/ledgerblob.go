@@ -129,6 +129,12 @@ func (v *Vault) receiveBlob(w *WantedBlob, r io.Reader) (err error) {
 	if err := v.attachments.SyncFiles([]string{part}, 1); err != nil {
 		return err
 	}
+	// A content that was replaced here and has come back may be on its way out.
+	_, err = v.com.do(func(t *txn) error { return t.exec("DELETE FROM doomed WHERE blob=?", w.Blob[:]) })
+	if err != nil {
+		return err
+	}
+	v.retired.reclaim(w.Blob)
 	if err := v.attachments.Rename(part, binName(w.Blob)); err != nil {
 		return err
 	}
@@ -157,12 +163,19 @@ func (l *ledger) placeArrived(id seal.ID) ([]Change, error) {
 	v.ns.Lock()
 	defer v.ns.Unlock()
 	x := v.indexNodes(func(n *Node) bool { return n.content != nil && n.content.ref.blob == id })
-	if n := x.byBlob[id]; n != nil {
+	if nodes := x.byBlob[id]; len(nodes) > 0 {
 		_, err := v.com.do(func(t *txn) error {
-			return t.exec("UPDATE asset_attachments SET place=? WHERE n=? AND blob=? AND place=0", int64(placeBin), n.n, id[:])
+			for _, n := range nodes {
+				if err := t.exec("UPDATE asset_attachments SET place=? WHERE n=? AND blob=? AND place=0", int64(placeBin), n.n, id[:]); err != nil {
+					return err
+				}
+			}
+			return nil
 		})
-		if err == nil {
-			n.content.place.CompareAndSwap(placeElsewhere, placeBin)
+		for _, n := range nodes {
+			if err == nil {
+				n.content.place.CompareAndSwap(placeElsewhere, placeBin)
+			}
 		}
 		return nil, err
 	}
@@ -204,7 +217,7 @@ func (v *Vault) UploadSource(ctx context.Context, id seal.ID) (*UploadSource, er
 	src := &UploadSource{}
 	var place int64 = -1
 	v.readMu.Lock()
-	err = v.reader.query("SELECT blob_len,sha256,place FROM asset_attachments WHERE blob=? LIMIT 1", func(c []dbValue) error {
+	err = v.reader.query("SELECT blob_len,sha256,place FROM asset_attachments WHERE blob=? ORDER BY place=1 DESC LIMIT 1", func(c []dbValue) error {
 		s := rowScanner{c: c}
 		src.Len = s.num()
 		copy(src.SHA256[:], s.blob())
