@@ -463,7 +463,7 @@ func TestLedgerOff(t *testing.T) {
 // agree, and nothing is damaged.
 func TestSyncUnderWork(t *testing.T) {
 	if os.Getenv("VAULTDRIVE_SYNC_WORK") == "" {
-		t.Skip("open: one run in three leaves a conflict copy whose content its author does not fetch again; set VAULTDRIVE_SYNC_WORK=1")
+		t.Skip("open: a content that is sealed and replaced before its upload can become visible again when nobody has its bytes any more; set VAULTDRIVE_SYNC_WORK=1")
 	}
 	f := newFleet(t, "ada", "bob")
 	f.devices[0].mkdir("A/d")
