@@ -18,6 +18,7 @@ func (v *Vault) commitOpen(o *openState, last bool) error {
 	gone := n.has(flagUnlinked)
 	tmp := n.has(flagTmp)
 	created := n.n == 0 && n.kind == KindFile
+	orphan := n.has(flagOrphan)
 	v.tree.RUnlock()
 	if gone || tmp {
 		return nil // closeOpen drops the draft with the last handle
@@ -26,7 +27,7 @@ func (v *Vault) commitOpen(o *openState, last bool) error {
 		v.dropIdleDraft(o)
 	}
 	switch {
-	case o.draft == nil && !created:
+	case o.draft == nil && (!created || orphan):
 		return nil
 	case o.draft == nil:
 		return v.commitInline(o, nil)
@@ -135,8 +136,12 @@ func (v *Vault) commitSealedNS(o *openState, sc *sealedContent, publish bool) (u
 		v.tree.Unlock()
 		return 0, nil
 	}
-	r := v.rowOf(n)
 	old, oldNo := n.content, n.commitNo
+	if n.has(flagOrphan) {
+		old, oldNo = nil, 0 // its row has gone to who replaced it
+		v.readopt(n)
+	}
+	r := v.rowOf(n)
 	var draftID seal.ID
 	if publish {
 		draftID = n.draftID
@@ -197,6 +202,9 @@ func (v *Vault) rowOf(n *Node) *attRow {
 	r.f = attFields{
 		mtime: n.mtime, ctime: n.ctime, btime: n.btime, mode: n.mode,
 		scratch: n.has(flagScratch), name: name, mime: v.mimeOf(n), xattrs: n.xattrs,
+	}
+	if n.has(flagStored) && n.kind != KindFolder && v.ledger.Load() != nil && n.name != shownComponent(v.storedComponent(n)) {
+		r.f.shown = n.name
 	}
 	if r.n == 0 {
 		r.n = v.nextRow.Add(1)
@@ -319,13 +327,17 @@ func (v *Vault) saveDraft(n *Node, file string, state []byte) error {
 	plain := append([]byte(nil), n.id[:]...)
 	plain = binary.BigEndian.AppendUint64(plain, uint64(n.mtime))
 	plain = append(plain, state...)
+	var base []byte
+	if n.sync != nil {
+		base = n.sync.tips()
+	}
 	v.tree.Unlock()
 	var a seal.RowAAD
 	sealed := v.keys.local().SealRow(nil, plain, draftAAD(&a, id, file))
 	clear(plain)
 	_, err := v.com.do(func(t *txn) error {
-		return t.exec(`INSERT INTO drafts(id,file,commit_no,sealed) VALUES(?,?,0,?)
-			ON CONFLICT(id) DO UPDATE SET file=excluded.file,commit_no=0,sealed=excluded.sealed`, id[:], file, sealed)
+		return t.exec(`INSERT INTO drafts(id,file,commit_no,sealed,base) VALUES(?1,?2,0,?3,?4)
+			ON CONFLICT(id) DO UPDATE SET file=excluded.file,commit_no=0,sealed=excluded.sealed`, id[:], file, sealed, nilBytes(base))
 	})
 	if err == nil {
 		v.bar.commit()

@@ -54,6 +54,8 @@ type store struct {
 	chunks *chunkCache
 	budget *draftBudget
 	space  *spaceGuard
+	// fetcher brings a content that is at a remote only; nil: nobody does.
+	fetcher atomic.Pointer[func(ctx context.Context, blob seal.ID) error]
 	// sealing bounds the buffers of drafts that have left RAM and are sealed whole.
 	sealing *semaphore.Weighted
 }
@@ -180,10 +182,13 @@ func (c *content) readAt(s *store, dst []byte, off int64) (int, error) {
 		return 0, nil
 	}
 	dst = dst[:min(int64(len(dst)), c.ref.size-off)]
-	var err error
-	if c.whole() {
+	// Waited for before any budget is taken: other files go on.
+	err := s.fetch(c)
+	switch {
+	case err != nil:
+	case c.whole():
 		err = s.plain.readAt(s, c, dst, off)
-	} else {
+	default:
 		err = c.readV4(s, dst, off)
 	}
 	if err != nil {
@@ -304,7 +309,7 @@ func (c *content) load(s *store) (*plainBuf, error) {
 }
 
 func errElsewhere() error {
-	return fmt.Errorf("%w: the content is at a remote only: %w", ErrDamaged, blob.ErrUnavailable)
+	return fmt.Errorf("%w: the content is not here: %w", ErrTimeout, blob.ErrUnavailable)
 }
 
 func (c *content) loadFresh(s *store) (*plainBuf, error) {

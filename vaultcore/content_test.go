@@ -7,6 +7,7 @@ import (
 	"sync"
 	"testing"
 
+	"github.com/vaultdrive/vaultdrive/vaultcore/blob"
 	"github.com/vaultdrive/vaultdrive/vaultcore/seal"
 )
 
@@ -105,7 +106,13 @@ func TestDamagedContent(t *testing.T) {
 	ts.removeFile(binName(gone.ref.blob))
 	t.Run("missing", func(t *testing.T) { ts.wantDamaged(t, gone) })
 	gone.place.Store(placeElsewhere)
-	t.Run("elsewhere", func(t *testing.T) { ts.wantDamaged(t, gone) })
+	t.Run("elsewhere", func(t *testing.T) {
+		gone.acquire()
+		defer gone.release()
+		_, err := gone.readAt(ts.store, make([]byte, 10), 0)
+		wantErr(t, err, ErrTimeout)
+		wantErr(t, err, blob.ErrUnavailable)
+	})
 	fresh := ts.writeAll(t, noise(4, 100), 100)
 	ts.rows[fresh.row.Load()].sealed[50] ^= 1
 	t.Run("fresh", func(t *testing.T) { ts.wantDamaged(t, fresh) })

@@ -129,6 +129,9 @@ func (v *Vault) closeOpen(o *openState) {
 	}
 	o.node.open.Store(nil)
 	delete(v.opens, o)
+	if o.node.has(flagOrphan) {
+		v.forgetOrphan(o.node)
+	}
 	if o.content != nil {
 		o.content.release()
 	}
@@ -221,7 +224,7 @@ func (v *Vault) publishDraft(o *openState) {
 	size, now := o.draft.size(), v.nowNS()
 	n := o.node
 	v.tree.Lock()
-	if n.flags&(flagUnlinked|flagTmp) == 0 {
+	if n.flags&(flagUnlinked|flagTmp|flagOrphan) == 0 {
 		v.counts.bytes += size - n.size // else it is not counted at all
 	}
 	n.size, n.mtime, n.ctime = size, now, now

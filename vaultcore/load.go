@@ -92,7 +92,7 @@ func (l *loader) addAsset(r *assetRow) {
 	if r.deleted != 0 {
 		n.parent, n.name = v.root, r.f.title
 		n.set(flagUnlinked, true)
-		v.trash[r.id] = &trashItem{node: n, shown: shownTitle(r.f.title), deleted: r.deleted}
+		v.bury(&trashItem{node: n, shown: shownTitle(r.f.title), deleted: r.deleted})
 		return
 	}
 	l.give(v.root, shownTitle(r.f.title), n)
@@ -208,7 +208,7 @@ func (l *loader) addAttachment(r *attRow) {
 	if n.kind == KindFolder && l.adopt(asset, r, n) {
 		return
 	}
-	l.placeLoaded(asset, r.f.name, n)
+	l.placeLoaded(asset, r.f.name, r.f.shown, n)
 	v.count(n, 1)
 }
 
@@ -227,7 +227,7 @@ func (l *loader) asset(id seal.ID) *Node {
 	return n
 }
 
-func (l *loader) placeLoaded(asset *Node, name string, n *Node) {
+func (l *loader) placeLoaded(asset *Node, name, shown string, n *Node) {
 	v := l.v
 	if asset.has(flagUnlinked) {
 		l.unbury(asset)
@@ -243,7 +243,10 @@ func (l *loader) placeLoaded(asset *Node, name string, n *Node) {
 		dir = v.impliedFolder(asset, dir, part, whole)
 	}
 	last := parts[len(parts)-1]
-	l.give(dir, shownComponent(last), n)
+	if shown == "" {
+		shown = shownComponent(last)
+	}
+	l.give(dir, shown, n)
 	v.setStored(n, last)
 }
 
@@ -290,7 +293,7 @@ func (l *loader) addDeleted(r *attRow, n *Node, asset *Node) {
 	}
 	n.parent, n.name = asset, shownComponent(parts[len(parts)-1])
 	n.set(flagUnlinked, true)
-	l.v.trash[r.id] = &trashItem{node: n, asset: r.asset, name: r.f.name, shown: shown, deleted: r.deleted}
+	l.v.bury(&trashItem{node: n, asset: r.asset, name: r.f.name, shown: shown, deleted: r.deleted})
 }
 
 // addDamaged shows a row that cannot be authenticated: its name is unknown

@@ -135,14 +135,17 @@ const (
 	flagTmp
 	// flagQueued: the node is in the queue of attribute changes.
 	flagQueued
+	// flagOrphan: a change from elsewhere took the row of an open file. A save
+	// gives it a row and a name again; without one it goes with its last handle.
+	flagOrphan
 )
 
-// syncFields are the numbers of the record last sealed or applied; nil until
-// the first one.
+// syncFields are the numbers of the record last sealed or applied, which is
+// what the next change is made on; nil until the first one.
 type syncFields struct {
 	rev    uint64
-	digest []byte
-	base   []byte
+	digest []byte // of the tip that holds the content
+	base   []byte // all tips merged in the file, digest first; nil for it alone
 }
 
 // Attr is what stat shows. Times are ns since the Unix epoch.

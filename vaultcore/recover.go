@@ -82,7 +82,7 @@ func (v *Vault) verifyUnsynced(ctx context.Context) error {
 			return err
 		}
 		n := nodes[r.n]
-		if n == nil || n.content == nil {
+		if n == nil || n.content == nil || r.place == placeElsewhere {
 			continue
 		}
 		err := v.verifyContent(n.content)
@@ -261,6 +261,7 @@ type draftRow struct {
 	commitNo uint64
 	mtime    int64
 	state    []byte
+	base     []byte // tips it was begun on; nil if nothing was sealed then
 	bad      error
 }
 
@@ -269,12 +270,13 @@ func (v *Vault) draftRows() ([]draftRow, error) {
 	c := v.reader
 	v.readMu.Lock()
 	defer v.readMu.Unlock()
-	err := c.query("SELECT id,file,commit_no,sealed FROM drafts", func(cols []dbValue) error {
+	err := c.query("SELECT id,file,commit_no,sealed,base FROM drafts", func(cols []dbValue) error {
 		s := rowScanner{c: cols}
 		d := draftRow{id: s.id()}
 		d.file, _ = s.next().(string)
 		d.commitNo = uint64(s.num())
 		d.bad = d.open(v, s.blob())
+		d.base = s.blob()
 		out = append(out, d)
 		return nil
 	})
@@ -310,7 +312,11 @@ func (v *Vault) recoverDrafts() error {
 		if d.commitNo != 0 {
 			continue // superfluous; the next barrier removes it
 		}
-		if err := v.recoverDraft(d, byID[d.att]); err != nil {
+		n := byID[d.att]
+		if other := v.draftTarget(&d); other != nil {
+			n = other
+		}
+		if err := v.recoverDraft(d, n); err != nil {
 			v.alarm("draft", fmt.Sprintf("an unfinished file could not be recovered (rescue draft:%s): %v", d.id.UUID(), err))
 		}
 	}
@@ -339,7 +345,9 @@ func (v *Vault) recoverDraft(d draftRow, n *Node) error {
 	o.draft, o.wrote = dr, true
 	v.tree.Lock()
 	n.draftID, n.mtime = d.id, d.mtime
-	v.counts.bytes += dr.size() - n.size
+	if !n.has(flagOrphan) {
+		v.counts.bytes += dr.size() - n.size
+	}
 	n.size = dr.size()
 	where := shownPath(n)
 	v.tree.Unlock()
@@ -351,6 +359,64 @@ func (v *Vault) recoverDraft(d draftRow, n *Node) error {
 	// On failure the open state stays and is tried again (retryDrafts).
 	v.Release(n, true)
 	return err
+}
+
+// draftTarget gives the file of a draft whose attachment a change from elsewhere
+// has touched since: the row it was begun on if that is there still, else a file
+// of its own, which the next batch publishes as an edit on what it was begun on.
+func (v *Vault) draftTarget(d *draftRow) *Node {
+	if len(d.base) < 32 {
+		return nil
+	}
+	v.tree.Lock()
+	defer v.tree.Unlock()
+	var same, like *Node
+	var name string
+	v.walk(v.root, func(n *Node) {
+		if n.id != d.att || n.kind != KindFile {
+			return
+		}
+		if _, name = v.storedName(n); like == nil {
+			like = n
+		}
+		if n.sync != nil && string(n.sync.tips()) == string(d.base) {
+			same = n
+		}
+	})
+	if same != nil {
+		return same
+	}
+	for _, t := range v.trash {
+		if t.node.id == d.att && t.node.kind == KindFile && (like == nil || t.node.sync != nil && string(t.node.sync.tips()) == string(d.base)) {
+			like, name = t.node, t.name
+		}
+	}
+	if like == nil {
+		return nil
+	}
+	asset := like.parent
+	for asset.kind == KindFolder {
+		asset = asset.parent
+	}
+	n := &Node{
+		kind: KindFile, id: d.att, ino: inoOf(d.id), mode: like.mode, parent: asset, name: like.name, mime: like.mime,
+		mtime: d.mtime, ctime: like.ctime, btime: like.btime, xattrs: like.xattrs, content: like.content, size: like.size,
+		sync: &syncFields{digest: d.base[:32], base: d.base},
+	}
+	if like.sync != nil {
+		n.sync.rev = like.sync.rev
+	}
+	n.flags |= flagOrphan
+	v.setStored(n, name)
+	return n
+}
+
+// tips gives the digests a change is made on.
+func (f *syncFields) tips() []byte {
+	if f.base != nil {
+		return f.base
+	}
+	return f.digest
 }
 
 // orphanTarget makes a file for a draft whose attachment is gone.

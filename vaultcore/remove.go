@@ -188,7 +188,8 @@ func (v *Vault) removed(n *Node, trash bool, deleted int64, no uint64, undone bo
 			item.asset = asset.id
 			n.commitNo = no
 		}
-		v.trash[n.id] = item
+		n.dirty |= dirtyAttr // the deletion is to be published
+		v.bury(item)
 		return
 	}
 	if n.content != nil {

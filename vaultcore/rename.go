@@ -382,7 +382,7 @@ func (v *Vault) moveFields(r *attRow, n *Node, name string, top bool) {
 	r.f.mode, r.f.mtime, r.f.ctime, r.f.xattrs = n.mode, n.mtime, n.ctime, n.xattrs
 	n.set(flagAttrs, false)
 	if top {
-		r.f.ctime = v.nowNS()
+		r.f.ctime, r.f.shown = v.nowNS(), ""
 	}
 	if n.kind == KindFile {
 		if t := typeByName(name); t != "" {

@@ -46,7 +46,9 @@ func (m *rename) putReplace(t *txn) (*attRow, error) {
 	asset, name := v.storedName(m.dst)
 	r.asset, r.f.name, r.f.btime = asset.id, name, m.dst.btime
 	r.f.mime = v.mimeOf(m.src)
+	shown := r.f.shown
 	v.moveFields(r, m.src, m.newName, true)
+	r.f.shown = shown // the target goes on under its name
 	if !r.f.scratch {
 		r.dirty |= dirtyContent
 	}
@@ -77,7 +79,7 @@ func (m *rename) putReplace(t *txn) (*attRow, error) {
 // takeContent puts the moved content into r and gives its file key.
 func (m *rename) takeContent(t *txn, r *attRow) (seal.Key, error) {
 	v := m.v
-	r.sha, r.base = nil, nil
+	r.sha = nil // base stays: the new content is made on the target's tips
 	if m.sealed != nil {
 		r.setContent(&m.sealed.ref)
 		r.place, r.fresh = placeBin, m.sealed.fresh

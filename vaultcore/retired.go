@@ -2,6 +2,7 @@ package vaultcore
 
 import (
 	"bytes"
+	"slices"
 	"sync"
 
 	"github.com/vaultdrive/vaultdrive/vaultcore/seal"
@@ -97,6 +98,19 @@ func (r *retiredContents) revive(blob seal.ID) {
 	defer r.mu.Unlock()
 	delete(r.byBlob, blob)
 	delete(r.inRow, blob)
+}
+
+// reclaim takes a blob back for a file that is about to get its name, and waits
+// for an unlinking under way.
+func (r *retiredContents) reclaim(blob seal.ID) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	delete(r.byBlob, blob)
+	delete(r.inRow, blob)
+	r.doomed = slices.DeleteFunc(r.doomed, func(d doomedBlob) bool { return d.blob == blob })
+	for r.sweeps > 0 {
+		r.idle.Wait()
+	}
 }
 
 func (r *retiredContents) doom(blobs []seal.ID, no uint64) {
@@ -199,6 +213,22 @@ func (r *retiredContents) forget(t *txn) error {
 	return nil
 }
 
+// stillNamed says whether a row has the file of a blob after all: with the
+// ledger on, two files may show one content, and one that was replaced may come
+// back. In doubt it stays; the next unlock removes what nothing names.
+func (v *Vault) stillNamed(blob seal.ID) bool {
+	if v.ledger.Load() == nil {
+		return false
+	}
+	v.readMu.Lock()
+	defer v.readMu.Unlock()
+	if v.reader == nil {
+		return true
+	}
+	found, err := v.reader.one("SELECT 1 FROM asset_attachments WHERE blob=? AND place=1 LIMIT 1", blob[:])
+	return err != nil || found != nil
+}
+
 // sweep unlinks, behind the barrier and beside everything else, the blobs
 // whose doom is durable. An unlink of a synced file can wait for the disk to
 // discard its blocks, so it never runs on a path that anybody waits for.
@@ -209,6 +239,9 @@ func (v *Vault) sweep(durable uint64) {
 	}
 	unlink := func() {
 		for _, id := range blobs {
+			if v.stillNamed(id) {
+				continue
+			}
 			v.fileKeys.Remove(id)
 			if err := v.attachments.Remove(binName(id)); err != nil {
 				v.log.Warn("blob not removed", "blob", id.Hex(), "err", err)

@@ -60,12 +60,14 @@ type attFields struct {
 	scratch             bool
 	name, mime          string
 	xattrs              xattrs
+	shown               string // last component as shown, where the stored one does not say it
 }
 
 // Flags of attFields.
 const (
 	fieldScratch = 1
 	fieldXAttrs  = 2 // extended attributes follow the type
+	fieldShown   = 4 // the shown last component follows them
 )
 
 // iv repeats the first 12 bytes of a version 3 content, as older readers of
@@ -114,11 +116,17 @@ func (f *attFields) encode(b []byte) []byte {
 	if len(f.xattrs) > 0 {
 		flags |= fieldXAttrs
 	}
+	if f.shown != "" {
+		flags |= fieldShown
+	}
 	b = append(b, flags)
 	b = appendString16(b, f.name)
 	b = appendString16(b, f.mime)
 	if len(f.xattrs) > 0 {
 		b = f.xattrs.encode(b)
+	}
+	if f.shown != "" {
+		b = appendString16(b, f.shown)
 	}
 	return b
 }
@@ -133,6 +141,10 @@ func (f *attFields) decode(b []byte) error {
 	f.xattrs = nil
 	if flags&fieldXAttrs != 0 {
 		f.xattrs = d.xattrs()
+	}
+	f.shown = ""
+	if flags&fieldShown != 0 {
+		f.shown = d.str16()
 	}
 	return d.end()
 }

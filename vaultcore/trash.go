@@ -16,10 +16,21 @@ import (
 // attachments lie in. Its row stays, with the time of deletion.
 type trashItem struct {
 	node    *Node
+	key     seal.ID // in Vault.trash
 	asset   seal.ID // zero for an asset
 	name    string  // stored name inside the asset
 	shown   string  // path it had, as shown
 	deleted int64
+}
+
+// bury enters an item into the trash. Deleted copies of one attachment have one
+// id, so all but the first go by their blob; tree is held.
+func (v *Vault) bury(t *trashItem) {
+	t.key = t.node.id
+	if old := v.trash[t.key]; old != nil && old.node != t.node && t.node.content != nil {
+		t.key = t.node.content.ref.blob
+	}
+	v.trash[t.key] = t
 }
 
 // TrashEntry is a deleted file as commands show it.
@@ -62,8 +73,8 @@ func (v *Vault) trashed(ref string) (*trashItem, error) {
 	defer v.tree.RUnlock()
 	var found *trashItem
 	ref = strings.Trim(ref, "/")
-	for id, t := range v.trash {
-		if t.node.isDir() || (id.UUID() != ref && t.shown != ref) {
+	for _, t := range v.trash {
+		if t.node.isDir() || (t.node.id.UUID() != ref && t.shown != ref) {
 			continue
 		}
 		if found == nil || t.deleted > found.deleted {
@@ -99,7 +110,7 @@ func (v *Vault) RestoreTrash(ref string) (string, error) {
 	defer func() { v.changed(changes...) }()
 	v.ns.Lock()
 	defer v.ns.Unlock()
-	if _, ok := v.trash[t.node.id]; !ok {
+	if v.trash[t.key] != t {
 		return "", fmt.Errorf("%w in the trash: %s", ErrNotFound, ref)
 	}
 	asset, c, err := v.reviveAsset(t.asset)
@@ -107,6 +118,9 @@ func (v *Vault) RestoreTrash(ref string) (string, error) {
 		return "", err
 	}
 	changes = append(changes, c...)
+	// A deletion that is published ended the id; its content gets another.
+	renew := t.node.rev() > 0 && v.published(t.node)
+	fresh := seal.NewID()
 	no, err := v.com.do(func(x *txn) error {
 		r, err := x.attRow(t.node.n)
 		if err != nil {
@@ -116,6 +130,9 @@ func (v *Vault) RestoreTrash(ref string) (string, error) {
 			return err
 		}
 		r.deleted, r.dirty = 0, r.dirty|dirtyAttr
+		if renew {
+			return v.renewRow(x, r, fresh)
+		}
 		v.sealAtt(r)
 		return x.updateAtt(r)
 	})
@@ -126,15 +143,40 @@ func (v *Vault) RestoreTrash(ref string) (string, error) {
 	v.tree.Lock()
 	defer v.tree.Unlock()
 	n := t.node
-	delete(v.trash, n.id)
+	delete(v.trash, t.key)
 	n.set(flagUnlinked, false)
 	n.commitNo, n.dirty = no, n.dirty|dirtyAttr
+	if renew {
+		n.id, n.sync, n.dirty = fresh, nil, dirtyAttr|dirtyContent
+	}
 	dir := v.placeStored(asset, t.name, n)
 	touchDir(dir, v.nowNS())
 	v.count(n, 1)
 	n.Ref.Store(0) // a new incarnation for the kernel
 	changes = append(changes, v.entryChanges(n)...)
 	return shownPath(n), nil
+}
+
+// renewRow gives the content of a deleted row a new id, so that no deletion that
+// others have heard of speaks of it.
+func (v *Vault) renewRow(x *txn, r *attRow, id seal.ID) error {
+	key, err := v.fileKeyOf(r)
+	if err != nil {
+		return err
+	}
+	defer key.Wipe()
+	r.id, r.rev, r.digest, r.base, r.dirty = id, 0, nil, nil, dirtyAttr|dirtyContent
+	if err := v.sealWire(r, &key); err != nil {
+		return err
+	}
+	v.sealAtt(r)
+	if r.commitNo <= x.undoMark {
+		if err := x.exec(sqlKeepUndo, r.n); err != nil {
+			return err
+		}
+	}
+	return x.exec(`UPDATE asset_attachments SET id=?2,file_name_encrypted=?3,content_type_encrypted=?4,rev=0,digest=NULL,base=NULL,
+		dirty=?5,deleted=0,commit_no=?6,sealed=?7 WHERE n=?1`, r.n, r.id[:], r.name, r.mime, int64(r.dirty), int64(x.no), r.sealed)
 }
 
 // entryChanges tells the kernel of a name that came, and of the implied
@@ -205,6 +247,10 @@ func (v *Vault) EmptyTrash(refs []string) (n int, bytes int64, err error) {
 	return v.purge(items)
 }
 
+// published says that the deletion of a node is in a batch, so that its row is
+// needed no more: the ledger remembers deletions; tree is held.
+func (v *Vault) published(n *Node) bool { return n.dirty == 0 && v.ledger.Load() != nil }
+
 // oldestTrash lists everything deleted, oldest first, assets last. Left out
 // is what cannot be authenticated: that it was deleted is the disk's word
 // alone, and it goes only when the user names it.
@@ -257,7 +303,7 @@ func (v *Vault) purgeBatch(batch []*trashItem) (n int, bytes int64, err error) {
 		left[t.asset]++
 	}
 	for _, t := range batch {
-		if v.trash[t.node.id] != t || t.node.rev() > 0 {
+		if v.trash[t.key] != t || t.node.rev() > 0 && !v.published(t.node) {
 			continue
 		}
 		if t.node.kind == KindAsset && left[t.node.id] > 0 {
@@ -285,7 +331,7 @@ func (v *Vault) purgeBatch(batch []*trashItem) (n int, bytes int64, err error) {
 	v.tree.Lock()
 	defer v.tree.Unlock()
 	for _, it := range due {
-		delete(v.trash, it.node.id)
+		delete(v.trash, it.key)
 		if it.node.isDir() {
 			continue
 		}

@@ -76,6 +76,8 @@ type Vault struct {
 	oldFiles oldFiles
 	events   eventLog
 	rewrap   rewrapState
+	ledger   atomic.Pointer[ledgerSession] // nil while it is off
+	frozen   atomic.Bool                   // two histories were seen: nothing is written until the user decides
 
 	changeMu sync.Mutex
 	onChange func([]Change)
@@ -147,6 +149,9 @@ func openVault(ctx context.Context, home *Home, c Credentials, o Options) (_ *Va
 	}
 	if !o.ReadOnly {
 		if err = v.recover(ctx); err != nil {
+			return nil, err
+		}
+		if err = v.resumeLedger(); err != nil {
 			return nil, err
 		}
 		v.startBackground()
@@ -275,6 +280,7 @@ func (v *Vault) shutdown(ctx context.Context) error {
 	v.closed.Store(true)
 	v.cancel()
 	v.wg.Wait()
+	v.stopLedger()
 	if !v.opt.ReadOnly {
 		v.settleForUnmount(ctx)
 		err := errors.Join(v.removeLeftovers(), v.Barrier(ctx))
@@ -340,6 +346,9 @@ func (v *Vault) writable() error {
 	}
 	if v.closed.Load() {
 		return ErrClosed
+	}
+	if v.frozen.Load() {
+		return fmt.Errorf("%w: %w", ErrReadOnly, seal.ErrFork)
 	}
 	return nil
 }

@@ -50,8 +50,14 @@ func newTestVault(t testing.TB) *Vault { return openTest(t, newTestHome(t, ""), 
 func crashCopy(t testing.TB, v *Vault, powerCut bool) string {
 	t.Helper()
 	dst := filepath.Join(t.TempDir(), "vault")
-	if err := os.CopyFS(dst, os.DirFS(v.Home())); err != nil {
-		t.Fatal(err)
+	for err := os.CopyFS(dst, os.DirFS(v.Home())); err != nil; err = os.CopyFS(dst, os.DirFS(v.Home())) {
+		if !errors.Is(err, os.ErrNotExist) {
+			t.Fatal(err)
+		}
+		// Something was unlinked between its listing and its copying.
+		if err := os.RemoveAll(dst); err != nil {
+			t.Fatal(err)
+		}
 	}
 	if err := os.Remove(filepath.Join(dst, "vault.db-shm")); err != nil && !os.IsNotExist(err) {
 		t.Fatal(err)

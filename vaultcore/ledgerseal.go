@@ -1,0 +1,699 @@
+package vaultcore
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"io"
+	"time"
+
+	"github.com/vaultdrive/vaultdrive/vaultcore/history"
+	"github.com/vaultdrive/vaultdrive/vaultcore/seal"
+)
+
+// States of a batch in the database.
+const (
+	batchSealed  = 1 // ours, not pushed
+	batchPushed  = 2 // ours, on the remote
+	batchApplied = 3 // another's
+)
+
+// SealOptions say what the next batch takes.
+type SealOptions struct {
+	// Before leaves rows that changed later for the next batch; zero takes all.
+	Before time.Time
+	// Empty seals a batch also when nothing changed: the daily sign of life.
+	Empty bool
+	// Ops ride along: Sent and Want.
+	Ops []seal.Op
+}
+
+// Seal makes the next batch of this device out of what changed, and returns
+// when it is durable: only then may anybody see it. more says that another one
+// is due. A nil batch: there was nothing to say. Errors: ErrLedgerOff, ErrFork,
+// those of the disk; then nothing is sealed, or the same bytes are found again
+// by OwnBatches.
+func (v *Vault) Seal(ctx context.Context, o SealOptions) (b *seal.Batch, more bool, err error) {
+	if err := v.writable(); err != nil {
+		return nil, false, err
+	}
+	l, err := v.lockLedger(ctx)
+	if err != nil {
+		return nil, false, err
+	}
+	defer l.mu.Unlock()
+	var changes []Change
+	err = l.hashed(ctx, func() (err error) {
+		b, more, changes, err = l.sealAlone(o)
+		return err
+	})
+	v.changed(changes...)
+	if err != nil || b == nil {
+		return nil, false, err
+	}
+	return b, more, v.Barrier(ctx)
+}
+
+func (l *ledger) sealAlone(o SealOptions) (*seal.Batch, bool, []Change, error) {
+	l.v.ns.Lock()
+	defer l.v.ns.Unlock()
+	if err := l.noneUnhashed(); err != nil {
+		return nil, false, nil, err
+	}
+	s, err := l.sealNext(o)
+	if err != nil || s == nil {
+		return nil, false, nil, err
+	}
+	changes, err := l.applyChanged(s.changed, nil)
+	l.broken = err != nil
+	return s.batch, s.more, changes, err
+}
+
+// sealing is a batch being made.
+type sealing struct {
+	l      *ledger
+	before int64 // ns; 0 takes all
+	body   seal.Body
+	size   int
+	more   bool
+	assets []*assetRow
+	atts   []*attRow // with the numbers of their new record
+	clean  []cleanRow
+	batch  *seal.Batch
+	ops    []*opRow
+
+	changed history.Changed // by the batch
+}
+
+// cleanRow is a row that has nothing left to say.
+type cleanRow struct {
+	table string
+	n     int64
+}
+
+// sealNext seals one batch and enters it into the history. ns and mu are held,
+// so no row changes meanwhile. nil: there is nothing to seal.
+func (l *ledger) sealNext(o SealOptions) (*sealing, error) {
+	s := &sealing{l: l}
+	if !o.Before.IsZero() {
+		s.before = o.Before.UnixNano()
+	}
+	own := l.peer(l.v.keys.deviceID()).clone()
+	if err := s.collect(own, o.Ops); err != nil {
+		return nil, err
+	}
+	if len(s.body.Ops) == 0 && !o.Empty {
+		return nil, s.store(nil)
+	}
+	if err := s.close(own); err != nil {
+		return nil, err
+	}
+	return s, s.store(own)
+}
+
+func (s *sealing) collect(own *peer, ride []seal.Op) error {
+	if own.head.Seq == 0 {
+		if err := s.nameDevice(); err != nil {
+			return err
+		}
+	}
+	for _, op := range ride {
+		s.add(200, op)
+	}
+	if err := s.dirtyAssets(); err != nil {
+		return err
+	}
+	return s.dirtyAttachments()
+}
+
+// nameDevice begins the chain with the name of this device.
+func (s *sealing) nameDevice() error {
+	v := s.l.v
+	sealed, err := s.one("SELECT value FROM meta WHERE key=?", metaLedger)
+	if err != nil {
+		return err
+	}
+	var a seal.RowAAD
+	a.Reset(metaLedger)
+	b, _ := sealed.([]byte)
+	name, err := v.keys.local().OpenRow(nil, b, a.Sum())
+	if err != nil {
+		return fmt.Errorf("%w: name of this device: %w", ErrDamaged, err)
+	}
+	s.add(100, &seal.DeviceName{Name: string(name)})
+	return nil
+}
+
+func (s *sealing) one(sql string, args ...dbValue) (dbValue, error) {
+	s.l.v.readMu.Lock()
+	defer s.l.v.readMu.Unlock()
+	return s.l.v.reader.one(sql, args...)
+}
+
+func (s *sealing) query(sql string, fn func([]dbValue) error) error {
+	s.l.v.readMu.Lock()
+	defer s.l.v.readMu.Unlock()
+	if s.l.v.reader == nil {
+		return ErrClosed
+	}
+	return s.l.v.reader.query(sql, fn)
+}
+
+// add enters ops that belong together; false: the batch is full.
+func (s *sealing) add(size int, ops ...seal.Op) bool {
+	if s.more {
+		return false
+	}
+	if len(s.body.Ops) > 0 && (len(s.body.Ops)+len(ops) > seal.MaxOps || s.size+size > seal.BatchTarget) {
+		s.more = true
+		return false
+	}
+	s.body.Ops = append(s.body.Ops, ops...)
+	s.size += size
+	return true
+}
+
+func (s *sealing) dirtyAssets() error {
+	var rows []*assetRow
+	err := s.query("SELECT "+assetColumns+" FROM assets WHERE dirty<>0 ORDER BY n", func(c []dbValue) error {
+		r := &assetRow{}
+		if err := scanAsset(c, r); err != nil {
+			return nil // check names it
+		}
+		rows = append(rows, r)
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	for _, r := range rows {
+		if s.l.v.openAsset(r) == nil {
+			s.addAsset(r)
+		}
+	}
+	return nil
+}
+
+func (s *sealing) addAsset(r *assetRow) {
+	if s.later(max(r.f.mtime, r.deleted)) {
+		return
+	}
+	a := s.l.h.Asset(r.id)
+	known := a.State != history.Unknown && len(a.Base) > 0
+	if r.deleted != 0 {
+		var ops []seal.Op
+		if known {
+			for _, d := range history.Delete(a.Base) {
+				ops = append(ops, &seal.AssetDel{ID: r.id, Prev: d})
+			}
+		}
+		if s.add(150*len(ops), ops...) {
+			s.clean = append(s.clean, cleanRow{"assets", r.n})
+		}
+		return
+	}
+	put := &seal.AssetPut{ID: r.id, Rev: 1, Type: uint8(r.typ), Ctime: r.f.ctime, Title: r.title, Epoch: r.epoch}
+	ops := []seal.Op{put}
+	if known {
+		prev, dels := history.Put(a.Base)
+		put.Prev, put.Rev, put.Type = prev, a.Rev+1, a.Type
+		for _, d := range dels {
+			ops = append(ops, &seal.AssetDel{ID: r.id, Prev: d})
+		}
+	}
+	if !s.add(300+2*len(r.title)+150*len(ops), ops...) {
+		return
+	}
+	d := put.Digest(s.l.v.keys.vaultID())
+	r.rev, r.digest, r.dirty = put.Rev, d[:], 0
+	s.assets = append(s.assets, r)
+}
+
+// later says that a row changed too lately for this batch.
+func (s *sealing) later(changed int64) bool { return s.before != 0 && changed > s.before }
+
+const dirtyScan = 2 * seal.MaxOps
+
+func (s *sealing) dirtyAttachments() error {
+	for after := int64(0); !s.more; {
+		rows, err := s.dirtySome(after)
+		if err != nil || len(rows) == 0 {
+			return err
+		}
+		for _, r := range rows {
+			after = r.n
+			if s.l.v.openAtt(r) != nil {
+				continue // damaged: check names it, nothing is published
+			}
+			if err := s.addAttachment(r); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+func (s *sealing) dirtySome(after int64) (rows []*attRow, err error) {
+	v := s.l.v
+	v.readMu.Lock()
+	defer v.readMu.Unlock()
+	if v.reader == nil {
+		return nil, ErrClosed
+	}
+	err = v.reader.query("SELECT "+attColumns+" FROM asset_attachments WHERE dirty<>0 AND n>? ORDER BY n LIMIT ?", func(c []dbValue) error {
+		r := &attRow{}
+		if scanAtt(c, r) != nil {
+			r.sealed = nil
+		}
+		rows = append(rows, r)
+		return nil
+	}, after, int64(dirtyScan))
+	return rows, err
+}
+
+// base gives what a row's change was made on: the tips it carries, or what the
+// history has merged into its file since the last seal.
+func (r *attRow) tips() (tips []history.Digest) {
+	b := r.base
+	if b == nil {
+		b = r.digest
+	}
+	for ; len(b) >= 32; b = b[32:] {
+		tips = append(tips, history.Digest(b[:32]))
+	}
+	return tips
+}
+
+func (s *sealing) addAttachment(r *attRow) error {
+	if s.later(max(r.f.ctime, r.deleted)) {
+		return nil
+	}
+	base := r.tips()
+	if r.deleted != 0 {
+		var ops []seal.Op
+		for _, d := range history.Delete(base) {
+			ops = append(ops, &seal.Del{ID: r.id, Prev: d})
+		}
+		if s.add(150*len(ops), ops...) {
+			s.clean = append(s.clean, cleanRow{tableAttachments, r.n})
+		}
+		return nil
+	}
+	if r.dirty == dirtyWrap && len(base) > 0 {
+		if s.add(250, &seal.Wrap{Blob: r.blob, Epoch: r.epoch, WK: r.wrapped}) {
+			s.clean = append(s.clean, cleanRow{tableAttachments, r.n})
+		}
+		return nil
+	}
+	if r.dirty&dirtyContent != 0 && len(base) > 0 {
+		base = s.contentBase(r, base)
+	}
+	return s.addPut(r, base)
+}
+
+// contentBase leaves out a content the user never saw because it is pending.
+func (s *sealing) contentBase(r *attRow, base []history.Digest) []history.Digest {
+	if !s.l.isPending(r.id) {
+		return base
+	}
+	x := s.l.v.indexNodes(func(n *Node) bool { return n.id == r.id })
+	a := s.l.h.Attachment(r.id, s.l.presence(x))
+	for i := range a.Live {
+		if f := &a.Live[i]; f.Pending && f.Base[0] == base[0] {
+			return f.ContentBase()
+		}
+	}
+	return base
+}
+
+func (l *ledger) isPending(id seal.ID) bool {
+	for _, of := range l.pending {
+		if of == id {
+			return true
+		}
+	}
+	return false
+}
+
+func (s *sealing) addPut(r *attRow, base []history.Digest) error {
+	v := s.l.v
+	if r.sha == nil {
+		sum, err := v.hashRow(r)
+		if err != nil {
+			// It stays dirty and shows up in check; nobody could ever fetch it.
+			v.log.Error("content not hashed", "id", r.id.UUID(), "err", err)
+			return nil
+		}
+		r.sha = sum
+	}
+	prev, dels := history.Put(base)
+	rev := uint64(1)
+	if prev != (history.Digest{}) {
+		rev = r.rev + 1
+		if known, ok := s.l.h.Rev(r.id, prev); ok {
+			rev = known + 1
+		}
+	}
+	put, err := seal.NewPut(&seal.Record{
+		Vault: v.keys.vaultID(), ID: r.id, ParentType: s.l.assetType(r.asset), Parent: r.asset, Version: r.version, Epoch: r.epoch,
+		Rev: rev, Size: uint64(r.size), WK: r.wrapped, Name: r.name, MIME: r.mime,
+		Blob: r.blob, Len: uint64(r.blobLen), SHA256: [32]byte(r.sha), Hdr: r.hdr, Mtime: r.f.mtime, Mode: uint32(r.f.mode),
+	}, prev)
+	if err != nil {
+		v.log.Error("record not sealed", "id", r.id.UUID(), "err", err)
+		return nil
+	}
+	ops := []seal.Op{put}
+	for _, d := range dels[:min(len(dels), seal.MaxOps-1)] {
+		ops = append(ops, &seal.Del{ID: r.id, Prev: d})
+	}
+	if !s.add(1000+4*(len(r.name)+len(r.mime))/3+150*len(dels), ops...) {
+		return nil
+	}
+	d := put.Digest(v.keys.vaultID())
+	r.rev, r.digest, r.base, r.dirty = rev, d[:], nil, 0
+	s.atts = append(s.atts, r)
+	return nil
+}
+
+// assetType gives the type of an asset, which is part of every record in it.
+func (l *ledger) assetType(id seal.ID) uint8 {
+	l.v.tree.RLock()
+	defer l.v.tree.RUnlock()
+	for _, n := range l.v.root.dir.byName {
+		if n.id == id {
+			return uint8(n.atype)
+		}
+	}
+	if t := l.v.trash[id]; t != nil && t.node.kind == KindAsset {
+		return uint8(t.node.atype)
+	}
+	return seal.ParentItem
+}
+
+// close signs the batch.
+func (s *sealing) close(own *peer) error {
+	l := s.l
+	device := l.v.keys.deviceID()
+	s.body.HLC = l.clock.Tick(l.v.now().UnixMilli())
+	s.body.Seen = make(map[seal.ID]seal.Head)
+	err := l.v.keys.withEpoch(0, func(keys *seal.EpochKeys) (err error) {
+		for id, p := range l.peers {
+			if id == device || p.head.Seq == 0 {
+				continue
+			}
+			// All in the first of an epoch: who starts there finds them all.
+			if own.epoch != keys.Epoch() || own.seen[id].Seq < p.head.Seq {
+				s.body.Seen[id] = p.head
+			}
+		}
+		s.batch, err = seal.SealBatch(keys, l.signer, own.head.Seq+1, own.head.Hash, &s.body)
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("seal batch %d: %w", own.head.Seq+1, err)
+	}
+	own.head, own.epoch, own.hlc = s.batch.Head(), s.batch.Epoch, s.body.HLC
+	for id, h := range s.body.Seen {
+		own.seen[id] = h
+	}
+	for i, op := range s.body.Ops {
+		if o, ok := l.v.opRowOf(s.batch, s.body.HLC, i, op); ok {
+			o.n = l.lastOp + int64(len(s.ops)) + 1
+			s.ops = append(s.ops, o)
+		}
+	}
+	return nil
+}
+
+// store writes batch, ops, rows and the own head in one transaction, then
+// shows the new numbers in the tree. own is nil when no batch was made, and
+// only rows that have nothing to say are settled.
+func (s *sealing) store(own *peer) error {
+	if own == nil && len(s.clean) == 0 {
+		return nil
+	}
+	l, v := s.l, s.l.v
+	for _, r := range s.atts {
+		v.sealAtt(r)
+	}
+	for _, r := range s.assets {
+		v.sealAsset(r)
+	}
+	no, err := v.com.do(func(t *txn) error {
+		if own != nil {
+			if err := l.putBatch(t, s.batch, batchSealed, s.ops); err != nil {
+				return err
+			}
+			// Until the tree has followed: a kill may come between.
+			if err := errors.Join(t.putPeer(s.batch.Device, own), t.setMeta(metaBehind, int64(1))); err != nil {
+				return err
+			}
+		}
+		return s.storeRows(t)
+	})
+	if err != nil {
+		return err
+	}
+	v.bar.commit()
+	s.showNumbers(no)
+	if own != nil {
+		l.peers[s.batch.Device] = own
+		l.clock = s.body.HLC
+		l.lastOp += int64(len(s.ops))
+		s.changed = l.h.Add(historyOps(s.ops))
+	}
+	return nil
+}
+
+func (s *sealing) storeRows(t *txn) error {
+	for _, r := range s.assets {
+		if err := t.updateAsset(r); err != nil {
+			return err
+		}
+	}
+	for _, r := range s.atts {
+		if err := t.sealedAtt(r); err != nil {
+			return err
+		}
+	}
+	for _, c := range s.clean {
+		if err := t.exec("UPDATE "+c.table+" SET dirty=0 WHERE n=?", c.n); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// sealedAtt writes the numbers a record gave its row.
+func (t *txn) sealedAtt(r *attRow) error {
+	if r.commitNo <= t.undoMark {
+		if err := t.exec(sqlKeepUndo, r.n); err != nil {
+			return err
+		}
+	}
+	return t.exec("UPDATE asset_attachments SET sha256=?,rev=?,digest=?,base=?,dirty=?,commit_no=?,sealed=? WHERE n=?",
+		nilBytes(r.sha), int64(r.rev), nilBytes(r.digest), nilBytes(r.base), int64(r.dirty), int64(t.no), r.sealed, r.n)
+}
+
+func (l *ledger) putBatch(t *txn, b *seal.Batch, state int, ops []*opRow) error {
+	err := t.exec("INSERT INTO batches(device,seq,hash,epoch,state,bytes) VALUES(?,?,?,?,?,?)",
+		b.Device[:], int64(b.Seq), b.Hash[:], int64(b.Epoch), int64(state), b.Bytes)
+	for _, o := range ops {
+		err = errors.Join(err, l.v.insertOp(t, o))
+	}
+	return err
+}
+
+func (s *sealing) showNumbers(no uint64) {
+	v := s.l.v
+	rows := make(map[int64]bool, len(s.atts)+len(s.clean))
+	for _, r := range s.atts {
+		rows[r.n] = true
+	}
+	for _, c := range s.clean {
+		rows[c.n] = true
+	}
+	idx := v.indexNodes(func(n *Node) bool { return rows[n.n] })
+	v.tree.Lock()
+	defer v.tree.Unlock()
+	for _, r := range s.assets {
+		if n := idx.byRow[r.n]; n != nil {
+			n.sync, n.dirty, n.commitNo = &syncFields{rev: r.rev, digest: r.digest}, 0, max(n.commitNo, no)
+		}
+	}
+	for _, r := range s.atts {
+		if n := idx.byRow[r.n]; n != nil {
+			n.sync, n.dirty, n.commitNo = &syncFields{rev: r.rev, digest: r.digest}, 0, max(n.commitNo, no)
+		}
+	}
+	for _, c := range s.clean {
+		if n := idx.byRow[c.n]; n != nil {
+			n.dirty = 0
+		}
+	}
+}
+
+// errUnhashed: a large content came in after the hashing.
+var errUnhashed = errors.New("a content is not hashed yet")
+
+const (
+	smallHash   = 8 << 20 // hashed while everything stands still, if need be
+	hashedTries = 4
+)
+
+// hashed runs an exclusive section with every large content hashed before it.
+func (l *ledger) hashed(ctx context.Context, section func() error) (err error) {
+	for l.patience = hashedTries; ; l.patience-- {
+		l.v.flushAttrs()
+		if err := l.hashDirty(ctx); err != nil {
+			return err
+		}
+		if err = section(); !errors.Is(err, errUnhashed) {
+			return err
+		}
+	}
+}
+
+// noneUnhashed says whether a large content came in meanwhile. Whoever keeps
+// saving large files cannot hold synchronisation up for ever.
+func (l *ledger) noneUnhashed() error {
+	if l.patience <= 0 {
+		return nil
+	}
+	found, err := (&sealing{l: l}).one(`SELECT 1 FROM asset_attachments WHERE dirty<>0 AND deleted=0 AND sha256 IS NULL
+		AND blob_len>? LIMIT 1`, int64(smallHash))
+	if err == nil && found != nil {
+		return errUnhashed
+	}
+	return err
+}
+
+// hashDirty hashes what is about to be published, beside everything else, so
+// that the exclusive section finds it done. The hash is local state: it changes
+// nothing that a row's seal covers.
+func (l *ledger) hashDirty(ctx context.Context) error {
+	v := l.v
+	for after := int64(0); ; {
+		rows, err := (&sealing{l: l}).dirtySome(after)
+		if err != nil || len(rows) == 0 {
+			return err
+		}
+		for _, r := range rows {
+			after = r.n
+			if ctx.Err() != nil {
+				return ctx.Err()
+			}
+			if r.sha != nil || r.deleted != 0 || r.sealed == nil {
+				continue
+			}
+			sum, err := v.hashRow(r)
+			if err != nil {
+				continue // replaced meanwhile, or damaged: sealing looks again
+			}
+			if err := v.storeHash(r, sum); err != nil {
+				return err
+			}
+		}
+	}
+}
+
+func (v *Vault) storeHash(r *attRow, sum []byte) error {
+	v.ns.RLock()
+	defer v.ns.RUnlock()
+	_, err := v.com.do(func(t *txn) error {
+		return t.exec("UPDATE asset_attachments SET sha256=? WHERE n=? AND blob=?", sum, r.n, r.blob[:])
+	})
+	return err
+}
+
+// hashRow gives the SHA-256 of a row's sealed content.
+func (v *Vault) hashRow(r *attRow) ([]byte, error) {
+	if r.place == placeFresh {
+		b, err := v.loadFresh(r.n, r.blob)
+		if err == nil && int64(len(b)) == r.blobLen {
+			sum := sha256.Sum256(b)
+			return sum[:], nil
+		}
+	}
+	f, err := v.attachments.Open(binName(r.blob))
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	h := sha256.New()
+	n, err := io.Copy(h, f)
+	if err != nil {
+		return nil, err
+	}
+	if n != r.blobLen {
+		return nil, fmt.Errorf("%w: blob %s has %d bytes, its row says %d", ErrDamaged, r.blob.Hex(), n, r.blobLen)
+	}
+	return h.Sum(nil), nil
+}
+
+// StoredBatch is a batch as the database keeps it.
+type StoredBatch struct {
+	Seq    uint64
+	Hash   [32]byte
+	Bytes  []byte
+	Pushed bool
+}
+
+// OwnBatches gives at most max of this device's own batches above a number, in
+// order. A retry sends these very bytes.
+func (v *Vault) OwnBatches(ctx context.Context, after uint64, max int) ([]StoredBatch, error) {
+	return v.Batches(ctx, v.keys.deviceID(), after, max)
+}
+
+// Batches is OwnBatches for any device: whoever holds a batch can put it again
+// on a remote that lost it.
+func (v *Vault) Batches(ctx context.Context, device seal.ID, after uint64, max int) (out []StoredBatch, err error) {
+	l, err := v.lockLedger(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer l.mu.Unlock()
+	v.readMu.Lock()
+	defer v.readMu.Unlock()
+	err = v.reader.query("SELECT seq,hash,state,bytes FROM batches WHERE device=? AND seq>? ORDER BY seq LIMIT ?", func(c []dbValue) error {
+		s := rowScanner{c: c}
+		b := StoredBatch{Seq: uint64(s.num())}
+		copy(b.Hash[:], s.blob())
+		b.Pushed = s.num() != batchSealed
+		b.Bytes = bytes.Clone(s.blob())
+		out = append(out, b)
+		return nil
+	}, device[:], int64(after), int64(max))
+	return out, err
+}
+
+// Pushed notes that the remote has our batches up to seq.
+func (v *Vault) Pushed(ctx context.Context, seq uint64) error {
+	if _, err := v.useLedger(ctx); err != nil {
+		return err
+	}
+	device := v.keys.deviceID()
+	_, err := v.com.do(func(t *txn) error {
+		return t.exec("UPDATE batches SET state=? WHERE device=? AND seq<=? AND state=?", int64(batchPushed), device[:], int64(seq), int64(batchSealed))
+	})
+	return err
+}
+
+// LastPushed gives the number of the last own batch that is known to be on the
+// remote; those above it are to be pushed, in order.
+func (v *Vault) LastPushed(ctx context.Context) (uint64, error) {
+	l, err := v.lockLedger(ctx)
+	if err != nil {
+		return 0, err
+	}
+	defer l.mu.Unlock()
+	device := v.keys.deviceID()
+	v.readMu.Lock()
+	defer v.readMu.Unlock()
+	n, err := v.reader.one("SELECT coalesce(max(seq),0) FROM batches WHERE device=? AND state=?", device[:], int64(batchPushed))
+	seq, _ := n.(int64)
+	return uint64(seq), err
+}

@@ -1,0 +1,59 @@
+-- What synchronisation keeps: user_version 2. All of it is empty, and costs
+-- nothing, until the ledger of the vault is turned on.
+
+-- The exact bytes of every batch accepted or sealed.
+CREATE TABLE batches (
+  b      INTEGER PRIMARY KEY,
+  device BLOB NOT NULL,
+  seq    INTEGER NOT NULL,
+  hash   BLOB NOT NULL,
+  epoch  INTEGER NOT NULL,
+  state  INTEGER NOT NULL, -- own: 1 sealed, 2 pushed; of others: 3 applied
+  bytes  BLOB NOT NULL,
+  UNIQUE (device, seq)
+);
+
+-- The ops of those batches that count, in the order they were accepted in.
+-- sealed holds what the history needs of one, so that loading opens each once.
+CREATE TABLE ops (
+  n      INTEGER PRIMARY KEY,
+  device BLOB NOT NULL,
+  seq    INTEGER NOT NULL,
+  idx    INTEGER NOT NULL,
+  kind   INTEGER NOT NULL,
+  digest BLOB,             -- of a record
+  sealed BLOB NOT NULL
+);
+CREATE INDEX ops_digest ON ops (digest) WHERE digest IS NOT NULL;
+
+-- Monotonic state of every device's chain, our own too.
+CREATE TABLE peers (
+  device BLOB PRIMARY KEY,
+  seq    INTEGER NOT NULL, -- last batch applied, or sealed if it is ours
+  hash   BLOB,
+  epoch  INTEGER NOT NULL,
+  hlc    INTEGER NOT NULL,
+  seen   BLOB NOT NULL     -- what its batches have named so far: device, seq, hash
+) WITHOUT ROWID;
+
+CREATE TABLE remotes (
+  id     BLOB PRIMARY KEY,
+  sealed BLOB NOT NULL,    -- address and settings
+  cursor BLOB
+) WITHOUT ROWID;
+
+CREATE TABLE blob_presence (
+  blob   BLOB PRIMARY KEY,
+  state  INTEGER NOT NULL, -- 1 sent by its author, 2 acknowledged to this device
+  device BLOB
+) WITHOUT ROWID;
+
+CREATE TABLE alarms (
+  n      INTEGER PRIMARY KEY,
+  time   INTEGER NOT NULL,
+  kind   TEXT NOT NULL,
+  sealed BLOB NOT NULL
+);
+
+-- A draft whose file a change from elsewhere replaced: what it was begun on.
+ALTER TABLE drafts ADD COLUMN base BLOB;

@@ -1,0 +1,611 @@
+package vaultcore
+
+import (
+	"bytes"
+	"context"
+	"crypto/ed25519"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"time"
+
+	"github.com/vaultdrive/vaultdrive/vaultcore/history"
+	"github.com/vaultdrive/vaultdrive/vaultcore/seal"
+)
+
+// maxClockAhead is how far ahead of ours a batch's clock may be.
+const maxClockAhead = 24 * time.Hour
+
+// Received says what became of some batches.
+type Received struct {
+	Applied int    // batches, held ones of earlier calls with them
+	Waiting []Wait // all that are held now
+	// Refused has one error for each batch that was not taken. It stops the
+	// chain of its device, nothing else.
+	Refused []error
+}
+
+// Wait is a batch that is verified and not applied yet.
+type Wait struct {
+	Device  seal.ID
+	Seq     uint64
+	Missing map[seal.ID]uint64 // batches it names that have not come
+	Vouch   bool               // it is of an epoch that is over and nobody has vouched for it
+}
+
+// heldBatch is a batch that passed all steps but the last.
+type heldBatch struct {
+	b     *seal.Batch
+	body  *seal.Body
+	after *peer // its author's chain once it counts
+	vouch bool  // needs to be vouched for
+	goOn  bool  // what it waits for was given up
+}
+
+// Receive takes batches of other devices, of any order and repeated at will:
+// the ten steps of the page, device by device. Whatever may be applied then is,
+// in one transaction with the sealing of what changed here before it. Errors:
+// ErrLedgerOff, ErrReadOnly, ErrFork (then the vault is frozen), those of the
+// disk. What a single chain did wrong is in Received.
+func (v *Vault) Receive(ctx context.Context, frames ...[]byte) (Received, error) {
+	if err := v.writable(); err != nil {
+		return Received{}, err
+	}
+	l, err := v.lockLedger(ctx)
+	if err != nil {
+		return Received{}, err
+	}
+	defer l.mu.Unlock()
+	var r Received
+	for _, f := range frames {
+		err := l.admit(f)
+		if err == nil {
+			continue
+		}
+		r.Refused = append(r.Refused, err)
+		v.journal(err)
+		if errors.Is(err, seal.ErrFork) {
+			return r, err
+		}
+	}
+	r.Applied, err = l.applyHeld(ctx)
+	r.Waiting = l.waiting()
+	return r, err
+}
+
+// GoOn applies the held batches of a device without those they wait for, which
+// nobody has delivered in time: ErrWithheld is journalled.
+func (v *Vault) GoOn(ctx context.Context, device seal.ID) (Received, error) {
+	if err := v.writable(); err != nil {
+		return Received{}, err
+	}
+	l, err := v.lockLedger(ctx)
+	if err != nil {
+		return Received{}, err
+	}
+	defer l.mu.Unlock()
+	for _, h := range l.held[device] {
+		if missing := l.missing(h, l.heads()); len(missing) > 0 && !h.goOn {
+			h.goOn = true
+			v.journal(fmt.Errorf("%w: batch %d of device %s names others", ErrWithheld, h.b.Seq, device))
+		}
+	}
+	var r Received
+	r.Applied, err = l.applyHeld(ctx)
+	r.Waiting = l.waiting()
+	return r, err
+}
+
+// journal records what a chain did wrong. No name of a file is in it.
+func (v *Vault) journal(err error) {
+	kind := "chain"
+	for name, cause := range map[string]error{
+		"fork": seal.ErrFork, "unknown-device": ErrUnknownDevice, "signature": seal.ErrSignature, "stale-epoch": ErrStaleEpoch,
+		"clock": ErrClock, "withheld": ErrWithheld, "resurrect": history.ErrResurrect, "local-rollback": ErrLocalRollback,
+		"newer-version": seal.ErrNewer, "new-epoch": ErrNewEpoch,
+	} {
+		if errors.Is(err, cause) {
+			kind = name
+		}
+	}
+	if errors.Is(err, seal.ErrGap) {
+		return // the engine fetches what is missing
+	}
+	v.alarm(kind, err.Error())
+}
+
+// admit does steps 1 to 9. nil: the batch is held, or was known already.
+func (l *ledger) admit(frame []byte) error {
+	v := l.v
+	b, err := seal.ParseBatch(v.keys.vaultID(), frame)
+	if err != nil {
+		return err
+	}
+	dev, err := l.rosterEntry(b.Device)
+	if err != nil {
+		return fmt.Errorf("batch %d of device %s: %w", b.Seq, b.Device, err)
+	}
+	tail := l.tail(b.Device)
+	follows := b.Follows(tail.head)
+	if b.Seq <= tail.head.Seq {
+		same, known := l.knows(b.Device, b.Head())
+		if same {
+			return nil
+		}
+		if !known {
+			return fmt.Errorf("%w: batch %d of device %s, which a checkpoint covers", seal.ErrRollback, b.Seq, b.Device)
+		}
+		follows = fmt.Errorf("%w: batch %d of device %s", seal.ErrFork, b.Seq, b.Device)
+	}
+	if errors.Is(follows, seal.ErrGap) && b.Device != v.keys.deviceID() {
+		return follows
+	}
+	// What proves a fork has to be signed.
+	if err := b.VerifySignature(ed25519.PublicKey(dev.PK[:])); err != nil {
+		return err
+	}
+	if errors.Is(follows, seal.ErrFork) {
+		return l.fork(follows, b)
+	}
+	if b.Device == v.keys.deviceID() {
+		return fmt.Errorf("%w: batch %d, the last one here is %d", ErrLocalRollback, b.Seq, tail.head.Seq)
+	}
+	h := &heldBatch{b: b, after: tail.clone()}
+	if err := l.checkEpoch(h, dev, tail); err != nil {
+		return fmt.Errorf("batch %d of device %s: %w", b.Seq, b.Device, err)
+	}
+	if h.body, err = l.openBody(b); err != nil {
+		return err
+	}
+	if err := l.checkClock(h, tail); err != nil {
+		return fmt.Errorf("batch %d of device %s: %w", b.Seq, b.Device, err)
+	}
+	if err := l.checkSeen(h, tail); err != nil {
+		return err
+	}
+	h.after.head, h.after.epoch, h.after.hlc = b.Head(), b.Epoch, h.body.HLC
+	maps.Copy(h.after.seen, h.body.Seen)
+	l.held[b.Device] = append(l.held[b.Device], h)
+	return nil
+}
+
+func (l *ledger) rosterEntry(id seal.ID) (seal.Device, error) {
+	for _, d := range l.v.keys.header().Devices {
+		if d.ID == id {
+			return d, nil
+		}
+	}
+	return seal.Device{}, ErrUnknownDevice
+}
+
+// tail is where a device's chain stands with what is held.
+func (l *ledger) tail(id seal.ID) *peer {
+	if held := l.held[id]; len(held) > 0 {
+		return held[len(held)-1].after
+	}
+	return l.peer(id)
+}
+
+// knows says whether a batch is the one we have of that number.
+func (l *ledger) knows(device seal.ID, h seal.Head) (same, known bool) {
+	for _, held := range l.held[device] {
+		if held.b.Seq == h.Seq {
+			return held.b.Hash == h.Hash, true
+		}
+	}
+	if p := l.peers[device]; p != nil && p.head.Seq == h.Seq {
+		return p.head.Hash == h.Hash, true
+	}
+	frame := l.storedBatch(device, h.Seq)
+	if frame == nil {
+		return false, false
+	}
+	b, err := seal.ParseBatch(l.v.keys.vaultID(), frame)
+	return err == nil && b.Hash == h.Hash, true
+}
+
+func (l *ledger) storedBatch(device seal.ID, seq uint64) []byte {
+	l.v.readMu.Lock()
+	defer l.v.readMu.Unlock()
+	if l.v.reader == nil {
+		return nil
+	}
+	frame, err := l.v.reader.one("SELECT bytes FROM batches WHERE device=? AND seq=?", device[:], int64(seq))
+	if err != nil {
+		return nil
+	}
+	b, _ := frame.([]byte)
+	return b
+}
+
+// checkEpoch is step 6.
+func (l *ledger) checkEpoch(h *heldBatch, dev seal.Device, tail *peer) error {
+	header := l.v.keys.header()
+	cut, isCut := header.Cut[dev.ID]
+	switch {
+	case h.b.Epoch > header.Epoch:
+		return fmt.Errorf("%w: epoch %d", ErrNewEpoch, h.b.Epoch)
+	case h.b.Epoch < tail.epoch:
+		return fmt.Errorf("%w: epoch %d after %d", ErrStaleEpoch, h.b.Epoch, tail.epoch)
+	case isCut && h.b.Seq == cut.Seq && h.b.Hash != cut.Hash:
+		return l.fork(fmt.Errorf("%w: at the cut of device %s", seal.ErrFork, dev.ID), h.b)
+	case dev.Revoked && h.b.Seq > cut.Seq:
+		return fmt.Errorf("%w: the device is revoked", ErrStaleEpoch)
+	}
+	h.vouch = h.b.Epoch < header.Epoch && h.b.Seq > cut.Seq
+	return nil
+}
+
+// checkClock is step 8.
+func (l *ledger) checkClock(h *heldBatch, tail *peer) error {
+	if h.body.HLC <= tail.hlc {
+		return fmt.Errorf("%w: not after its last batch", ErrClock)
+	}
+	if ahead := h.body.HLC.Millis() - l.v.now().UnixMilli(); ahead > maxClockAhead.Milliseconds() {
+		return fmt.Errorf("%w: %d h ahead", ErrClock, ahead/3_600_000)
+	}
+	return nil
+}
+
+// checkSeen is step 9 but for what is not delivered, which missing tells.
+func (l *ledger) checkSeen(h *heldBatch, tail *peer) error {
+	for id, head := range h.body.Seen {
+		before := tail.seen[id]
+		if head.Seq < before.Seq || head.Seq == before.Seq && head.Hash != before.Hash {
+			return l.fork(fmt.Errorf("%w: device %s names batch %d of device %s, and named %d before", seal.ErrFork, h.b.Device, head.Seq, id, before.Seq), h.b)
+		}
+		same, known := l.knows(id, head)
+		if known && !same {
+			return l.fork(fmt.Errorf("%w: device %s knows another batch %d of device %s", seal.ErrFork, h.b.Device, head.Seq, id), h.b)
+		}
+		if id == l.v.keys.deviceID() && head.Seq > l.peer(id).head.Seq {
+			return fmt.Errorf("%w: device %s knows our batch %d", ErrLocalRollback, h.b.Device, head.Seq)
+		}
+	}
+	return nil
+}
+
+// fork freezes the vault and keeps the proof.
+func (l *ledger) fork(err error, proof ...*seal.Batch) error {
+	v := l.v
+	v.frozen.Store(true)
+	text := []byte(err.Error() + "\x00")
+	for _, b := range proof {
+		text = append(text, b.Bytes...)
+		text = append(text, l.storedBatch(b.Device, b.Seq)...)
+	}
+	now := v.nowNS()
+	var a seal.RowAAD
+	_, werr := v.com.do(func(t *txn) error {
+		sealed := v.keys.local().SealRow(nil, text, alarmAAD(&a, now, "fork"))
+		return t.exec("INSERT INTO alarms(time,kind,sealed) VALUES(?,?,?)", now, "fork", sealed)
+	})
+	return errors.Join(err, werr)
+}
+
+func alarmAAD(a *seal.RowAAD, at int64, kind string) []byte {
+	a.Reset("alarms")
+	a.Uint(uint64(at))
+	a.Bytes([]byte(kind))
+	return a.Sum()
+}
+
+// heads gives the applied end of every chain.
+func (l *ledger) heads() map[seal.ID]uint64 {
+	m := make(map[seal.ID]uint64, len(l.peers))
+	for id, p := range l.peers {
+		m[id] = p.head.Seq
+	}
+	return m
+}
+
+// missing lists what a batch waits for.
+func (l *ledger) missing(h *heldBatch, heads map[seal.ID]uint64) map[seal.ID]uint64 {
+	var out map[seal.ID]uint64
+	for id, head := range h.body.Seen {
+		if id != l.v.keys.deviceID() && heads[id] < head.Seq {
+			if out == nil {
+				out = make(map[seal.ID]uint64)
+			}
+			out[id] = head.Seq
+		}
+	}
+	return out
+}
+
+// vouched says whether a batch of an epoch that is over counts.
+func (l *ledger) vouched(h *heldBatch) bool {
+	header := l.v.keys.header()
+	if !h.vouch {
+		return true
+	}
+	for _, d := range header.Devices {
+		tail := l.tail(d.ID)
+		if d.Revoked || tail.epoch != header.Epoch {
+			continue
+		}
+		if d.ID == h.b.Device || tail.seen[h.b.Device].Seq >= h.b.Seq {
+			return true
+		}
+	}
+	return false
+}
+
+func (l *ledger) waiting() (out []Wait) {
+	heads := l.heads()
+	for id, held := range l.held {
+		for _, h := range held {
+			out = append(out, Wait{Device: id, Seq: h.b.Seq, Missing: l.missing(h, heads), Vouch: !l.vouched(h)})
+		}
+	}
+	slices.SortFunc(out, func(a, b Wait) int {
+		if c := bytes.Compare(a.Device[:], b.Device[:]); c != 0 {
+			return c
+		}
+		return int(a.Seq) - int(b.Seq)
+	})
+	return out
+}
+
+// maxRun bounds the batches of one exclusive section.
+const maxRun = 16
+
+// nextRun takes the held batches that may be applied now, in an order in which
+// each comes after what it names.
+func (l *ledger) nextRun() (run []*heldBatch) {
+	heads := l.heads()
+	ids := slices.SortedFunc(maps.Keys(l.held), func(a, b seal.ID) int { return bytes.Compare(a[:], b[:]) })
+	at := make(map[seal.ID]int)
+	for moved := true; moved && len(run) < maxRun; {
+		moved = false
+		for _, id := range ids {
+			for ; at[id] < len(l.held[id]) && len(run) < maxRun; at[id]++ {
+				h := l.held[id][at[id]]
+				if !l.vouched(h) || len(l.missing(h, heads)) > 0 && !h.goOn {
+					break
+				}
+				run = append(run, h)
+				heads[id] = h.b.Seq
+				moved = true
+			}
+		}
+	}
+	return run
+}
+
+// applyHeld applies all that may be applied.
+func (l *ledger) applyHeld(ctx context.Context) (applied int, err error) {
+	for {
+		run := l.nextRun()
+		if len(run) == 0 {
+			return applied, nil
+		}
+		if err := ctx.Err(); err != nil {
+			return applied, err
+		}
+		var changes []Change
+		err := l.hashed(ctx, func() (err error) {
+			changes, err = l.applyRun(run)
+			return err
+		})
+		l.v.changed(changes...)
+		if err != nil {
+			return applied, err
+		}
+		applied += len(run)
+		for _, h := range run {
+			if l.held[h.b.Device] = l.held[h.b.Device][1:]; len(l.held[h.b.Device]) == 0 {
+				delete(l.held, h.b.Device)
+			}
+		}
+	}
+}
+
+// applyRun seals what changed here, so that no batch of ours claims to have
+// known what came after an edit, and then applies the batches.
+func (l *ledger) applyRun(run []*heldBatch) (changes []Change, err error) {
+	v := l.v
+	v.ns.Lock()
+	defer v.ns.Unlock()
+	if err := l.noneUnhashed(); err != nil {
+		return nil, err
+	}
+	in := &incoming{}
+	if err := l.sealFirst(in); err != nil {
+		return nil, err
+	}
+	l.broken = true // until the transaction is in, memory is ahead
+	for _, h := range run {
+		l.take(in, h)
+	}
+	changes, err = l.applyChanged(in.changed(), in)
+	if err != nil {
+		return nil, err
+	}
+	for _, h := range run {
+		l.peers[h.b.Device] = h.after
+		l.clock = max(l.clock, h.body.HLC)
+	}
+	l.lastOp += int64(in.count)
+	l.broken = false
+	return changes, nil
+}
+
+// sealFirst seals all that changed here.
+func (l *ledger) sealFirst(in *incoming) error {
+	for more := true; more; {
+		s, err := l.sealNext(SealOptions{})
+		if err != nil {
+			return err
+		}
+		if more = s != nil && s.more; s != nil {
+			in.note(s.changed)
+		}
+	}
+	return nil
+}
+
+// incoming is what a transaction of others' batches writes.
+type incoming struct {
+	run      []*heldBatch
+	ops      [][]*opRow // by batch
+	count    int
+	puts     map[history.Digest]*seal.Put
+	wraps    []*seal.Wrap
+	sent     map[seal.ID]seal.ID // blob to who sent it
+	arrived  map[seal.ID]bool    // blobs whose file is in place
+	attached map[seal.ID]bool
+	assets   map[seal.ID]bool
+}
+
+func (in *incoming) note(c history.Changed) {
+	if in.attached == nil {
+		in.attached, in.assets = make(map[seal.ID]bool), make(map[seal.ID]bool)
+	}
+	for _, id := range c.Attachments {
+		in.attached[id] = true
+	}
+	for _, id := range c.Assets {
+		in.assets[id] = true
+	}
+}
+
+func (in *incoming) changed() (c history.Changed) {
+	less := func(a, b seal.ID) int { return bytes.Compare(a[:], b[:]) }
+	c.Attachments = slices.SortedFunc(maps.Keys(in.attached), less)
+	c.Assets = slices.SortedFunc(maps.Keys(in.assets), less)
+	return c
+}
+
+// take is step 10 for one batch: its ops enter the history.
+func (l *ledger) take(in *incoming, h *heldBatch) {
+	if in.puts == nil {
+		in.puts, in.sent = make(map[history.Digest]*seal.Put), make(map[seal.ID]seal.ID)
+	}
+	var rows []*opRow
+	for i, op := range h.body.Ops {
+		switch op := op.(type) {
+		case *seal.Wrap:
+			in.wraps = append(in.wraps, op)
+		case *seal.Sent:
+			for _, blob := range op.Blobs {
+				in.sent[blob] = h.b.Device
+				if !l.sent[blob] {
+					l.sent[blob] = true
+					if id, ok := l.pending[blob]; ok {
+						in.note(history.Changed{Attachments: []seal.ID{id}})
+					}
+				}
+			}
+		}
+		o, ok := l.v.opRowOf(h.b, h.body.HLC, i, op)
+		if !ok || !l.counts(h, o) {
+			continue
+		}
+		if p, ok := op.(*seal.Put); ok {
+			in.puts[o.put.Digest] = p
+		}
+		in.count++
+		o.n = l.lastOp + int64(in.count)
+		rows = append(rows, o)
+	}
+	in.run, in.ops = append(in.run, h), append(in.ops, rows)
+	in.note(l.h.Add(historyOps(rows)))
+}
+
+// counts refuses a first record on an id its author knew dead.
+func (l *ledger) counts(h *heldBatch, o *opRow) bool {
+	if h.goOn || o.put.Prev != (history.Digest{}) {
+		return true
+	}
+	seen := func(device seal.ID, seq uint64) bool {
+		if device == h.b.Device {
+			return seq < h.b.Seq
+		}
+		return seq <= h.after.seen[device].Seq
+	}
+	var ops history.Ops
+	o.addTo(&ops)
+	var err error
+	switch o.kind {
+	case opPut:
+		err = l.h.CheckRecord(&ops.Records[0], seen)
+	case opAssetPut:
+		err = l.h.CheckAsset(&ops.Assets[0], seen)
+	}
+	if err == nil {
+		return true
+	}
+	err = fmt.Errorf("%w: op %d of batch %d of device %s", err, o.idx, h.b.Seq, h.b.Device)
+	l.v.wg.Add(1)
+	go func() { // the event needs the queue, which ns is held for
+		defer l.v.wg.Done()
+		l.v.journal(err)
+	}()
+	return false
+}
+
+// write puts the batches and what they say into the database.
+func (in *incoming) write(l *ledger, t *txn) error {
+	for i, h := range in.run {
+		if err := l.putBatch(t, h.b, batchApplied, in.ops[i]); err != nil {
+			return err
+		}
+		if err := t.putPeer(h.b.Device, h.after); err != nil {
+			return err
+		}
+	}
+	for blob, device := range in.sent {
+		err := t.exec(`INSERT INTO blob_presence(blob,state,device) VALUES(?,1,?) ON CONFLICT(blob) DO NOTHING`, blob[:], device[:])
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// revokeCut takes the ops of revoked devices beyond their cut back.
+func (l *ledger) revokeCut() error {
+	v := l.v
+	header := v.keys.header()
+	in := &incoming{}
+	var due []seal.Device
+	for _, d := range header.Devices {
+		if d.Revoked && l.peer(d.ID).head.Seq > header.Cut[d.ID].Seq {
+			in.note(l.h.Revoke(d.ID, header.Cut[d.ID].Seq))
+			due = append(due, d)
+		}
+	}
+	if len(due) == 0 {
+		return nil
+	}
+	v.ns.Lock()
+	defer v.ns.Unlock()
+	_, err := v.com.do(func(t *txn) error {
+		for _, d := range due {
+			cut := header.Cut[d.ID]
+			for _, table := range []string{"ops", "batches"} {
+				if err := t.exec("DELETE FROM "+table+" WHERE device=? AND seq>?", d.ID[:], int64(cut.Seq)); err != nil {
+					return err
+				}
+			}
+			p := l.peer(d.ID)
+			p.head = seal.Head{Seq: cut.Seq, Hash: cut.Hash}
+			if err := t.putPeer(d.ID, p); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	changes, err := l.applyChanged(in.changed(), nil)
+	v.wg.Add(1)
+	go func() {
+		defer v.wg.Done()
+		v.changed(changes...)
+	}()
+	return err
+}
