@@ -1,0 +1,5 @@
+//go:build race
+
+package vaultcore
+
+const raceEnabled = true
