@@ -270,7 +270,15 @@ func (v *Vault) draftRows() ([]draftRow, error) {
 	c := v.reader
 	v.readMu.Lock()
 	defer v.readMu.Unlock()
-	err := c.query("SELECT id,file,commit_no,sealed,base FROM drafts", func(cols []dbValue) error {
+	schema, err := schemaVersion(c)
+	if err != nil {
+		return nil, err
+	}
+	base := "base"
+	if schema < 2 { // opened for reading only, so nothing brought it up to date
+		base = "NULL"
+	}
+	err = c.query("SELECT id,file,commit_no,sealed,"+base+" FROM drafts", func(cols []dbValue) error {
 		s := rowScanner{c: cols}
 		d := draftRow{id: s.id()}
 		d.file, _ = s.next().(string)

@@ -336,3 +336,31 @@ func TestReadingWritesNothing(t *testing.T) {
 		}
 	}
 }
+
+// TestOldSchemaReadOnly reads a vault of the first schema from a disk that
+// keeps it from being brought up to date, unfinished files too.
+func TestOldSchemaReadOnly(t *testing.T) {
+	home := newTestHome(t, "")
+	v := openTest(t, home, Options{})
+	mustMkdir(t, v, "A")
+	writeFile(t, v, "A/f", []byte("content"))
+	if err := v.Close(context.Background()); err != nil {
+		t.Fatal(err)
+	}
+	c, err := openConn(filepath.Join(home, dbName), false, false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	const older = `DROP TABLE batches; DROP TABLE ops; DROP TABLE peers; DROP TABLE remotes; DROP TABLE blob_presence; DROP TABLE alarms;
+		ALTER TABLE drafts DROP COLUMN base; PRAGMA user_version=1`
+	if err := errors.Join(c.script(older), c.close()); err != nil {
+		t.Fatal(err)
+	}
+	v = openTest(t, home, Options{ReadOnly: true})
+	if _, err := v.draftRows(); err != nil {
+		t.Errorf("drafts: %v", err)
+	}
+	if rows, err := v.RescueList(); err != nil || len(rows) == 0 {
+		t.Errorf("rescue: %d rows, %v", len(rows), err)
+	}
+}
