@@ -1,14 +1,10 @@
 package fs
 
 import (
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"log/slog"
-	"os"
-	"os/exec"
 	"runtime"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -415,7 +411,7 @@ type buffers struct {
 	reply   [1][]byte
 }
 
-// sparePages is room for a header before bytes that begin a page.
+// headroom is room for a header before bytes that begin a page.
 const headroom = 4096
 
 var spareBuffers = struct {
@@ -454,172 +450,4 @@ func (b *buffers) giveBack() {
 		return
 	}
 	_ = unix.Munmap(b.mapped) // it is a mapping of ours
-}
-
-// Notifications, as FUSE numbers and lays them out.
-const (
-	notifyInode  = 2
-	notifyEntry  = 3
-	notifyStore  = 4
-	notifyDelete = 6
-)
-
-// InodeNotify drops a node's attributes and, from off on, its pages; a
-// negative off leaves the pages.
-func (c *kernelConn) InodeNotify(node uint64, off, length int64) fuse.Status {
-	b := binary.NativeEndian.AppendUint64(notification(notifyInode, 24), node)
-	b = binary.NativeEndian.AppendUint64(b, uint64(off))
-	b = binary.NativeEndian.AppendUint64(b, uint64(length))
-	return c.notify(b)
-}
-
-// EntryNotify drops what the kernel knows of a name.
-func (c *kernelConn) EntryNotify(parent uint64, name string) fuse.Status {
-	b := binary.NativeEndian.AppendUint64(notification(notifyEntry, 16+len(name)+1), parent)
-	b = binary.NativeEndian.AppendUint32(b, uint32(len(name)))
-	b = binary.NativeEndian.AppendUint32(b, 0) // flags
-	return c.notify(append(append(b, name...), 0))
-}
-
-// InodeNotifyStoreCache puts bytes into a node's pages.
-func (c *kernelConn) InodeNotifyStoreCache(node uint64, off int64, data []byte) fuse.Status {
-	b := binary.NativeEndian.AppendUint64(notification(notifyStore, 24+len(data)), node)
-	b = binary.NativeEndian.AppendUint64(b, uint64(off))
-	b = binary.NativeEndian.AppendUint32(b, uint32(len(data)))
-	b = binary.NativeEndian.AppendUint32(b, 0) // padding
-	for {
-		_, err := unix.Writev(c.fd, [][]byte{b, data})
-		if !errors.Is(err, unix.EINTR) {
-			return notified(err)
-		}
-	}
-}
-
-// DeleteNotify says that a directory is gone, also to who stands in it.
-func (c *kernelConn) DeleteNotify(parent, child uint64, name string) fuse.Status {
-	b := binary.NativeEndian.AppendUint64(notification(notifyDelete, 24+len(name)+1), parent)
-	b = binary.NativeEndian.AppendUint64(b, child)
-	b = binary.NativeEndian.AppendUint32(b, uint32(len(name)))
-	b = binary.NativeEndian.AppendUint32(b, 0) // padding
-	return c.notify(append(append(b, name...), 0))
-}
-
-// notification begins one whose body has size bytes.
-func notification(code uint32, size int) []byte {
-	total := int(unsafe.Sizeof(fuse.OutHeader{})) + size
-	b := binary.NativeEndian.AppendUint32(make([]byte, 0, 64), uint32(total))
-	b = binary.NativeEndian.AppendUint32(b, code)
-	return binary.NativeEndian.AppendUint64(b, 0) // an answer to nothing
-}
-
-func (c *kernelConn) notify(b []byte) fuse.Status {
-	for {
-		_, err := unix.Write(c.fd, b)
-		if !errors.Is(err, unix.EINTR) {
-			return notified(err)
-		}
-	}
-}
-
-// notified makes of EINVAL, which a kernel gives that does not know the kind,
-// what it means.
-func notified(err error) fuse.Status {
-	if errors.Is(err, unix.EINVAL) {
-		return fuse.ENOSYS
-	}
-	return fuse.ToStatus(err)
-}
-
-// mountKernel mounts by system call where that is allowed, else through the
-// helper that may.
-func mountKernel(point string, m *fuse.MountOptions) (int, error) {
-	fd, err := mountDirect(point, m)
-	if err == nil || !errors.Is(err, unix.EPERM) && !errors.Is(err, unix.EACCES) {
-		return fd, err
-	}
-	helped, helpErr := mountByHelper(point, m)
-	if helpErr != nil {
-		return -1, errors.Join(helpErr, err)
-	}
-	return helped, nil
-}
-
-func mountDirect(point string, m *fuse.MountOptions) (int, error) {
-	var st unix.Stat_t
-	if err := unix.Stat(point, &st); err != nil {
-		return -1, err
-	}
-	fd, err := unix.Open("/dev/fuse", unix.O_RDWR|unix.O_CLOEXEC, 0)
-	if err != nil {
-		return -1, fmt.Errorf("/dev/fuse: %w", err)
-	}
-	data := []string{
-		fmt.Sprintf("fd=%d", fd), fmt.Sprintf("rootmode=%o", st.Mode&unix.S_IFMT),
-		fmt.Sprintf("user_id=%d", os.Geteuid()), fmt.Sprintf("group_id=%d", os.Getegid()),
-		fmt.Sprintf("max_read=%d", m.MaxWrite),
-	}
-	flags := uintptr(unix.MS_NOSUID | unix.MS_NODEV)
-	for _, o := range m.Options {
-		if o == "ro" {
-			flags |= unix.MS_RDONLY
-			continue
-		}
-		data = append(data, o)
-	}
-	if m.AllowOther {
-		data = append(data, "allow_other")
-	}
-	if err := unix.Mount(m.FsName, point, "fuse."+m.Name, flags, strings.Join(data, ",")); err != nil {
-		return -1, errors.Join(err, unix.Close(fd))
-	}
-	return fd, nil
-}
-
-// mountByHelper has fusermount3 mount; it hands the device over a socket.
-func mountByHelper(point string, m *fuse.MountOptions) (int, error) {
-	path := helper()
-	if path == "" {
-		return -1, ErrNoHelper
-	}
-	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
-	if err != nil {
-		return -1, err
-	}
-	ours, theirs := pair[0], os.NewFile(uintptr(pair[1]), "helper")
-	defer unix.Close(ours)
-	defer theirs.Close()
-
-	opts := append([]string{}, m.Options...)
-	if m.AllowOther {
-		opts = append(opts, "allow_other")
-	}
-	escape := strings.NewReplacer(`\`, `\\`, `,`, `\,`)
-	opts = append(opts, "fsname="+escape.Replace(m.FsName), "subtype="+m.Name, fmt.Sprintf("max_read=%d", m.MaxWrite))
-	cmd := exec.Command(path, "-o", strings.Join(opts, ","), "--", point)
-	cmd.Env = append(os.Environ(), "_FUSE_COMMFD=3")
-	cmd.ExtraFiles = []*os.File{theirs}
-	if out, err := cmd.CombinedOutput(); err != nil {
-		return -1, fmt.Errorf("%s: %s: %w", path, strings.TrimSpace(string(out)), err)
-	}
-	return receiveFD(ours)
-}
-
-// receiveFD takes the descriptor that the helper has sent.
-func receiveFD(socket int) (int, error) {
-	var data [4]byte
-	control := make([]byte, unix.CmsgSpace(4))
-	_, n, _, _, err := unix.Recvmsg(socket, data[:], control, unix.MSG_CMSG_CLOEXEC)
-	if err != nil {
-		return -1, err
-	}
-	messages, err := unix.ParseSocketControlMessage(control[:n])
-	if err != nil {
-		return -1, err
-	}
-	for i := range messages {
-		if fds, err := unix.ParseUnixRights(&messages[i]); err == nil && len(fds) == 1 {
-			return fds[0], nil
-		}
-	}
-	return -1, fmt.Errorf("the helper sent no device: %w", unix.EPROTO)
 }
