@@ -39,7 +39,7 @@ var layers = []layer{
 	{path: "remote/objects", may: []string{"vaultcore/blob", "remote/syncer"}, why: "HTTP and keys"},
 	{path: "remote/s3", may: []string{"vaultcore/blob"}, why: "everything but S3 and the store contract"},
 	{path: "remote/s3/s3test", may: []string{"remote/s3", "vaultcore/blob"}, why: "what is tested with its servers"},
-	{path: "remote/syncer", may: []string{"vaultcore", "vaultcore/blob", "remote/api"}, why: "HTTP, FUSE and SQL"},
+	{path: "remote/syncer", may: []string{"vaultcore", "vaultcore/seal", "vaultcore/blob", "remote/api"}, why: "HTTP, FUSE and SQL: of seal it needs the ids and ops"},
 	{path: "remote/syncer/remotetest", may: []string{"remote/syncer", "vaultcore/blob", "vaultcore/blob/blobtest"}, why: "any one remote"},
 	{path: "remote/server", may: []string{"remote/api", "vaultcore/blob"}, never: []string{"vaultcore", "vaultcore/seal", "cache"}, why: "any key: none of its dependencies can decrypt"},
 	{path: "remote/server/metadb", may: []string{"remote/server", "remote/api"}, never: []string{"vaultcore", "vaultcore/seal", "cache"}, why: "HTTP and blobs"},

@@ -61,6 +61,9 @@ type ledger struct {
 	peers map[seal.ID]*peer
 	held  map[seal.ID][]*heldBatch // verified and waiting, in order
 	sent  map[seal.ID]bool         // blobs known to be on the remote
+	// remote is the id of the vault's remote, zero for none: a content that was
+	// sent to another one is not there.
+	remote seal.ID
 	// pending: contents neither here nor there, and whose they are.
 	pending map[seal.ID]seal.ID
 	clock   seal.HLC // the greatest own or accepted one
@@ -224,7 +227,7 @@ func (l *ledger) load() error {
 	l.peers, l.held = make(map[seal.ID]*peer), make(map[seal.ID][]*heldBatch)
 	l.sent, l.pending = make(map[seal.ID]bool), make(map[seal.ID]seal.ID)
 	l.bodies = make(map[[32]byte]*seal.Body)
-	l.clock, l.lastOp = 0, 0
+	l.clock, l.lastOp, l.remote = 0, 0, seal.ID{}
 	c, err := openConn(l.v.home.Path(dbName), true, false)
 	if err != nil {
 		return err
@@ -258,6 +261,14 @@ func (l *ledger) loadPeers(c *conn) error {
 }
 
 func (l *ledger) loadSent(c *conn) error {
+	err := c.query("SELECT id FROM remotes LIMIT 1", func(cols []dbValue) error {
+		s := rowScanner{c: cols}
+		l.remote = s.id()
+		return nil
+	})
+	if err != nil {
+		return err
+	}
 	return c.query("SELECT blob FROM blob_presence", func(cols []dbValue) error {
 		s := rowScanner{c: cols}
 		l.sent[s.id()] = true

@@ -417,6 +417,9 @@ func (l *ledger) take(in *incoming, h *heldBatch) {
 		case *seal.Wrap:
 			in.wraps = append(in.wraps, op)
 		case *seal.Sent:
+			if !l.remote.IsZero() && op.Remote != l.remote {
+				break
+			}
 			for _, blob := range op.Blobs {
 				in.sent[blob] = h.b.Device
 				if !l.sent[blob] {

@@ -1,0 +1,29 @@
+package syncer
+
+import (
+	"context"
+	"fmt"
+	"io"
+
+	"github.com/vaultdrive/vaultdrive/vaultcore/seal"
+)
+
+// FetchRange reads n bytes of a content from offset off and writes them at the
+// same offset of w. They are not verified: whoever asks opens them chunk by
+// chunk. Errors: ErrNotFound, io.ErrUnexpectedEOF for a blob that ends before,
+// those of the remote and of w.
+func (e *Engine) FetchRange(ctx context.Context, blob seal.ID, off, n int64, w io.WriterAt) error {
+	body, err := e.o.Remote.GetBlob(ctx, blob.Hex(), off, n)
+	if err != nil {
+		return fmt.Errorf("fetch %d bytes at %d of blob %s: %w", n, off, blob.Hex(), err)
+	}
+	defer body.Close()
+	got, err := io.Copy(io.NewOffsetWriter(w, off), io.LimitReader(body, n))
+	if err == nil && got < n {
+		err = io.ErrUnexpectedEOF
+	}
+	if err != nil {
+		return fmt.Errorf("fetch %d bytes at %d of blob %s: %w", n, off, blob.Hex(), err)
+	}
+	return nil
+}

@@ -1,0 +1,76 @@
+package syncer
+
+import "time"
+
+// State is what an engine does, in a word.
+type State string
+
+// The states of an engine.
+const (
+	StateOff     State = "off"     // Run does not run
+	StateIdle    State = "idle"    // all is done
+	StateSyncing State = "syncing" // there is work, and it goes on
+	StateOffline State = "offline" // the remote does not answer
+	StateStopped State = "stopped" // a condition has to be put right first
+)
+
+// Status is how synchronisation is. It names no address.
+type Status struct {
+	State   State     `json:"state"`
+	Online  bool      `json:"online"`
+	Contact time.Time `json:"last_contact,omitzero"` // last answer of the remote
+	Synced  time.Time `json:"last_synced,omitzero"`  // when nothing was left to do
+
+	Unsealed int   `json:"unsealed"` // changed files and folders, in no batch yet
+	Unpushed int   `json:"unpushed"` // batches
+	Up       Queue `json:"up"`
+	Down     Queue `json:"down"`
+
+	Waiting    []GateStatus  `json:"gates"`
+	Blocked    []BlockedJob  `json:"blocked"`
+	Conditions []Condition   `json:"conditions"`
+	Devices    []DeviceState `json:"devices"`
+}
+
+// Queue is one direction of transfers.
+type Queue struct {
+	Count  int       `json:"count"`
+	Bytes  int64     `json:"bytes"`
+	Active int       `json:"active"`
+	Rate   int64     `json:"rate"`            // bytes a second, of late
+	Done   time.Time `json:"finish,omitzero"` // when it will be done at that rate
+}
+
+// GateStatus is a kind of request the remote asked not to send for a while.
+type GateStatus struct {
+	Class string    `json:"class"`
+	Until time.Time `json:"until"`
+}
+
+// BlockedJob is a transfer that does not go on by itself.
+type BlockedJob struct {
+	Blob   string `json:"blob"`
+	Up     bool   `json:"up"`
+	Size   int64  `json:"size"`
+	Reason string `json:"reason"`
+}
+
+// Condition is something a person should know, and what to do about it.
+type Condition struct {
+	Kind  string    `json:"kind"`
+	Text  string    `json:"text"`
+	Hint  string    `json:"hint,omitempty"`
+	Since time.Time `json:"since"`
+}
+
+// DeviceState is a device of the vault as its batches show it.
+type DeviceState struct {
+	ID      string `json:"id"`
+	Seq     uint64 `json:"seq"`               // its last batch applied here
+	Held    int    `json:"held,omitempty"`    // its batches that wait for others
+	Self    bool   `json:"self,omitempty"`    // this device
+	Revoked bool   `json:"revoked,omitempty"` // by the newest header
+}
+
+// Status tells how synchronisation is.
+func (e *Engine) Status() Status { return Status{State: StateOff} }
