@@ -127,19 +127,11 @@ func (s *sealing) collect(own *peer, ride []seal.Op) error {
 
 // nameDevice begins the chain with the name of this device.
 func (s *sealing) nameDevice() error {
-	v := s.l.v
-	sealed, err := s.one("SELECT value FROM meta WHERE key=?", metaLedger)
+	name, err := s.l.v.ownName()
 	if err != nil {
 		return err
 	}
-	var a seal.RowAAD
-	a.Reset(metaLedger)
-	b, _ := sealed.([]byte)
-	name, err := v.keys.local().OpenRow(nil, b, a.Sum())
-	if err != nil {
-		return fmt.Errorf("%w: name of this device: %w", ErrDamaged, err)
-	}
-	s.add(100, &seal.DeviceName{Name: string(name)})
+	s.add(100, &seal.DeviceName{Name: name})
 	return nil
 }
 

@@ -20,6 +20,7 @@ type Status struct {
 	Folders    int            `json:"folders"`
 	Files      int            `json:"files"`
 	Bytes      int64          `json:"bytes"`
+	Conflicts  int            `json:"conflicts"` // shown beside what has their name
 	Trash      int            `json:"trash"`
 	TrashBytes int64          `json:"trash_bytes"`
 	Drafts     int            `json:"drafts"`
@@ -65,6 +66,9 @@ func (v *Vault) Status() Status {
 	v.walk(v.root, func(n *Node) {
 		if n.dirty != 0 || n.has(flagAttrs) {
 			s.Dirty++
+		}
+		if _, ok := v.suffixed(n); ok {
+			s.Conflicts++
 		}
 	})
 	for _, t := range v.trash {

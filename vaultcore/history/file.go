@@ -21,7 +21,8 @@ type Attachment struct {
 
 // File is one visible (or dead) content of an attachment.
 type File struct {
-	Content Digest // the record that brought the content
+	At             // of the record that brought the content: who wrote it, and when
+	Content Digest // that record
 	Blob    seal.ID
 	Size    int64
 	MIME    string // "inode/directory" is a folder
@@ -99,6 +100,7 @@ func (h *History) Attachment(id seal.ID, where func(blob seal.ID) Presence) Atta
 func (w *view) file(b *branch, where func(seal.ID) Presence) File {
 	v, in := w.v[b.content], b.values[attrParent]
 	f := File{
+		At:      At{Device: v.dev.id, Seq: v.seq, HLC: v.hlc},
 		Content: v.digest, Blob: v.blob, Size: v.size,
 		MIME:   b.values[attrMIME].mime,
 		Rev:    w.v[b.tips[0]].rev,

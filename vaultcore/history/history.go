@@ -232,6 +232,15 @@ func (h *History) rename(d *device, names []DeviceName) {
 	d.names = names
 }
 
+// DeviceName gives the newest name of a device, "" for one that has said none.
+func (h *History) DeviceName(id seal.ID) string {
+	d := h.devices[id]
+	if d == nil || len(d.names) == 0 {
+		return ""
+	}
+	return d.names[len(d.names)-1].Name
+}
+
 // Attachments gives every id known, dead ones too, in no order.
 func (h *History) Attachments() iter.Seq[seal.ID] {
 	return func(yield func(seal.ID) bool) {

@@ -1,0 +1,67 @@
+package vaultcore
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/vaultdrive/vaultdrive/vaultcore/seal"
+)
+
+// DeviceInfo is a device of the vault as this one knows it.
+type DeviceInfo struct {
+	ID      string `json:"id"`
+	Name    string `json:"name"` // empty while none of its batches has come
+	This    bool   `json:"this"`
+	Revoked bool   `json:"revoked"`
+	Batches uint64 `json:"batches"` // number of its last one
+	// LastChange is the clock of that batch; nil without one.
+	LastChange *time.Time `json:"last_change"`
+}
+
+// Devices lists the roster with what the ledger knows of each device. Errors:
+// ErrLedgerOff, ErrClosed.
+func (v *Vault) Devices(ctx context.Context) ([]DeviceInfo, error) {
+	l, err := v.lockLedger(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer l.mu.Unlock()
+	own := v.DeviceID()
+	var out []DeviceInfo
+	for _, d := range v.Roster() {
+		i := DeviceInfo{ID: d.ID.UUID(), Name: l.h.DeviceName(d.ID), This: d.ID == own, Revoked: d.Revoked}
+		if p := l.peers[d.ID]; p != nil && p.head.Seq > 0 {
+			at := time.UnixMilli(p.hlc.Millis())
+			i.Batches, i.LastChange = p.head.Seq, &at
+		}
+		if i.This && i.Name == "" {
+			if i.Name, err = v.ownName(); err != nil {
+				return nil, err
+			}
+		}
+		out = append(out, i)
+	}
+	return out, nil
+}
+
+// ownName is what EnableLedger was told that others call this device.
+func (v *Vault) ownName() (string, error) {
+	v.readMu.Lock()
+	defer v.readMu.Unlock()
+	if v.reader == nil {
+		return "", ErrClosed
+	}
+	sealed, err := v.reader.one("SELECT value FROM meta WHERE key=?", metaLedger)
+	if err != nil {
+		return "", err
+	}
+	var a seal.RowAAD
+	a.Reset(metaLedger)
+	b, _ := sealed.([]byte)
+	name, err := v.keys.local().OpenRow(nil, b, a.Sum())
+	if err != nil {
+		return "", fmt.Errorf("%w: name of this device: %w", ErrDamaged, err)
+	}
+	return string(name), nil
+}
