@@ -32,6 +32,8 @@ type committer struct {
 	last     atomic.Uint64 // newest commit
 	durable  atomic.Uint64 // the barrier: highest durable commit
 	inflight atomic.Uint64 // commit a running barrier will make durable
+
+	committed atomic.Pointer[func()] // told of every transaction
 }
 
 // commitOp is one operation. fn may run twice (alone, after a shared
@@ -158,6 +160,9 @@ func (k *committer) transaction(batch []*commitOp) error {
 	}
 	k.last.Store(t.no)
 	k.begin = nil
+	if fn := k.committed.Load(); fn != nil {
+		(*fn)()
+	}
 	return nil
 }
 

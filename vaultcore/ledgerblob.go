@@ -269,8 +269,11 @@ func (v *Vault) Sent(ctx context.Context, blobs []seal.ID) error {
 	device := v.keys.deviceID()
 	_, err = v.com.do(func(t *txn) error {
 		for _, b := range blobs {
-			if err := t.exec(`INSERT INTO blob_presence(blob,state,device) VALUES(?,2,?)
-				ON CONFLICT(blob) DO UPDATE SET state=2,device=excluded.device`, b[:], device[:]); err != nil {
+			if err := t.exec(`INSERT INTO blob_presence(blob,state,device,said) VALUES(?,2,?,0)
+				ON CONFLICT(blob) DO UPDATE SET state=2,device=excluded.device,said=0`, b[:], device[:]); err != nil {
+				return err
+			}
+			if err := t.exec("DELETE FROM transfer_jobs WHERE blob=? AND up=1", b[:]); err != nil {
 				return err
 			}
 		}

@@ -386,7 +386,7 @@ func (l *ledger) assetType(id seal.ID) uint8 {
 func (s *sealing) close(own *peer) error {
 	l := s.l
 	device := l.v.keys.deviceID()
-	s.body.HLC = l.clock.Tick(l.v.now().UnixMilli())
+	s.body.HLC = l.clock.Tick(l.v.trueMillis())
 	s.body.Seen = make(map[seal.ID]seal.Head)
 	err := l.v.keys.withEpoch(0, func(keys *seal.EpochKeys) (err error) {
 		for id, p := range l.peers {
@@ -438,6 +438,9 @@ func (s *sealing) store(own *peer) error {
 			}
 			// Until the tree has followed: a kill may come between.
 			if err := errors.Join(t.putPeer(s.batch.Device, own), t.setMeta(metaBehind, int64(1))); err != nil {
+				return err
+			}
+			if err := errors.Join(s.queueUploads(t), s.said(t)); err != nil {
 				return err
 			}
 		}

@@ -382,6 +382,7 @@ type incoming struct {
 	puts     map[history.Digest]*seal.Put
 	wraps    []*seal.Wrap
 	sent     map[seal.ID]seal.ID // blob to who sent it
+	want     []seal.ID           // blobs that others cannot fetch
 	arrived  map[seal.ID]bool    // blobs whose file is in place
 	attached map[seal.ID]bool
 	assets   map[seal.ID]bool
@@ -416,6 +417,8 @@ func (l *ledger) take(in *incoming, h *heldBatch) {
 		switch op := op.(type) {
 		case *seal.Wrap:
 			in.wraps = append(in.wraps, op)
+		case *seal.Want:
+			in.want = append(in.want, op.Blobs...)
 		case *seal.Sent:
 			if !l.remote.IsZero() && op.Remote != l.remote {
 				break
@@ -490,6 +493,11 @@ func (in *incoming) write(l *ledger, t *txn) error {
 	for blob, device := range in.sent {
 		err := t.exec(`INSERT INTO blob_presence(blob,state,device) VALUES(?,1,?) ON CONFLICT(blob) DO NOTHING`, blob[:], device[:])
 		if err != nil {
+			return err
+		}
+	}
+	for _, blob := range in.want {
+		if err := t.queueWanted(blob, l.v.nowNS()); err != nil {
 			return err
 		}
 	}

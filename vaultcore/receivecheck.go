@@ -30,7 +30,7 @@ func (l *ledger) checkClock(h *heldBatch, tail *peer) error {
 	if h.body.HLC <= tail.hlc {
 		return fmt.Errorf("%w: not after its last batch", ErrClock)
 	}
-	if ahead := h.body.HLC.Millis() - l.v.now().UnixMilli(); ahead > maxClockAhead.Milliseconds() {
+	if ahead := h.body.HLC.Millis() - l.v.trueMillis(); ahead > maxClockAhead.Milliseconds() {
 		return fmt.Errorf("%w: %d h ahead", ErrClock, ahead/3_600_000)
 	}
 	return nil

@@ -74,7 +74,7 @@ func (v *Vault) SetRemote(ctx context.Context, r RemoteSettings) error {
 // forgetRemote makes the vault one that no remote has heard of.
 func (v *Vault) forgetRemote(t *txn) error {
 	device := v.keys.deviceID()
-	for _, sql := range []string{"DELETE FROM remotes", "DELETE FROM blob_presence"} {
+	for _, sql := range []string{"DELETE FROM remotes", "DELETE FROM blob_presence", "DELETE FROM transfer_jobs"} {
 		if err := t.exec(sql); err != nil {
 			return err
 		}

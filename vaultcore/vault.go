@@ -70,14 +70,15 @@ type Vault struct {
 	readMu sync.Mutex
 	reader *conn
 
-	attrs    attrQueue
-	fresh    freshQueue
-	retired  retiredContents
-	oldFiles oldFiles
-	events   eventLog
-	rewrap   rewrapState
-	ledger   atomic.Pointer[ledgerSession] // nil while it is off
-	frozen   atomic.Bool                   // two histories were seen: nothing is written until the user decides
+	attrs      attrQueue
+	fresh      freshQueue
+	retired    retiredContents
+	oldFiles   oldFiles
+	events     eventLog
+	rewrap     rewrapState
+	ledger     atomic.Pointer[ledgerSession] // nil while it is off
+	clockAhead atomic.Int64                  // ns that the true time is ahead of now
+	frozen     atomic.Bool                   // two histories were seen: nothing is written until the user decides
 
 	changeMu sync.Mutex
 	onChange func([]Change)

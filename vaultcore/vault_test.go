@@ -351,7 +351,7 @@ func TestOldSchemaReadOnly(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	const older = `DROP TABLE batches; DROP TABLE ops; DROP TABLE peers; DROP TABLE remotes; DROP TABLE blob_presence; DROP TABLE alarms;
+	const older = `DROP TABLE batches; DROP TABLE ops; DROP TABLE peers; DROP TABLE remotes; DROP TABLE blob_presence; DROP TABLE alarms; DROP TABLE transfer_jobs; DROP TABLE gates;
 		ALTER TABLE drafts DROP COLUMN base; PRAGMA user_version=1`
 	if err := errors.Join(c.script(older), c.close()); err != nil {
 		t.Fatal(err)

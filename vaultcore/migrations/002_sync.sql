@@ -57,3 +57,28 @@ CREATE TABLE alarms (
 
 -- A draft whose file a change from elsewhere replaced: what it was begun on.
 ALTER TABLE drafts ADD COLUMN base BLOB;
+
+-- said: 1 when others need not be told, since they said so or have been told.
+ALTER TABLE blob_presence ADD COLUMN said INTEGER NOT NULL DEFAULT 1;
+-- wanted: when it was last sent because another device could not fetch it.
+ALTER TABLE blob_presence ADD COLUMN wanted INTEGER NOT NULL DEFAULT 0;
+
+-- Contents to be sent, and what is known of those that are hard to send or to
+-- fetch. A job to send one comes with the batch that names it.
+CREATE TABLE transfer_jobs (
+  j      INTEGER PRIMARY KEY, -- counts up: the newest save is the last
+  blob   BLOB NOT NULL,
+  up     INTEGER NOT NULL,    -- 1 to send, 0 to fetch
+  size   INTEGER NOT NULL,
+  seq    INTEGER NOT NULL,    -- own batch that goes first
+  sealed BLOB,                -- how it went so far; none: not tried
+  UNIQUE (blob, up)
+);
+
+-- Until when a remote asked not to be bothered with a kind of request.
+CREATE TABLE gates (
+  remote BLOB NOT NULL,
+  class  TEXT NOT NULL,
+  until  INTEGER NOT NULL,
+  PRIMARY KEY (remote, class)
+) WITHOUT ROWID;

@@ -1,0 +1,193 @@
+package vaultcore
+
+import (
+	"context"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/vaultdrive/vaultdrive/vaultcore/seal"
+)
+
+func (d *device) jobs() []Job {
+	d.f.t.Helper()
+	jobs, err := d.Jobs(context.Background(), 0)
+	if err != nil {
+		d.f.t.Fatal(err)
+	}
+	return jobs
+}
+
+// A content is queued with the batch that names it, and until it is confirmed.
+func TestUploadJobs(t *testing.T) {
+	t.Parallel()
+	f := newFleet(t, "laptop")
+	d, ctx := f.devices[0], context.Background()
+	d.mkdir("a")
+	d.write("a/x", "first")
+	d.write("a/y", "second")
+	if jobs := d.jobs(); len(jobs) != 0 {
+		t.Fatalf("jobs before sealing: %+v", jobs)
+	}
+	d.sealAll(SealOptions{})
+	d.kill(true)
+	jobs := d.jobs()
+	if len(jobs) != 2 || !jobs[0].Up || jobs[0].N >= jobs[1].N || jobs[0].Seq == 0 || jobs[0].Size == 0 {
+		t.Fatalf("jobs after a kill: %+v", jobs)
+	}
+	j := jobs[0]
+	j.JobState = JobState{Again: true, Tries: 3, Until: time.Unix(1e9, 5).UTC(), Blocked: "full", Upload: []byte("parts")}
+	if err := d.SaveJob(ctx, j); err != nil {
+		t.Fatal(err)
+	}
+	d.reopen()
+	if got := d.jobs()[0]; got.Blob != j.Blob || !got.Again || got.Tries != 3 || !got.Until.Equal(j.Until) || got.Blocked != "full" || string(got.Upload) != "parts" {
+		t.Errorf("job %+v, want %+v", got, j)
+	}
+	// A new name is no new content.
+	d.rename("a/y", "a/z")
+	d.sealAll(SealOptions{})
+	if err := d.Sent(ctx, []seal.ID{j.Blob}); err != nil {
+		t.Fatal(err)
+	}
+	if jobs := d.jobs(); len(jobs) != 1 || jobs[0].Blob == j.Blob {
+		t.Errorf("jobs after one was sent: %+v", jobs)
+	}
+	if err := d.SaveJob(ctx, j); err != nil { // of an attempt that ended late
+		t.Fatal(err)
+	}
+	d.rename("a/x", "a/w")
+	d.sealAll(SealOptions{})
+	if jobs := d.jobs(); len(jobs) != 1 {
+		t.Errorf("jobs after the sent one was renamed: %+v", jobs)
+	}
+	if err := d.EndJob(ctx, d.jobs()[0].Blob, true); err != nil {
+		t.Fatal(err)
+	}
+	if err := d.QueueUploads(ctx); err != nil {
+		t.Fatal(err)
+	}
+	if jobs := d.jobs(); len(jobs) != 1 || jobs[0].Seq == 0 {
+		t.Errorf("jobs put back: %+v", jobs)
+	}
+}
+
+// What is confirmed is told once, also if the program ends in between.
+func TestUnsaid(t *testing.T) {
+	t.Parallel()
+	f := newFleet(t, "laptop", "desktop")
+	d, ctx := f.devices[0], context.Background()
+	d.mkdir("a")
+	d.write("a/x", "content")
+	d.sealAll(SealOptions{})
+	blob := d.jobs()[0].Blob
+	if err := d.Sent(ctx, []seal.ID{blob}); err != nil {
+		t.Fatal(err)
+	}
+	d.kill(false)
+	unsaid, err := d.Unsaid(ctx, 10)
+	if err != nil || !slices.Equal(unsaid, []seal.ID{blob}) {
+		t.Fatalf("unsaid %v, %v", unsaid, err)
+	}
+	d.sealAll(SealOptions{Ops: []seal.Op{&seal.Sent{Remote: f.remote, Blobs: unsaid}}})
+	if unsaid, err := d.Unsaid(ctx, 10); err != nil || len(unsaid) != 0 {
+		t.Errorf("unsaid after saying it: %v, %v", unsaid, err)
+	}
+	d.pushBatches()
+	other := f.devices[1]
+	other.pullBatches()
+	if unsaid, err := other.Unsaid(ctx, 10); err != nil || len(unsaid) != 0 {
+		t.Errorf("unsaid by who heard it: %v, %v", unsaid, err)
+	}
+}
+
+// Who holds a content that another cannot fetch sends it again, once a day.
+func TestWant(t *testing.T) {
+	t.Parallel()
+	f := newFleet(t, "laptop", "desktop")
+	laptop, desktop, ctx := f.devices[0], f.devices[1], context.Background()
+	laptop.mkdir("a")
+	laptop.write("a/x", "content")
+	laptop.push()
+	desktop.pullBatches()
+	wanted, err := desktop.WantedBlobs(ctx)
+	if err != nil || len(wanted) != 1 {
+		t.Fatalf("wanted %v, %v", wanted, err)
+	}
+	ask := func() {
+		desktop.sealAll(SealOptions{Ops: []seal.Op{&seal.Want{Blobs: []seal.ID{wanted[0].Blob, seal.NewBlobID()}}}})
+		desktop.pushBatches()
+		laptop.pullBatches()
+	}
+	ask()
+	if jobs := laptop.jobs(); len(jobs) != 1 || jobs[0].Blob != wanted[0].Blob {
+		t.Fatalf("jobs after it was wanted: %+v", jobs)
+	}
+	if err := laptop.EndJob(ctx, wanted[0].Blob, true); err != nil {
+		t.Fatal(err)
+	}
+	ask()
+	if jobs := laptop.jobs(); len(jobs) != 0 {
+		t.Errorf("jobs after it was wanted again at once: %+v", jobs)
+	}
+	f.clock.Add((25 * time.Hour).Milliseconds())
+	ask()
+	if jobs := laptop.jobs(); len(jobs) != 1 {
+		t.Errorf("jobs after it was wanted a day later: %+v", jobs)
+	}
+}
+
+func TestGates(t *testing.T) {
+	t.Parallel()
+	f := newFleet(t, "laptop")
+	d, ctx := f.devices[0], context.Background()
+	id, until := seal.NewID(), time.Unix(2e9, 7)
+	for _, at := range []time.Time{until.Add(-time.Hour), until} {
+		if err := d.SetGate(ctx, id, "put", at); err != nil {
+			t.Fatal(err)
+		}
+	}
+	d.reopen()
+	if g, err := d.Gates(ctx, id); err != nil || len(g) != 1 || !g["put"].Equal(until) {
+		t.Errorf("gates %v, %v", g, err)
+	}
+	if g, err := d.Gates(ctx, seal.NewID()); err != nil || len(g) != 0 {
+		t.Errorf("gates of another remote %v, %v", g, err)
+	}
+}
+
+// A content seen on the remote is shown from then on.
+func TestFound(t *testing.T) {
+	t.Parallel()
+	f := newFleet(t, "laptop", "desktop")
+	laptop, desktop, ctx := f.devices[0], f.devices[1], context.Background()
+	laptop.mkdir("a")
+	laptop.write("a/x", "first")
+	laptop.push()
+	desktop.pull()
+	laptop.write("a/x", "second")
+	laptop.sealAll(SealOptions{})
+	laptop.pushBatches()
+	desktop.pullBatches()
+	desktop.want("a/", "a/x = first")
+	wanted, err := desktop.WantedBlobs(ctx)
+	if err != nil || len(wanted) != 1 || !wanted[0].Pending {
+		t.Fatalf("wanted %+v, %v", wanted, err)
+	}
+	if err := desktop.Found(ctx, []seal.ID{wanted[0].Blob}); err != nil {
+		t.Fatal(err)
+	}
+	desktop.want("a/", "a/x = (not here)")
+	desktop.reopen()
+	desktop.want("a/", "a/x = (not here)")
+	if n, err := desktop.Unconfirmed(ctx, nil); n != 0 || err != nil {
+		t.Errorf("unconfirmed %d, %v", n, err)
+	}
+	if n, err := laptop.Unconfirmed(ctx, nil); n != 1 || err != nil {
+		t.Errorf("unconfirmed at its author %d, %v", n, err)
+	}
+	laptop.pushBlobs()
+	if n, err := laptop.Unconfirmed(ctx, nil); n != 0 || err != nil {
+		t.Errorf("unconfirmed when sent %d, %v", n, err)
+	}
+}

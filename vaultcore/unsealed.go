@@ -1,0 +1,154 @@
+package vaultcore
+
+import (
+	"context"
+	"time"
+
+	"github.com/vaultdrive/vaultdrive/vaultcore/history"
+	"github.com/vaultdrive/vaultdrive/vaultcore/seal"
+)
+
+// OnCommit sets what is called after every transaction: a moment to look at
+// Unsealed. It must return at once and call nothing of the vault.
+func (v *Vault) OnCommit(fn func()) {
+	if v.com != nil {
+		v.com.committed.Store(&fn)
+	}
+}
+
+// Unsealed counts the changed files and folders that are in no batch yet, up to
+// most.
+func (v *Vault) Unsealed(_ context.Context, most int) (int, error) {
+	v.readMu.Lock()
+	defer v.readMu.Unlock()
+	if v.reader == nil {
+		return 0, ErrClosed
+	}
+	n, err := v.reader.one(`SELECT (SELECT count(*) FROM (SELECT 1 FROM asset_attachments WHERE dirty<>0 LIMIT ?1))
+		+ (SELECT count(*) FROM (SELECT 1 FROM assets WHERE dirty<>0 LIMIT ?1))`, int64(most))
+	count, _ := n.(int64)
+	return int(count), err
+}
+
+// Unconfirmed counts what keeps the given attachments, all without any, from
+// being safe on the remote: changes in no batch, and contents it does not have.
+// Batches that are not pushed are not counted.
+func (v *Vault) Unconfirmed(ctx context.Context, ids []seal.ID) (int, error) {
+	l, err := v.lockLedger(ctx)
+	if err != nil {
+		return 0, err
+	}
+	defer l.mu.Unlock()
+	wanted := make(map[seal.ID]bool, len(ids))
+	for _, id := range ids {
+		wanted[id] = true
+	}
+	left := 0
+	v.flushAttrs()
+	v.readMu.Lock()
+	defer v.readMu.Unlock()
+	if v.reader == nil {
+		return 0, ErrClosed
+	}
+	err = v.reader.query("SELECT id,blob,dirty,deleted,place FROM asset_attachments", func(c []dbValue) error {
+		s := rowScanner{c: c}
+		id, blob, dirty, deleted, place := s.id(), s.id(), s.num(), s.num(), s.num()
+		if len(ids) > 0 && !wanted[id] {
+			return nil
+		}
+		if dirty != 0 || deleted == 0 && place != placeElsewhere && !l.sent[blob] {
+			left++
+		}
+		return nil
+	})
+	if err != nil || len(ids) > 0 {
+		return left, err
+	}
+	n, err := v.reader.one("SELECT count(*) FROM assets WHERE dirty<>0")
+	count, _ := n.(int64)
+	return left + int(count), err
+}
+
+// CorrectClock says how much the true time is ahead of this machine's. It counts
+// for what is sealed and for how far ahead another's batch may be.
+func (v *Vault) CorrectClock(ahead time.Duration) { v.clockAhead.Store(int64(ahead)) }
+
+// trueMillis is the time by the corrected clock, in ms since 1970.
+func (v *Vault) trueMillis() int64 {
+	return v.now().Add(time.Duration(v.clockAhead.Load())).UnixMilli()
+}
+
+// Alarm records what a person should know of the remote: status shows it until
+// the vault is closed, and events keep it. kind is logged, the text, which may
+// name files, is not.
+func (v *Vault) Alarm(kind, text string) { v.alarm(kind, text) }
+
+// BlobPaths gives where the files that show a content are.
+func (v *Vault) BlobPaths(blob seal.ID) (paths []string) {
+	x := v.indexNodes(func(n *Node) bool { return n.content != nil && n.content.ref.blob == blob })
+	v.tree.RLock()
+	defer v.tree.RUnlock()
+	for _, n := range x.byBlob[blob] {
+		if !n.has(flagUnlinked) {
+			paths = append(paths, shownPath(n))
+		}
+	}
+	return paths
+}
+
+// Found notes that this device saw contents on the remote, each with its length:
+// files that wait for them show them from now on.
+func (v *Vault) Found(ctx context.Context, blobs []seal.ID) error {
+	if err := v.writable(); err != nil {
+		return err
+	}
+	l, err := v.lockLedger(ctx)
+	if err != nil {
+		return err
+	}
+	defer l.mu.Unlock()
+	device := v.keys.deviceID()
+	_, err = v.com.do(func(t *txn) error {
+		for _, b := range blobs {
+			if err := t.exec(`INSERT INTO blob_presence(blob,state,device,said) VALUES(?,2,?,1)
+				ON CONFLICT(blob) DO UPDATE SET state=2,device=excluded.device`, b[:], device[:]); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	var c history.Changed
+	for _, b := range blobs {
+		l.sent[b] = true
+		if id, ok := l.pending[b]; ok {
+			c.Attachments = append(c.Attachments, id)
+		}
+	}
+	if len(c.Attachments) == 0 {
+		return nil
+	}
+	var changes []Change
+	err = l.hashed(ctx, func() (err error) {
+		changes, err = l.showFound(c)
+		return err
+	})
+	v.changed(changes...)
+	return err
+}
+
+func (l *ledger) showFound(c history.Changed) ([]Change, error) {
+	l.v.ns.Lock()
+	defer l.v.ns.Unlock()
+	if err := l.noneUnhashed(); err != nil {
+		return nil, err
+	}
+	in := &incoming{}
+	in.note(c)
+	if err := l.sealFirst(in); err != nil {
+		return nil, err
+	}
+	return l.applyChanged(in.changed(), nil)
+}
