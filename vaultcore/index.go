@@ -18,6 +18,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/vaultdrive/vaultdrive/vaultcore/seal"
+	"github.com/vaultdrive/vaultdrive/vaultcore/walvfs"
 )
 
 //go:embed migrations/*.sql
@@ -36,9 +37,15 @@ type conn struct {
 }
 
 // openConn opens the database. readOnly never writes a byte; immutable also
-// takes no lock and reads no log (for a disk that cannot be written).
+// takes no lock and reads no log (for a disk that cannot be written). One that
+// writes takes the database for this process, whose vault.lock says so already.
 func openConn(path string, readOnly, immutable bool) (*conn, error) {
+	vfs, err := walvfs.Name()
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrDatabase, err)
+	}
 	q := url.Values{}
+	q.Set("vfs", vfs)
 	q.Set("_mutex", "no")
 	q.Set("_busy_timeout", "10000")
 	switch {
