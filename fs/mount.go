@@ -200,6 +200,15 @@ func mountError(point string, err error) error {
 // MountPoint is the mounted directory, absolute and without symlinks.
 func (s *Server) MountPoint() string { return s.point }
 
+// Requests is how many requests the kernel has sent so far: whether the mount is
+// in use, and how much.
+func (s *Server) Requests() (n uint64) {
+	for i := range s.fs.requests {
+		n += s.fs.requests[i].Load()
+	}
+	return n
+}
+
 // Done is closed when the mount is gone and every handle is released.
 func (s *Server) Done() <-chan struct{} { return s.done }
 

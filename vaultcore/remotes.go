@@ -14,6 +14,7 @@ const tableRemotes = "remotes"
 // sealed on disk.
 type RemoteSettings struct {
 	URL    string          `json:"url"`
+	Boot   string          `json:"boot,omitempty"`   // token of the vault's address, 32 hex digits
 	ID     seal.ID         `json:"-"`                // the number in the remote's marker
 	Caps   json.RawMessage `json:"caps,omitempty"`   // as probed
 	Access json.RawMessage `json:"access,omitempty"` // credentials, opaque; nothing for those from the environment

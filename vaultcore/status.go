@@ -89,6 +89,9 @@ func (v *Vault) Status() Status {
 // VaultID is the vault's id.
 func (v *Vault) VaultID() seal.ID { return v.keys.vaultID() }
 
+// DID is the vault's identity.
+func (v *Vault) DID() string { return v.keys.header().DID }
+
 // Home is the vault's directory.
 func (v *Vault) Home() string { return v.home.Path() }
 

@@ -142,6 +142,17 @@ type keyAnswer struct {
 type unmountRequest struct {
 	Lazy  bool `json:"lazy"`
 	Force bool `json:"force"`
+	// Upload is how long to go on uploading, in ns.
+	Upload time.Duration `json:"upload"`
+}
+
+// leftBehind is what the remote has not got when a vault is closed. It is safe
+// here.
+type leftBehind struct {
+	Changes int   `json:"changes"` // in no batch there
+	Files   int   `json:"files"`   // contents
+	Bytes   int64 `json:"bytes"`   // of them
+	Online  bool  `json:"online"`  // the remote answered at the end
 }
 
 // statusView is what status shows: the vault's own account of itself and what
@@ -155,6 +166,8 @@ type statusView struct {
 	Since      time.Time `json:"since"`
 	Log        string    `json:"log,omitempty"`
 	Version    string    `json:"version"`
+	// Sync is nil while synchronisation is off.
+	Sync *syncBrief `json:"sync,omitempty"`
 }
 
 // lockedView is status of a vault that nobody has open: what needs a key is

@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"runtime/debug"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -33,6 +34,8 @@ type daemon struct {
 	vault    *vaultcore.Vault
 	mount    *fs.Server
 	server   *server
+	sync     *syncing
+	load     load
 	listener net.Listener
 	socket   string
 
@@ -40,7 +43,12 @@ type daemon struct {
 	forced   sync.Once     // closes cut
 	finished chan struct{} // closed when the vault is closed
 	draining sync.Mutex    // one drain at a time
-	closeErr error         // set before finished is closed
+	// What is set before finished is closed.
+	closeErr error
+	left     leftBehind
+	// uploadFor is how long to go on uploading when the mount has gone, in ns.
+	uploadFor atomic.Int64
+	uploading atomic.Bool
 }
 
 // daemonHooks connect a daemon to whoever started it.
@@ -184,8 +192,11 @@ func (d *daemon) listen() error {
 }
 
 func (d *daemon) mountVault(ctx context.Context) error {
+	d.sync = newSyncing(d.vault, d.log)
+	d.sync.busy, d.sync.steady = d.load.busy, true
 	d.server = &server{
 		vault:   d.vault,
+		sync:    d.sync,
 		since:   time.Now(),
 		log:     d.log,
 		unmount: d.unmount,
@@ -215,6 +226,8 @@ func (d *daemon) mountVault(ctx context.Context) error {
 	d.mount, d.point = mount, mount.MountPoint()
 	d.server.mount.MountPoint, d.server.settled = d.point, mount.Settled
 	d.record()
+	d.load.start(mount, d.sync.poke)
+	d.sync.begin(ctx)
 	return nil
 }
 
@@ -253,6 +266,7 @@ func (d *daemon) serve(signals <-chan os.Signal) error {
 		d.log.Warn("locked by force")
 		d.commit()
 	}
+	d.uploadRest()
 	err := d.finish()
 	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 	defer cancel()
@@ -277,6 +291,7 @@ func (d *daemon) commit() {
 func (d *daemon) finish() error {
 	stop := keepAlive()
 	defer stop()
+	d.sync.end()
 	err := d.vault.Close(context.Background())
 	if err != nil {
 		d.log.Error("close vault", "err", err)

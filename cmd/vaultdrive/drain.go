@@ -20,6 +20,8 @@ const (
 	briefly = time.Second
 	// commitDeadline bounds the wait for drafts and barrier on the way out.
 	commitDeadline = 5 * time.Minute
+	// signalUpload is how long uploads go on after the process was told to end.
+	signalUpload = 5 * time.Second
 )
 
 // Stages an unmount passes; umount shows them.
@@ -27,42 +29,68 @@ const (
 	stageCommit   = "commit"   // drafts become revisions, then the barrier
 	stageDetach   = "detach"   // the kernel lets go
 	stageDetached = "detached" // out of sight, still used by open files
+	stageUpload   = "upload"   // what the remote has not got yet goes there, for a while
 	stageClose    = "close"    // contents settle, keys are wiped
 )
 
 // unmount serves the umount command. What is written is made durable first:
 // whatever happens afterwards loses nothing. Busy, and neither lazy nor forced,
 // nothing else has changed. It returns when the vault is closed, or, lazy and
-// still used, when the mount is out of sight.
-func (d *daemon) unmount(ctx context.Context, r unmountRequest, stage func(string)) error {
-	if err := d.letGo(ctx, r, stage); err != nil {
-		return err
+// still used, when the mount is out of sight; and says what is not uploaded.
+func (d *daemon) unmount(ctx context.Context, r unmountRequest, tell func(frame)) (leftBehind, error) {
+	d.uploadFor.Store(int64(r.Upload))
+	if err := d.letGo(ctx, r, tell); err != nil {
+		return leftBehind{}, err
 	}
 	if !d.isGone() && !r.Force {
 		d.server.detached.Store(true)
-		stage(stageDetached)
-		return nil
+		tell(frame{Stage: stageDetached})
+		return leftBehind{}, nil
 	}
-	stage(stageClose)
-	<-d.finished
-	return d.closeErr
+	ticker := time.NewTicker(progressEvery)
+	defer ticker.Stop()
+	var p transferProgress
+	for {
+		select {
+		case <-d.finished:
+			return d.left, d.closeErr
+		case <-ticker.C:
+		}
+		f := frame{Stage: stageClose}
+		if d.uploading.Load() {
+			f.Stage = stageUpload
+			f.Done, f.Total = p.step(d.sync.engineStatus())
+		}
+		tell(f)
+	}
+}
+
+// uploadRest goes on for a while after the mount has gone, and notes what is
+// left for the next one.
+func (d *daemon) uploadRest() {
+	d.load.stop()
+	stop := keepAlive()
+	defer stop()
+	d.uploading.Store(true)
+	d.left = d.sync.drain(time.Duration(d.uploadFor.Load()))
+	d.uploading.Store(false)
 }
 
 // letGo commits and detaches, one caller at a time.
-func (d *daemon) letGo(ctx context.Context, r unmountRequest, stage func(string)) error {
+func (d *daemon) letGo(ctx context.Context, r unmountRequest, tell func(frame)) error {
 	d.draining.Lock()
 	defer d.draining.Unlock()
 	if d.isGone() {
 		return nil
 	}
-	stage(stageCommit)
+	tell(frame{Stage: stageCommit})
 	if err := d.vault.CommitAll(ctx); err != nil {
 		if !r.Lazy && !r.Force {
 			return err
 		}
 		d.log.Error("commit", "err", err)
 	}
-	stage(stageDetach)
+	tell(frame{Stage: stageDetach})
 	if !r.Lazy && !r.Force {
 		return d.mount.TryUnmount(ctx)
 	}
@@ -109,6 +137,7 @@ func (d *daemon) drainForSignal(signals <-chan os.Signal) {
 	defer stop()
 	d.draining.Lock()
 	defer d.draining.Unlock()
+	d.uploadFor.Store(int64(signalUpload))
 	d.commit()
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()

@@ -11,7 +11,10 @@ import (
 	"syscall"
 
 	"github.com/vaultdrive/vaultdrive/fs"
+	"github.com/vaultdrive/vaultdrive/remote"
+	"github.com/vaultdrive/vaultdrive/remote/syncer"
 	"github.com/vaultdrive/vaultdrive/vaultcore"
+	"github.com/vaultdrive/vaultdrive/vaultcore/blob"
 	"github.com/vaultdrive/vaultdrive/vaultcore/seal"
 )
 
@@ -30,6 +33,10 @@ var (
 	errDaemonOld     = errors.New("the mounted vault's process does not know this command")
 	errForeignSocket = errors.New("the socket belongs to somebody else")
 	errRuntimeDir    = errors.New("runtime directory is not safe")
+	errSyncOff       = errors.New("synchronisation is off")
+	errSyncOn        = errors.New("synchronisation is on")
+	errNoVaultThere  = errors.New("the vault is not there")
+	errRemoteOnly    = errors.New("contents are at the remote only")
 	errSlowAES       = errors.New("this processor has no instructions for AES")
 )
 
@@ -78,10 +85,26 @@ var exitTable = []exitRow{
 	{vaultcore.ErrDeviceKey, "device_key", 12, "give the file that vaultdrive device enroll --key-file wrote"},
 	{vaultcore.ErrNotEnrolled, "not_enrolled", 12, "vaultdrive device enroll stores a key for this device; the password works meanwhile"},
 	{errKeyring, "keyring", 12, "use --device-key FILE where no keyring runs"},
+	{errSyncOn, "sync_on", 50, "vaultdrive sync disable first; nothing at the remote is lost by that"},
+	{errSyncOff, "sync_off", 50, "vaultdrive sync enable URL turns it on"},
+	{vaultcore.ErrLedgerOff, "sync_off", 50, "vaultdrive sync enable URL turns it on"},
+	{errRemoteOnly, "remote_only", 51, ""},
+	{remote.ErrAddress, "bad_remote", 52, "file:///DIRECTORY, or s3://BUCKET/PREFIX?endpoint=https://HOST&region=NAME"},
+	{seal.ErrAddress, "bad_address", 52, "vaultdrive sync status on a device of the vault shows the address: vd1: and 80 characters"},
+	{errNoVaultThere, "no_vault_there", 53, "is it the right place? sync status on a device of the vault shows both remote and address"},
+	{syncer.ErrForeign, "foreign_remote", 54, "sync is stopped and nothing was changed: is it the right directory or bucket?"},
+	{syncer.ErrOtherBytes, "remote_differs", 54, "another history of this vault lies there: was a copy of the vault used on two machines, or an old one put back?"},
+	{vaultcore.ErrFork, "fork", 55, "a device was copied, or an old copy of it put back: nothing is written until that is settled"},
+	{vaultcore.ErrLocalRollback, "local_rollback", 55, "this vault's directory is an older copy: keep it, and join anew on this machine"},
+	{vaultcore.ErrNewEpoch, "password_changed", 56, "unmount, and mount again with the new password"},
+	{vaultcore.ErrUnknownDevice, "device_unknown", 57, ""},
+	{vaultcore.ErrStaleEpoch, "stale_epoch", 57, ""},
+	{vaultcore.ErrWithheld, "withheld", 57, "the remote does not show everything that devices put there: sync now --heal on each of them"},
+	{vaultcore.ErrGap, "withheld", 57, "the remote does not show everything that devices put there: sync now --heal on each of them"},
+	{seal.ErrNewer, "newer_version", 11, "another device uses a newer vaultdrive: install that version"},
+	{vaultcore.ErrClock, "clock", 58, "set the clock of this machine, or of the other device"},
 	{vaultcore.ErrNotFound, "not_found", 20, "vaultdrive ls shows what is there"},
-	{iofs.ErrNotExist, "no_such_file", 20, ""},
 	{vaultcore.ErrExist, "exists", 21, "choose another name"},
-	{iofs.ErrExist, "exists", 21, "choose another name"},
 	{vaultcore.ErrNotEmpty, "not_empty", 22, "rm -r removes what is in it too"},
 	{vaultcore.ErrIsDir, "is_directory", 23, ""},
 	{vaultcore.ErrNotDir, "not_directory", 23, ""},
@@ -89,12 +112,9 @@ var exitTable = []exitRow{
 	{vaultcore.ErrNameTooLong, "name_too_long", 24, "a name has at most 255 bytes, a whole path in an asset 4,096"},
 	{vaultcore.ErrCrossAsset, "cross_asset", 25, "an asset stays an asset and a folder a folder: put a copy there, then remove the first"},
 	{vaultcore.ErrPermission, "not_permitted", 26, "files live inside assets: make one with vaultdrive asset add TITLE"},
-	{iofs.ErrPermission, "permission", 27, "only the owner of the vault's files can use it: look at who owns it, and at the permissions of the directories above it"},
 	{vaultcore.ErrReadOnlyDisk, "read_only_disk", 28, "the vault lies on a read-only disk: mount it with --read-only"},
 	{vaultcore.ErrReadOnly, "read_only", 28, "it was opened with --read-only"},
-	{syscall.EROFS, "read_only_file_system", 28, ""},
 	{vaultcore.ErrNoSpace, "no_space", 29, "free space on the disk; vaultdrive trash empty gives up what was deleted"},
-	{syscall.ENOSPC, "no_space", 29, "free space on the disk"},
 	{vaultcore.ErrTooLarge, "too_large", 30, ""},
 	{vaultcore.ErrQuota, "quota", 30, ""},
 	{vaultcore.ErrDamaged, "damaged", 31, "vaultdrive check --deep names what is damaged; rescue --partial writes what can still be read"},
@@ -103,6 +123,19 @@ var exitTable = []exitRow{
 	{vaultcore.ErrInvalid, "invalid", 34, ""},
 	{vaultcore.ErrNotSupported, "not_supported", 34, ""},
 	{vaultcore.ErrDatabase, "database", 35, "look at the space and the health of the disk; if vault.db itself is damaged, put back a copy of the vault"},
+	{syncer.ErrClock, "clock", 58, "set the clock of this machine"},
+	{syncer.ErrDenied, "remote_denied", 59, "look at credentials and permissions"},
+	{syncer.ErrNoStore, "remote_missing", 60, "is the directory mounted, does the bucket exist?"},
+	{syncer.ErrFull, "remote_full", 61, "make room there; what is here stays here"},
+	{syncer.ErrTooLarge, "remote_too_large", 61, "it stays on this device; everything else goes on"},
+	{syncer.ErrUnavailable, "remote_unavailable", 62, "nothing is lost: it goes on by itself when the remote answers"},
+	{syncer.ErrNotFound, "remote_lacks", 63, "sync now --heal on the device that has it puts it back"},
+	{syncer.ErrStartOver, "start_over", 63, ""},
+	{iofs.ErrNotExist, "no_such_file", 20, ""},
+	{iofs.ErrExist, "exists", 21, "choose another name"},
+	{iofs.ErrPermission, "permission", 27, "only the owner of the vault's files can use it: look at who owns it, and at the permissions of the directories above it"},
+	{syscall.EROFS, "read_only_file_system", 28, ""},
+	{syscall.ENOSPC, "no_space", 29, "free space on the disk"},
 	{fs.ErrPointMissing, "mount_point_missing", 40, "make the directory first"},
 	{fs.ErrPointNotDir, "mount_point_not_directory", 40, "choose an empty directory"},
 	{fs.ErrPointNotEmpty, "mount_point_not_empty", 40, "choose an empty directory, or move away what is in it"},
@@ -162,11 +195,15 @@ func rowOf(err error) exitRow {
 	return exitRow{err: err, code: "internal", exit: exitUnknown}
 }
 
-// hintOf prefers the hint said where the failure was met.
+// hintOf prefers the hint said where the failure was met: by a command, then
+// by a remote.
 func hintOf(err error) string {
 	var f *failure
 	if errors.As(err, &f) && f.hint != "" {
 		return f.hint
+	}
+	if hint := blob.Hint(err); hint != "" {
+		return hint
 	}
 	return rowOf(err).hint
 }

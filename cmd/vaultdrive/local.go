@@ -16,7 +16,8 @@ import (
 // localClient serves an open vault inside this process: the same handlers
 // that a mount has behind its socket, over pipes. Closing it closes the vault.
 func localClient(vault *vaultcore.Vault) *client {
-	s := &server{vault: vault, since: time.Now(), log: slog.New(slog.DiscardHandler)}
+	log := slog.New(slog.DiscardHandler)
+	s := &server{vault: vault, sync: newSyncing(vault, log), since: time.Now(), log: log}
 	pipes := newPipeListener()
 	httpServer := newHTTPServer(s.handler(), s.log)
 	served := make(chan struct{})
@@ -30,6 +31,7 @@ func localClient(vault *vaultcore.Vault) *client {
 		_ = idle(ctx)
 		_ = httpServer.Close()
 		<-served
+		s.sync.end()
 		return vault.Close(context.WithoutCancel(ctx))
 	}
 	return c

@@ -60,9 +60,11 @@ func (c *lockCommand) Run(ctx context.Context) error {
 	}
 	job := unmounting{ui: c.ui, force: c.force, timeout: c.timeout,
 		busyHint: "close what uses it, or vaultdrive lock --force takes the files away"}
-	if err := job.run(ctx, cl, view); err != nil {
+	left, err := job.run(ctx, cl, view)
+	if err != nil {
 		return err
 	}
+	left.say(c.ui)
 	return c.show(home, true)
 }
 

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net/http"
 	"os"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -29,12 +30,13 @@ type mountState struct {
 // else.
 type server struct {
 	vault *vaultcore.Vault
+	sync  *syncing
 	mount mountState
 	since time.Time
 	log   *slog.Logger
 	// unmount drains and detaches the mount; nil when there is none. It
 	// returns when the process has nothing left to do but to end.
-	unmount func(ctx context.Context, r unmountRequest, stage func(string)) error
+	unmount func(ctx context.Context, r unmountRequest, tell func(frame)) (leftBehind, error)
 	// settled waits until the kernel has been told of what commands changed;
 	// nil when there is no mount.
 	settled func(context.Context) error
@@ -47,6 +49,7 @@ func (s *server) handler() http.Handler {
 	s.routeTree(mux)
 	s.routeContent(mux)
 	s.routeAdmin(mux)
+	s.routeSync(mux)
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
 		writeFailure(w, http.StatusNotFound, errDaemonOld)
 	})
@@ -120,8 +123,6 @@ func (k *sink) progress(done, total int64) {
 	}
 }
 
-func (k *sink) stage(name string) { k.send(frame{Stage: name}) }
-
 func (k *sink) send(f frame) {
 	if k.enc.Encode(f) == nil {
 		_ = k.flush()
@@ -162,7 +163,7 @@ func writeFailure(w http.ResponseWriter, status int, err error) {
 	_ = json.NewEncoder(w).Encode(toWire(err))
 }
 
-func (s *server) status(context.Context, none) (statusView, error) {
+func (s *server) status(ctx context.Context, _ none) (statusView, error) {
 	view := statusView{
 		Status:     s.vault.Status(),
 		State:      "open",
@@ -179,7 +180,27 @@ func (s *server) status(context.Context, none) (statusView, error) {
 	case view.MountPoint != "":
 		view.State = "mounted"
 	}
-	return view, nil
+	return view, s.addSync(ctx, &view)
+}
+
+// addSync counts what synchronisation has to do, and what it complains about.
+func (s *server) addSync(ctx context.Context, view *statusView) error {
+	sync, err := s.sync.status(ctx)
+	if err != nil || !sync.Enabled {
+		return err
+	}
+	view.Sync = &syncBrief{Remote: sync.Remote, State: sync.State, Queue: sync.Queue, Contact: sync.Contact}
+	view.Queued = sync.Up.Count
+	for _, c := range sync.Conditions {
+		text := c.Text
+		if c.Hint != "" {
+			text += " (" + c.Hint + ")"
+		}
+		if !slices.Contains(view.Alarms, c.Text) {
+			view.Alarms = append(view.Alarms, text)
+		}
+	}
+	return nil
 }
 
 // statusJSON is the content of /.vaultdrive/status.json.

@@ -40,7 +40,11 @@ func (s *server) routeAdmin(mux *http.ServeMux) {
 			return errNotMounted
 		}
 		// Who stops waiting does not stop the unmount.
-		return s.unmount(context.WithoutCancel(ctx), in, k.stage)
+		left, err := s.unmount(context.WithoutCancel(ctx), in, k.send)
+		if err != nil {
+			return err
+		}
+		return k.item(left)
 	})
 	s.routeKeys(mux)
 }

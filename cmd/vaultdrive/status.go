@@ -107,7 +107,7 @@ func (c *statusCommand) showDead(home vaultHome, r mountRecord) error {
 	return nil
 }
 
-func (c *statusCommand) line(what, format string, args ...any) {
+func (c *common) line(what, format string, args ...any) {
 	c.ui.printf("%-11s %s\n", what, fmt.Sprintf(format, args...))
 }
 
@@ -117,7 +117,13 @@ func (c *statusCommand) show(v statusView) {
 	c.line("state", "%s", c.state(v))
 	c.line("content", "%s, %s, %s, %s", plural(v.Assets, "asset"), plural(v.Folders, "folder"), plural(v.Files, "file"), humanSize(v.Bytes))
 	c.line("trash", "%s, %s", plural(v.Trash, "file"), humanSize(v.TrashBytes))
+	if v.Conflicts > 0 {
+		c.line("conflicts", "%d; vaultdrive conflicts list shows them", v.Conflicts)
+	}
 	c.line("unsent", "%s changed since the last sync, %d to upload", plural(v.Dirty, "row"), v.Queued)
+	if v.Sync != nil {
+		c.line("sync", "%s with %s", v.Sync.State, c.ui.name(v.Sync.Remote))
+	}
 	c.line("drafts", "%s being written", plural(v.Drafts, "file"))
 	c.line("durable", "up to commit %d of %d", v.Barrier, v.Commit)
 	k := v.KeyCache

@@ -5,7 +5,9 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"math"
 	"os"
+	"strconv"
 	"strings"
 	"sync/atomic"
 	"unicode"
@@ -160,6 +162,18 @@ func humanSize(n int64) string {
 		digits = 0
 	}
 	return fmt.Sprintf("%.*f %ciB", digits, value, "KMGTP"[unit])
+}
+
+// parseSize reads a number of bytes, with K, M, G or T for powers of 1024.
+func parseSize(s string) (int64, bool) {
+	digits := strings.TrimRight(strings.TrimSuffix(strings.TrimSuffix(s, "B"), "i"), "kKMGT")
+	unit := strings.TrimSuffix(strings.TrimSuffix(strings.TrimPrefix(s, digits), "B"), "i")
+	n, err := strconv.ParseInt(digits, 10, 64)
+	power, known := map[string]int{"": 0, "k": 10, "K": 10, "M": 20, "G": 30, "T": 40}[unit]
+	if err != nil || n < 0 || !known || n > math.MaxInt64>>power {
+		return 0, false
+	}
+	return n << power, true
 }
 
 // plural gives "1 file", "2 files".

@@ -12,27 +12,16 @@ import (
 	"time"
 
 	"github.com/urfave/cli/v2"
-	"golang.org/x/sys/unix"
 
 	"github.com/vaultdrive/vaultdrive/fs"
 )
-
-// unmounting is what umount and lock share: ask the mount's process to drain,
-// show what it does, wait until it has ended.
-type unmounting struct {
-	ui      *ui
-	lazy    bool
-	force   bool // cut off programs that have files open
-	timeout time.Duration
-	// busyHint is what to do about programs that have files open.
-	busyHint string
-}
 
 // umountCommand ends a mount.
 type umountCommand struct {
 	common
 	lazy       bool
 	timeout    time.Duration
+	upload     time.Duration
 	mountPoint string
 }
 
@@ -44,13 +33,17 @@ func umountCLI(u *ui) *cli.Command {
 		Usage:     "unmount a vault and lock it",
 		ArgsUsage: "[MOUNTPOINT]",
 		Description: "Returns when everything is safe and the mount's process has ended. If files are in use it says by whom\n" +
-			"and the mount stays. Without MOUNTPOINT it is the mount of --vault, or the only one.",
+			"and the mount stays. Without MOUNTPOINT it is the mount of --vault, or the only one.\n" +
+			"A synchronised vault first uploads what has changed, for --drain at most; what is left is said, is safe here,\n" +
+			"and goes up with the next mount or vaultdrive sync now.",
 		Flags: []cli.Flag{
 			c.vaultFlag(), c.jsonFlag(),
 			&cli.BoolFlag{Name: "lazy", Aliases: []string{"l"}, Destination: &c.lazy,
 				Usage: "take the mount away at once; programs keep the files they have open"},
 			&cli.DurationFlag{Name: "timeout", Destination: &c.timeout, Value: 2 * time.Minute,
 				Usage: "how long to wait for the end, as 30s or 5m"},
+			&cli.DurationFlag{Name: "drain", Destination: &c.upload, Value: 10 * time.Second,
+				Usage: "how long to go on uploading, if the remote answers; 0: not at all"},
 		},
 		Action: func(cx *cli.Context) error {
 			if cx.NArg() > 1 {
@@ -64,6 +57,7 @@ func umountCLI(u *ui) *cli.Command {
 
 // Run finds the mount and ends it.
 func (c *umountCommand) Run(ctx context.Context) error {
+	c.timeout += max(0, c.upload)
 	limit, cancel := context.WithTimeout(ctx, c.timeout)
 	defer cancel()
 	cl, view, err := c.find(limit)
@@ -77,16 +71,29 @@ func (c *umountCommand) Run(ctx context.Context) error {
 		return c.unmountForeign(limit, c.mountPoint)
 	}
 	defer cl.close(ctx)
-	job := unmounting{ui: c.ui, lazy: c.lazy, timeout: c.timeout}
-	if err := job.run(limit, cl, view); err != nil {
+	job := unmounting{ui: c.ui, lazy: c.lazy, timeout: c.timeout, upload: c.upload}
+	left, err := job.run(limit, cl, view)
+	if err != nil {
 		return err
 	}
-	return c.show(view.Vault, view.MountPoint)
+	if c.json {
+		return c.ui.writeJSON(umountView{view.Vault, view.MountPoint, true, &left})
+	}
+	left.say(c.ui)
+	return nil
+}
+
+// umountView is what umount prints with --json.
+type umountView struct {
+	Vault      string      `json:"vault"`
+	MountPoint string      `json:"mountpoint"`
+	Unmounted  bool        `json:"unmounted"`
+	Left       *leftBehind `json:"not_uploaded,omitempty"`
 }
 
 func (c *umountCommand) show(vault, mountPoint string) error {
 	if c.json {
-		return c.ui.writeJSON(map[string]any{"vault": vault, "mountpoint": mountPoint, "unmounted": true})
+		return c.ui.writeJSON(umountView{Vault: vault, MountPoint: mountPoint, Unmounted: true})
 	}
 	return nil
 }
@@ -283,76 +290,4 @@ func busyFailure(path, hint string) error {
 		return fail(fs.ErrBusy, hint, "%s is still in use", path)
 	}
 	return fail(fs.ErrBusy, hint, "%s is still in use by %s", path, strings.Join(users, ", "))
-}
-
-// run drains one mount.
-func (j unmounting) run(ctx context.Context, cl *client, view statusView) error {
-	ctx, cancel := context.WithTimeout(ctx, j.timeout)
-	defer cancel()
-	process, err := unix.PidfdOpen(cl.pid, 0)
-	if err == nil {
-		defer unix.Close(process)
-	} else {
-		process = -1
-	}
-	stage := ""
-	err = cl.stream(ctx, callUnmount, unmountRequest{Lazy: j.lazy, Force: j.force}, func(f frame) error {
-		stage = f.Stage
-		return nil
-	})
-	switch {
-	case errors.Is(err, fs.ErrBusy):
-		return busyFailure(view.MountPoint, j.busyHint)
-	case errors.Is(err, context.DeadlineExceeded):
-		return j.left(cl, view, stage)
-	case err != nil && !errors.Is(err, errDaemonLost):
-		return err
-	case stage == stageDetached:
-		j.ui.note("%s is unmounted; process %d goes on until the last open file is closed", escapeName(view.MountPoint), cl.pid)
-		return nil
-	}
-	// A connection that broke is the end of the process; whether of its work
-	// too the kernel tells.
-	lostErr := err
-	if err := awaitExit(ctx, process); err != nil {
-		return j.left(cl, view, stage)
-	}
-	if lostErr != nil {
-		return fail(errDaemonLost, "", "the mount's process ended while unmounting %s", view.MountPoint)
-	}
-	return nil
-}
-
-// left says what keeps a mount from ending in time.
-func (j unmounting) left(cl *client, view statusView, stage string) error {
-	what := map[string]string{
-		stageCommit: "written files are still being stored",
-		stageDetach: "the kernel has not let go of the mount",
-		stageClose:  "the vault is still being closed",
-	}[stage]
-	if what == "" {
-		what = "no answer"
-	}
-	return fail(fs.ErrBusy, "it goes on by itself; give a longer --timeout to wait for it",
-		"%s is not done after %s: %s (process %d)", view.MountPoint, j.timeout, what, cl.pid)
-}
-
-// awaitExit waits for the process behind a pidfd.
-func awaitExit(ctx context.Context, pidfd int) error {
-	if pidfd < 0 {
-		return nil // it ended before it could be watched
-	}
-	for {
-		fds := []unix.PollFd{{Fd: int32(pidfd), Events: unix.POLLIN}}
-		n, err := unix.Poll(fds, 50)
-		if err != nil && !errors.Is(err, syscall.EINTR) {
-			return os.NewSyscallError("poll", err)
-		}
-		if n > 0 {
-			return nil
-		}
-		if ctx.Err() != nil {
-			return ctx.Err()
-		}
-	}
 }

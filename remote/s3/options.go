@@ -163,6 +163,17 @@ func (o Options) credentials() (*credentials.Credentials, error) {
 	return usable(credentials.NewFileAWSCredentials(o.CredentialsFile, o.Profile))
 }
 
+// Keys gives the credentials that Open would use, for whoever wants to keep
+// them. Error: blob.ErrDenied when there are none.
+func (o Options) Keys() (access, secret, session string, err error) {
+	c, err := o.credentials()
+	if err != nil {
+		return "", "", "", err
+	}
+	value, err := c.GetWithContext(nil)
+	return value.AccessKeyID, value.SecretAccessKey, value.SessionToken, err
+}
+
 func usable(c *credentials.Credentials) (*credentials.Credentials, error) {
 	value, err := c.GetWithContext(nil)
 	if err != nil || value.AccessKeyID == "" || value.SecretAccessKey == "" || value.SignerType.IsAnonymous() {

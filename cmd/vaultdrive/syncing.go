@@ -1,0 +1,381 @@
+package main
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/vaultdrive/vaultdrive/remote"
+	"github.com/vaultdrive/vaultdrive/remote/syncer"
+	"github.com/vaultdrive/vaultdrive/vaultcore"
+	"github.com/vaultdrive/vaultdrive/vaultcore/seal"
+)
+
+// syncing keeps an open vault and its remote in agreement, as the vault's own
+// settings say. Nothing in it waits for a network but what is asked to.
+type syncing struct {
+	vault *vaultcore.Vault
+	log   *slog.Logger
+	busy  func() bool // the mount has work; nil: never
+	// steady: the loop runs all the time, as for a mount. Without it the remote
+	// is opened when a command asks for it.
+	steady bool
+
+	change sync.Mutex // one enable or disable at a time; taken before mu
+
+	mu       sync.Mutex // held for a moment only; guards the rest
+	now      *runningSync
+	access   *accessKeys // of this process only
+	trouble  error       // why the remote that is set cannot be opened
+	changing bool        // the settings are just being replaced
+	over     bool        // the vault is about to be closed
+}
+
+// runningSync is an open remote with its engine.
+type runningSync struct {
+	engine   *syncer.Engine
+	remote   *remote.Remote
+	settings vaultcore.RemoteSettings
+	cancel   context.CancelFunc
+	loop     sync.WaitGroup
+}
+
+// newSyncing connects the vault with whatever remote it has, now or later.
+func newSyncing(vault *vaultcore.Vault, log *slog.Logger) *syncing {
+	s := &syncing{vault: vault, log: log}
+	vault.OnFetch(s.fetch)
+	return s
+}
+
+// fetch brings a content that is at the remote only.
+func (s *syncing) fetch(ctx context.Context, id seal.ID) error {
+	r, err := s.use(ctx)
+	if err != nil {
+		return err
+	}
+	return r.engine.Fetch(ctx, id)
+}
+
+// fetchRange brings a part of one.
+func (s *syncing) fetchRange(ctx context.Context, id seal.ID, off, n int64, w io.WriterAt) error {
+	r, err := s.use(ctx)
+	if err != nil {
+		return err
+	}
+	return r.engine.FetchRange(ctx, id, off, n, w)
+}
+
+// begin starts synchronisation for a mount, if it is on. What keeps the remote
+// from being opened is shown by status; it is no reason not to mount.
+func (s *syncing) begin(ctx context.Context) {
+	if _, err := s.use(ctx); err != nil && !errors.Is(err, errSyncOff) && !s.vault.ReadOnly() {
+		s.log.Warn("the remote cannot be used", "err", rowOf(err).code)
+	}
+}
+
+// use gives the engine, started if need be. Errors: errSyncOff, those of
+// remote.Open.
+func (s *syncing) use(ctx context.Context) (*runningSync, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.now != nil {
+		return s.now, nil
+	}
+	switch {
+	case s.over:
+		return nil, vaultcore.ErrClosed
+	case s.vault.ReadOnly():
+		return nil, vaultcore.ErrReadOnly
+	case s.changing:
+		return nil, fmt.Errorf("%w: the remote is just being changed", syncer.ErrUnavailable)
+	}
+	settings, known, err := s.vault.Remote(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if !known || !settings.Enabled {
+		return nil, errSyncOff
+	}
+	s.trouble = s.start(settings)
+	return s.now, s.trouble
+}
+
+// useWith is use with credentials for a process that has none, or not the right
+// ones.
+func (s *syncing) useWith(ctx context.Context, access *accessKeys) (*runningSync, error) {
+	run, err := s.use(ctx)
+	if err == nil || access == nil || errors.Is(err, errSyncOff) {
+		return run, err
+	}
+	s.mu.Lock()
+	s.access = access
+	s.mu.Unlock()
+	return s.use(ctx)
+}
+
+// start opens the remote and runs the engine; mu is held.
+func (s *syncing) start(settings vaultcore.RemoteSettings) error {
+	r, err := s.open(settings, s.access)
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	run := &runningSync{remote: r, settings: settings, cancel: cancel}
+	run.engine = syncer.New(syncer.Options{
+		Vault: s.vault, Remote: r, Log: s.log, Busy: s.busy,
+		Prefetch: syncer.Prefetch(settings.Prefetch), UpLimit: settings.UpLimit, DownLimit: settings.DownLimit, Metered: settings.Metered,
+	})
+	if s.steady {
+		run.loop.Go(func() { _ = run.engine.Run(ctx) }) // it ends with ctx alone
+	}
+	s.now = run
+	return nil
+}
+
+// open opens the remote of some settings. It asks the remote nothing. access
+// are credentials of this process; nil: those that the vault keeps.
+func (s *syncing) open(settings vaultcore.RemoteSettings, access *accessKeys) (*remote.Remote, error) {
+	o := remote.Options{Vault: s.vault.VaultID().UUID(), Device: s.vault.DeviceID().UUID()}
+	if !settings.ID.IsZero() {
+		o.Remote = settings.ID.Hex()
+	}
+	if len(settings.Caps) > 0 {
+		if err := json.Unmarshal(settings.Caps, &o.Caps); err != nil {
+			return nil, fmt.Errorf("%w: abilities of the remote: %w", vaultcore.ErrDamaged, err)
+		}
+	}
+	if access == nil {
+		access = &accessKeys{}
+		if len(settings.Access) > 0 {
+			if err := json.Unmarshal(settings.Access, access); err != nil {
+				return nil, fmt.Errorf("%w: credentials of the remote: %w", vaultcore.ErrDamaged, err)
+			}
+		}
+	}
+	o.S3 = access.options()
+	return remote.Open(settings.URL, o)
+}
+
+// halt stops engine and remote. With lasting nobody starts them again before
+// resume.
+func (s *syncing) halt(lasting bool) {
+	s.mu.Lock()
+	run := s.now
+	s.now, s.changing = nil, lasting
+	s.mu.Unlock()
+	if run == nil {
+		return
+	}
+	run.cancel()
+	run.loop.Wait()
+	if err := run.remote.Close(); err != nil {
+		s.log.Warn("close the remote", "err", err)
+	}
+}
+
+// resume goes on after halt, with the settings as they are now.
+func (s *syncing) resume(ctx context.Context, access *accessKeys) error {
+	s.mu.Lock()
+	s.access, s.changing, s.trouble = access, false, nil
+	s.mu.Unlock()
+	_, err := s.use(ctx)
+	return err
+}
+
+// end stops for good, before the vault is closed.
+func (s *syncing) end() {
+	s.mu.Lock()
+	s.over = true
+	s.mu.Unlock()
+	s.halt(false)
+}
+
+// drain goes on for a while when nothing changes any more, if the remote
+// answers, and says what is left.
+func (s *syncing) drain(patience time.Duration) leftBehind {
+	s.mu.Lock()
+	run := s.now
+	s.mu.Unlock()
+	if run == nil {
+		return leftBehind{}
+	}
+	before := run.engine.Status()
+	if before.State != syncer.StateStopped && before.State != syncer.StateOffline && patience > 0 {
+		ctx, cancel := context.WithTimeout(context.Background(), patience)
+		defer cancel()
+		if err := run.engine.Wait(ctx, nil); err != nil {
+			s.log.Info("not everything is uploaded", "err", rowOf(err).code)
+		}
+	}
+	after := run.engine.Status()
+	return leftBehind{Changes: after.Unsealed + after.Unpushed, Files: after.Up.Count, Bytes: after.Up.Bytes, Online: after.Online}
+}
+
+// engineStatus is that of the engine, the zero value without one.
+func (s *syncing) engineStatus() syncer.Status {
+	s.mu.Lock()
+	run := s.now
+	s.mu.Unlock()
+	if run == nil {
+		return syncer.Status{}
+	}
+	return run.engine.Status()
+}
+
+// poke says that the vault is in use.
+func (s *syncing) poke() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.now != nil {
+		s.now.engine.Poke()
+	}
+}
+
+// enable makes the remote at an address the vault's, or changes its settings.
+func (s *syncing) enable(ctx context.Context, in syncEnableRequest) error {
+	s.change.Lock()
+	defer s.change.Unlock()
+	old, known, err := s.vault.Remote(ctx)
+	if err != nil {
+		return err
+	}
+	next, err := in.settings(old, known)
+	if err != nil {
+		return err
+	}
+	access := in.Access
+	if access == nil && known && old.URL == next.URL {
+		s.mu.Lock()
+		access = s.access
+		s.mu.Unlock()
+	}
+	if next, err = s.claim(ctx, next, access, in.Device); err != nil {
+		return err
+	}
+	if known && next.ID != old.ID {
+		if err := s.refuseStranding(ctx); err != nil {
+			return err
+		}
+	}
+	s.halt(true)
+	err = s.vault.SetRemote(ctx, next)
+	return errors.Join(err, s.resume(ctx, access))
+}
+
+// claim finds out what the remote can do and makes it this vault's.
+func (s *syncing) claim(ctx context.Context, settings vaultcore.RemoteSettings, access *accessKeys, device string) (vaultcore.RemoteSettings, error) {
+	settings.Caps = nil
+	r, err := s.open(settings, access)
+	if err != nil {
+		return settings, err
+	}
+	caps, err := r.Probe(ctx)
+	if err = errors.Join(err, r.Close()); err != nil {
+		return settings, err
+	}
+	if settings.Caps, err = json.Marshal(caps); err != nil {
+		return settings, err
+	}
+	if r, err = s.open(settings, access); err != nil {
+		return settings, err
+	}
+	id, err := syncer.Enable(ctx, s.vault, r, device)
+	if err = errors.Join(err, r.Close()); err != nil {
+		return settings, err
+	}
+	b, err := hex.DecodeString(id)
+	if err != nil || len(b) != len(settings.ID) {
+		return settings, fmt.Errorf("%w: its id", syncer.ErrForeign)
+	}
+	settings.ID = seal.ID(b)
+	return settings, nil
+}
+
+// refuseStranding keeps a vault at its remote while contents lie only there.
+func (s *syncing) refuseStranding(ctx context.Context) error {
+	if !s.vault.LedgerOn() {
+		return nil
+	}
+	wanted, err := s.vault.WantedBlobs(ctx)
+	if err != nil || len(wanted) == 0 {
+		return err
+	}
+	return fail(errRemoteOnly, "enable sync with the old address and vaultdrive prefetch everything first",
+		"%s at the vault's old remote only: they would be lost to this device", plural(len(wanted), "content"))
+}
+
+// disable stops and leaves everything at the remote as it is.
+func (s *syncing) disable(ctx context.Context) error {
+	s.change.Lock()
+	defer s.change.Unlock()
+	settings, known, err := s.vault.Remote(ctx)
+	if err != nil {
+		return err
+	}
+	if !known || !settings.Enabled {
+		return errSyncOff
+	}
+	settings.Enabled = false
+	s.halt(true)
+	err = s.vault.SetRemote(ctx, settings)
+	if off := s.resume(ctx, nil); err == nil && !errors.Is(off, errSyncOff) {
+		err = off
+	}
+	return err
+}
+
+// status tells how synchronisation is, without asking anybody.
+func (s *syncing) status(ctx context.Context) (syncView, error) {
+	settings, known, err := s.vault.Remote(ctx)
+	if err != nil {
+		return syncView{}, err
+	}
+	view := syncView{Status: syncer.Status{State: stateDisabled}}
+	if known {
+		view.Remote, view.Enabled, view.Kept = settings.URL, settings.Enabled, len(settings.Access) > 0
+		view.Address = addressOf(s.vault, settings)
+		view.Prefetch, view.Metered = settings.Prefetch, settings.Metered
+		view.UpLimit, view.DownLimit = settings.UpLimit, settings.DownLimit
+	}
+	if known && settings.Enabled {
+		run, err := s.use(ctx)
+		switch {
+		case s.vault.ReadOnly():
+			view.State = syncer.StateOff
+		case err != nil:
+			view.State = syncer.StateStopped
+			view.Conditions = append(view.Conditions, troubleCondition(err))
+		default:
+			view.Status = run.engine.Status()
+		}
+	}
+	view.complete()
+	return view, nil
+}
+
+// troubleCondition is a remote that cannot be opened, as a condition.
+func troubleCondition(err error) syncer.Condition {
+	return syncer.Condition{Kind: rowOf(err).code, Text: err.Error(), Hint: hintOf(err)}
+}
+
+// addressOf is what join takes on another device.
+func addressOf(v *vaultcore.Vault, settings vaultcore.RemoteSettings) string {
+	b, err := hex.DecodeString(settings.Boot)
+	if err != nil || len(b) != len(seal.ID{}) {
+		return ""
+	}
+	return seal.FormatAddress(v.VaultID(), seal.ID(b), v.DID())
+}
+
+func newBootToken() string {
+	var b [16]byte
+	rand.Read(b[:]) // never fails since Go 1.24
+	return hex.EncodeToString(b[:])
+}
