@@ -119,7 +119,7 @@ func dialVault(ctx context.Context, home vaultHome) (*client, error) {
 		return nil, nil
 	}
 	for _, dir := range clientDirs() {
-		cl, err := dialPath(ctx, filepath.Join(dir, home.id+socketSuffix))
+		cl, err := dialPath(ctx, filepath.Join(dir, home.slot()+socketSuffix))
 		if err != nil || cl != nil {
 			return cl, err
 		}

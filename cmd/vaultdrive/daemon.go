@@ -186,7 +186,7 @@ func (d *daemon) listen() error {
 	if err != nil {
 		return err
 	}
-	d.socket = filepath.Join(dir, d.home.id+socketSuffix)
+	d.socket = filepath.Join(dir, d.home.slot()+socketSuffix)
 	d.listener, err = listenSocket(d.socket)
 	return err
 }

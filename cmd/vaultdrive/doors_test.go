@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"log/slog"
 	"net"
 	"net/http"
 	"os"
@@ -126,11 +127,11 @@ func (p *place) serve() {
 	if err != nil {
 		p.t.Fatal(err)
 	}
-	l, err := listenSocket(filepath.Join(dir, home.id+socketSuffix))
+	l, err := listenSocket(filepath.Join(dir, home.slot()+socketSuffix))
 	if err != nil {
 		p.t.Fatal(err)
 	}
-	s := &server{vault: vault, since: time.Now()}
+	s := &server{vault: vault, sync: newSyncing(vault, slog.New(slog.DiscardHandler)), since: time.Now()}
 	httpServer := &http.Server{Handler: s.handler()}
 	go httpServer.Serve(l)
 	p.t.Cleanup(func() {

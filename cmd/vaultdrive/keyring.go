@@ -45,7 +45,9 @@ func keyringDo(fn func() error) error {
 func keyringGet(home vaultHome) (*seal.Key, error) {
 	var text string
 	err := keyringDo(func() (err error) {
-		text, err = keyring.Get(keyringService, home.id)
+		if text, err = keyring.Get(keyringService, home.slot()); errors.Is(err, keyring.ErrNotFound) {
+			text, err = keyring.Get(keyringService, home.id) // as it was called before
+		}
 		return err
 	})
 	if err != nil {
@@ -55,11 +57,17 @@ func keyringGet(home vaultHome) (*seal.Key, error) {
 }
 
 func keyringSet(home vaultHome, text []byte) error {
-	return keyringDo(func() error { return keyring.Set(keyringService, home.id, string(bytes.TrimSpace(text))) })
+	return keyringDo(func() error { return keyring.Set(keyringService, home.slot(), string(bytes.TrimSpace(text))) })
 }
 
 func keyringDelete(home vaultHome) error {
-	return keyringDo(func() error { return keyring.Delete(keyringService, home.id) })
+	return keyringDo(func() error {
+		err := keyring.Delete(keyringService, home.slot())
+		if errors.Is(err, keyring.ErrNotFound) {
+			err = keyring.Delete(keyringService, home.id)
+		}
+		return err
+	})
 }
 
 // deviceKeyFrom reads a key file or a systemd credential.

@@ -29,7 +29,7 @@ func (p *mountPlan) vaultOptions() vaultcore.Options {
 
 // logPath is where the mount of this vault keeps its log.
 func (p *mountPlan) logPath(home vaultHome) string {
-	return filepath.Join(stateDir(), home.id+".log")
+	return filepath.Join(stateDir(), home.slot()+".log")
 }
 
 // setDurability takes the value of --durability.

@@ -26,6 +26,11 @@ type mountRecord struct {
 	socket string // beside it
 }
 
+// slot is that of the vault's home.
+func (r mountRecord) slot() string { return slotOf(r.socket) }
+
+func slotOf(socket string) string { return strings.TrimSuffix(filepath.Base(socket), socketSuffix) }
+
 // recordPath is where the record belongs to a socket.
 func recordPath(socket string) string {
 	return strings.TrimSuffix(socket, socketSuffix) + recordSuffix
@@ -85,7 +90,7 @@ func recordsHere() []mountRecord {
 // recordOf finds the record of a vault.
 func recordOf(home vaultHome) (mountRecord, bool) {
 	for _, r := range recordsHere() {
-		if r.Vault == home.id && home.id != "" {
+		if r.slot() == home.slot() && home.id != "" {
 			return r, true
 		}
 	}

@@ -79,7 +79,7 @@ func checkPrivate(dir string) error {
 	return nil
 }
 
-// socketsHere lists the vault ids that have a socket, with its path.
+// socketsHere lists the homes, by slot, that have a socket, with its path.
 func socketsHere() map[string]string {
 	found := map[string]string{}
 	for _, dir := range clientDirs() {

@@ -125,7 +125,7 @@ func (c *umountCommand) find(ctx context.Context) (*client, statusView, error) {
 		if err != nil {
 			return nil, statusView{}, err
 		}
-		match = func(vault, _ string) bool { return vault == home.id }
+		match = func(slot, _ string) bool { return slot == home.slot() }
 	}
 	cl, view, err := findMount(ctx, match)
 	if err != nil || cl != nil {
@@ -136,10 +136,10 @@ func (c *umountCommand) find(ctx context.Context) (*client, statusView, error) {
 }
 
 // deadPoint finds the only mount whose process died.
-func deadPoint(match func(vault, point string) bool) (string, error) {
+func deadPoint(match func(slot, point string) bool) (string, error) {
 	var points []string
 	for _, r := range recordsHere() {
-		if match(r.Vault, r.MountPoint) && r.seen() {
+		if match(r.slot(), r.MountPoint) && r.seen() {
 			points = append(points, r.MountPoint)
 		}
 	}
@@ -155,11 +155,11 @@ func deadPoint(match func(vault, point string) bool) (string, error) {
 // findMount asks the mounts of this user that can be meant: the record beside
 // a socket tells which, so that none that is not is waited for. Several that
 // match are an error, one that does not answer too.
-func findMount(ctx context.Context, match func(vault, point string) bool) (found *client, at statusView, err error) {
+func findMount(ctx context.Context, match func(slot, point string) bool) (found *client, at statusView, err error) {
 	var quiet error
 	for _, path := range socketsHere() {
 		r, known := readRecord(path)
-		if known && !match(r.Vault, r.MountPoint) {
+		if known && !match(slotOf(path), r.MountPoint) {
 			continue
 		}
 		cl, err := dialPath(ctx, path)
@@ -170,7 +170,7 @@ func findMount(ctx context.Context, match func(vault, point string) bool) (found
 			continue
 		}
 		var view statusView
-		if cl.status(ctx, &view) != nil || !match(view.Vault, view.MountPoint) {
+		if cl.status(ctx, &view) != nil || !match(slotOf(path), view.MountPoint) {
 			_ = cl.close(ctx)
 			continue
 		}

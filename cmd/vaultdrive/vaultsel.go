@@ -29,6 +29,18 @@ type vaultHome struct {
 	path  string // absolute
 	id    string // UUID; empty when header.json cannot be read as one
 	label string
+	// device is the beginning of the device's id: one machine may hold a vault
+	// more than once, as several devices of it.
+	device string
+}
+
+// slot names this home among those of its user: socket, record and log of its
+// mount, and its key in the keyring.
+func (h vaultHome) slot() string {
+	if h.id == "" || h.device == "" {
+		return h.id
+	}
+	return h.id + "-" + h.device
 }
 
 // dataDir is where vaults without a directory of their own live.
@@ -68,7 +80,7 @@ func onlyVault(homes, mounted []vaultHome) (vaultHome, error) {
 		return mounted[0], nil
 	}
 	for _, m := range mounted {
-		if !slices.ContainsFunc(homes, func(h vaultHome) bool { return h.id == m.id }) {
+		if !slices.ContainsFunc(homes, func(h vaultHome) bool { return h.slot() == m.slot() }) {
 			homes = append(homes, m)
 		}
 	}
@@ -100,7 +112,7 @@ func (c *common) locate(paths []string) (vaultHome, error) {
 	}
 	home := readHome(at.Home)
 	if c.vault != "" {
-		if home, err = selectVault(c.vault); err != nil || home.id != at.Vault {
+		if home, err = selectVault(c.vault); err != nil || home.slot() != at.slot() {
 			return home, err
 		}
 	}
@@ -213,7 +225,7 @@ func listVaults() ([]vaultHome, error) {
 	}
 	var homes []vaultHome
 	for _, v := range found {
-		homes = append(homes, vaultHome{path: v.Path, id: v.ID.UUID(), label: v.Label})
+		homes = append(homes, vaultHome{path: v.Path, id: v.ID.UUID(), label: v.Label, device: deviceOf(v.Path)})
 	}
 	return homes, nil
 }
@@ -221,7 +233,7 @@ func listVaults() ([]vaultHome, error) {
 // readHome reads what a vault says of itself in clear. A damaged header is
 // left to the unlock, which can say what is wrong with it.
 func readHome(path string) vaultHome {
-	home := vaultHome{path: path, label: filepath.Base(path)}
+	home := vaultHome{path: path, label: filepath.Base(path), device: deviceOf(path)}
 	if id, err := seal.ParseUUID(home.label); err == nil {
 		home.id = id.UUID()
 	}
@@ -236,6 +248,15 @@ func readHome(path string) vaultHome {
 		}
 	}
 	return home
+}
+
+// deviceOf is the beginning of the id of the device whose home it is.
+func deviceOf(path string) string {
+	id := thisDevice(vaultHome{path: path})
+	if id.IsZero() {
+		return ""
+	}
+	return id.Hex()[:8]
 }
 
 // isEnrolled tells whether a device key opens this vault.

@@ -1,0 +1,174 @@
+package syncer
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/vaultdrive/vaultdrive/vaultcore"
+	"github.com/vaultdrive/vaultdrive/vaultcore/blob"
+	"github.com/vaultdrive/vaultdrive/vaultcore/seal"
+)
+
+// ErrNoVault: the vault of an address is not at the remote.
+var ErrNoVault = errors.New("the vault is not there")
+
+// ErrIdentity: a vault is there, and it is not the one of the address.
+var ErrIdentity = errors.New("another identity than the address says")
+
+// Site is a vault as a remote shows it to a device that is not part of it.
+type Site struct {
+	RemoteID string   // of the marker
+	DID      string   // of the newest header, and the address says the same
+	Headers  [][]byte // envelopes, all, ascending
+	r        Remote
+	logs     map[string][]uint64 // numbers of the batches there, by device
+}
+
+// Look finds a vault at a remote by its address and changes nothing. Nothing
+// but the identity is proved yet: that takes the password. Errors: ErrNoVault,
+// ErrIdentity, those of the remote.
+func Look(ctx context.Context, r Remote, a seal.Address) (*Site, error) {
+	b, err := r.Get(ctx, MarkerKey)
+	if errors.Is(err, ErrNotFound) {
+		return nil, fmt.Errorf("%w: vault %s", ErrNoVault, a.Vault)
+	}
+	if err != nil {
+		return nil, err
+	}
+	m, err := ParseMarker(b)
+	if err != nil {
+		return nil, err
+	}
+	s := &Site{RemoteID: m.Remote, r: r, logs: make(map[string][]uint64)}
+	newest, err := s.survey(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if err := s.readHeaders(ctx, newest); err != nil {
+		return nil, err
+	}
+	last, err := seal.ParseEnvelope(s.Headers[len(s.Headers)-1])
+	if err != nil {
+		return nil, err
+	}
+	if err := a.Matches(last.DID); err != nil {
+		return nil, fmt.Errorf("%w: the vault there is %s", ErrIdentity, last.DID)
+	}
+	s.DID = last.DID
+	return s, nil
+}
+
+// survey lists what is there and gives the number of the newest header.
+func (s *Site) survey(ctx context.Context) (newest uint64, err error) {
+	var cursor []byte
+	for more := true; more; {
+		c, err := s.r.Changes(ctx, cursor, Reconcile)
+		if err != nil {
+			return 0, err
+		}
+		for _, change := range c.List {
+			switch change.Kind {
+			case KindHeader:
+				newest = max(newest, change.Seq)
+			case KindBatch:
+				s.logs[change.Device] = append(s.logs[change.Device], change.Seq)
+			}
+		}
+		cursor, more = c.Next, c.More
+	}
+	for device, seqs := range s.logs {
+		slices.Sort(seqs)
+		s.logs[device] = slices.Compact(seqs)
+	}
+	return newest, nil
+}
+
+// readHeaders reads all headers, and those above the newest that was reported.
+func (s *Site) readHeaders(ctx context.Context, newest uint64) error {
+	for seq := uint64(1); ; seq++ {
+		b, err := s.r.Get(ctx, HeaderKey(seq))
+		if errors.Is(err, ErrNotFound) && seq > newest {
+			break
+		}
+		if err != nil {
+			return fmt.Errorf("header %d: %w", seq, err)
+		}
+		s.Headers = append(s.Headers, b)
+	}
+	if len(s.Headers) == 0 {
+		return fmt.Errorf("%w: only its marker is", ErrNoVault)
+	}
+	return nil
+}
+
+const (
+	// readAtATime is how many batches are fetched at a time.
+	readAtATime = 8
+	// applyAtATime is how many are given to the vault in one go.
+	applyAtATime = 64
+)
+
+// Fill brings what the remote has of the vault's log into a new home of it.
+// progress is told after each step, in batches; it may be nil. Errors: those of
+// the remote and of vaultcore.Receive, the first batch that was refused.
+func (s *Site) Fill(ctx context.Context, v *vaultcore.Vault, progress func(done, total int64)) error {
+	var keys []string
+	for device, seqs := range s.logs {
+		for _, seq := range seqs {
+			keys = append(keys, BatchKey(device, seq))
+		}
+	}
+	slices.Sort(keys)
+	total := int64(len(keys))
+	for done := int64(0); len(keys) > 0; {
+		some := keys[:min(applyAtATime, len(keys))]
+		keys = keys[len(some):]
+		frames, err := s.fetch(ctx, some)
+		if err != nil {
+			return err
+		}
+		got, err := v.Receive(ctx, frames...)
+		if err != nil {
+			return err
+		}
+		if len(got.Refused) > 0 {
+			return got.Refused[0]
+		}
+		if done += int64(len(some)); progress != nil {
+			progress(done, total)
+		}
+	}
+	return nil
+}
+
+// fetch reads batches; the order stays.
+func (s *Site) fetch(ctx context.Context, keys []string) ([][]byte, error) {
+	frames := make([][]byte, len(keys))
+	g, ctx := errgroup.WithContext(ctx)
+	g.SetLimit(readAtATime)
+	for i, key := range keys {
+		g.Go(func() error {
+			b, err := s.r.Get(ctx, key)
+			if err != nil {
+				return fmt.Errorf("batch %s: %w", key, err)
+			}
+			frames[i] = b
+			return nil
+		})
+	}
+	return frames, g.Wait()
+}
+
+// Publish puts the header into the world that makes a device part of the vault.
+// ErrOtherBytes: somebody changed the header meanwhile; Look again.
+func Publish(ctx context.Context, r Remote, j vaultcore.JoinResult) error {
+	err := r.Put(ctx, HeaderKey(j.Seq), j.Header)
+	if errors.Is(err, ErrOtherBytes) {
+		return blob.WithHint(fmt.Errorf("header %d: %w", j.Seq, err), "another device changed the vault at this moment: join again")
+	}
+	return err
+}
