@@ -1,7 +1,6 @@
 package vaultcore
 
 import (
-	"errors"
 	"path"
 	"slices"
 
@@ -50,9 +49,10 @@ func (x *nodeIndex) here(blob seal.ID) int32 {
 func allNodes(*Node) bool { return true }
 
 // indexFor indexes what a change of some ids may need: their rows, and the rows
-// that have their contents under another id.
-func (l *ledger) indexFor(c history.Changed) *nodeIndex {
-	ids, blobs := make(map[seal.ID]bool, len(c.Attachments)), make(map[seal.ID]bool)
+// that have their contents under another id. blobs are further contents whose
+// rows are needed.
+func (l *ledger) indexFor(c history.Changed, blobs map[seal.ID]bool) *nodeIndex {
+	ids := make(map[seal.ID]bool, len(c.Attachments))
 	for _, id := range c.Attachments {
 		ids[id] = true
 		for _, f := range l.h.Attachment(id, nil).Live {
@@ -144,7 +144,7 @@ type assetChange struct {
 // applyChanged makes rows and tree what the history says of some ids, together
 // with what came in. ns and mu are held.
 func (l *ledger) applyChanged(c history.Changed, in *incoming) ([]Change, error) {
-	x := l.indexFor(c)
+	x := l.indexFor(c, in.wrapped())
 	var arrived []seal.ID
 	if in != nil {
 		for blob := range in.arrived {
@@ -260,13 +260,19 @@ func (a *applying) planRest(att *history.Attachment) {
 		switch {
 		case n.has(flagUnlinked) && n.kind != KindFolder:
 			// in the trash already
-		case n.kind != KindFolder && (dead[n.content.ref.blob] || n.open.Load() != nil || !n.draftID.IsZero()):
+		case n.kind != KindFolder && (dead[n.content.ref.blob] || n.open.Load() != nil || !n.draftID.IsZero() || a.takenBack(n)):
 			// An open file's draft may stand on this content, so it stays a while.
 			a.buries = append(a.buries, n)
 		default:
 			a.drops = append(a.drops, n)
 		}
 	}
+}
+
+// takenBack: a revocation took back what named a content that is here. The user
+// may still want it.
+func (a *applying) takenBack(n *Node) bool {
+	return a.in != nil && a.in.revoked && n.content.place.Load() != placeElsewhere
 }
 
 func (a *applying) planAsset(s history.Asset) {
@@ -484,6 +490,7 @@ func (a *applying) writeNew(t *txn, ch *fileChange) error {
 			r.place, r.fresh = placeFresh, fresh
 		}
 	}
+	a.newestWrap(r)
 	r.name, r.mime = put.Name, put.MIME
 	r.f.ctime, r.f.btime = a.now, put.Mtime
 	ch.numbers(r)
@@ -494,31 +501,4 @@ func (a *applying) writeNew(t *txn, ch *fileChange) error {
 	}
 	v.sealAtt(r)
 	return t.exec(sqlInsertAtt, r.values(t.no)...)
-}
-
-// writeWraps takes over wrapped keys of a later epoch.
-func (a *applying) writeWraps(t *txn) error {
-	v := a.l.v
-	for _, w := range a.in.wraps {
-		if len(a.x.byBlob[w.Blob]) == 0 {
-			continue
-		}
-		n := a.x.byBlob[w.Blob][0]
-		r, err := t.attRow(n.n)
-		if errors.Is(err, ErrNotFound) || err == nil && (r.epoch >= w.Epoch || r.blob != w.Blob) {
-			continue
-		}
-		if err != nil {
-			return err
-		}
-		if v.openAtt(r) != nil {
-			continue
-		}
-		r.wrapped, r.epoch = w.WK, w.Epoch
-		v.sealAtt(r)
-		if err := t.updateAtt(r); err != nil {
-			return err
-		}
-	}
-	return nil
 }

@@ -2,6 +2,7 @@ package vaultcore
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -29,9 +30,10 @@ type fleet struct {
 // device is one device of a fleet.
 type device struct {
 	*Vault
-	f    *fleet
-	name string
-	home string
+	f        *fleet
+	name     string
+	home     string
+	password string
 }
 
 var noonOfMarch = time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
@@ -60,7 +62,11 @@ func (f *fleet) start(name, home string) *device {
 	return d
 }
 
-func (d *device) open() { d.Vault = openTest(d.f.t, d.home, Options{Now: d.f.now}) }
+func (d *device) open() {
+	d.f.t.Helper()
+	d.password = cmp.Or(d.password, testPassword)
+	d.Vault = openWith(d.f.t, d.home, Credentials{Password: []byte(d.password)}, Options{Now: d.f.now})
+}
 
 func (d *device) reopen() {
 	d.f.t.Helper()

@@ -18,6 +18,9 @@ type Credentials struct {
 	// Known is the newest header accepted before, if any: an older one, or one
 	// of another vault, is then refused before the password is tried.
 	Known *seal.SignedHeader
+	// pending are headers that were seen and not accepted, which the password
+	// may be of.
+	pending *pendingChain
 }
 
 // keyring holds the keys of an unlocked vault. Safe for concurrent use, wipe
@@ -30,6 +33,8 @@ type keyring struct {
 
 	// change serialises what writes a new header or slot.
 	change sync.Mutex
+	// pending is what the unlock left of Credentials.pending.
+	pending *pendingChain
 
 	mu      sync.RWMutex // guards what follows; held for single seals only
 	head    *seal.SignedHeader
@@ -54,7 +59,7 @@ func unlock(ctx context.Context, home *Home, c Credentials, kdf KDF) (_ *keyring
 	if err := checkKnown(home, header, c.Known); err != nil {
 		return nil, err
 	}
-	k := &keyring{vault: header.Vault, head: header, epochs: map[uint32]*seal.EpochKeys{}}
+	k := &keyring{vault: header.Vault, head: header, epochs: map[uint32]*seal.EpochKeys{}, pending: c.pending}
 	if k.secrets, err = newArena(); err != nil {
 		return nil, err
 	}
@@ -64,11 +69,17 @@ func unlock(ctx context.Context, home *Home, c Credentials, kdf KDF) (_ *keyring
 		}
 	}()
 	vk, err := k.openHeader(ctx, home, c, kdf)
-	if err != nil {
+	switch {
+	case errors.Is(err, ErrWrongPassword) && k.pending != nil:
+		if err := k.openPending(ctx, home, c, kdf, err); err != nil {
+			return nil, err
+		}
+	case err != nil:
 		return nil, err
-	}
-	if err := k.deriveEpochs(vk); err != nil {
-		return nil, headerError(home, err)
+	default:
+		if err := k.deriveEpochs(vk); err != nil {
+			return nil, headerError(home, err)
+		}
 	}
 	if err := k.openLocal(home); err != nil {
 		return nil, err
@@ -127,6 +138,40 @@ func (k *keyring) openHeader(ctx context.Context, home *Home, c Credentials, kdf
 	}
 	ids.Wipe() // the identity is for changes of the header only
 	return k.secrets.keep(&vk), nil
+}
+
+// openPending accepts what was pending by the password of its last header. One
+// made here stays pending with its key known: only the remote can say whether it
+// counts, and until then the header on disk does. wrong is the error for a
+// password that opens neither.
+func (k *keyring) openPending(ctx context.Context, home *Home, c Credentials, kdf KDF, wrong error) error {
+	p := k.pending
+	vk, ids, err := openPassword(ctx, home, p.last(), c.Password, kdf)
+	if errors.Is(err, ErrWrongPassword) {
+		return wrong
+	}
+	if err != nil {
+		return err
+	}
+	ids.Wipe()
+	defer vk.Wipe()
+	older, err := k.verifyChain(p, &vk)
+	if err != nil {
+		return headerError(home, err)
+	}
+	defer wipeAll(older)
+	if !p.own {
+		if !home.readOnly {
+			if err := home.WriteHeader(p.last()); err != nil {
+				return err
+			}
+		}
+		k.head, k.pending = p.last(), nil
+		return headerError(home, k.deriveEpochs(k.secrets.keep(&vk)))
+	}
+	again := *p
+	again.vk, k.pending = k.secrets.keep(&vk), &again
+	return headerError(home, k.deriveEpochs(k.secrets.keep(&older[k.head.Epoch-1])))
 }
 
 // openPassword accepts a header by the password. The caller wipes both keys.

@@ -26,8 +26,10 @@ var (
 	// device beyond its cut. It never counts.
 	ErrStaleEpoch = errors.New("batch of an epoch that is over")
 	// ErrNewEpoch: a batch or header of an epoch whose key is not here; the
-	// vault has to be unlocked again with the new password.
-	ErrNewEpoch = errors.New("the password was changed: unlock again")
+	// new password has to be given once.
+	ErrNewEpoch = errors.New("the password was changed on another device")
+	// ErrRevoked: this device was shut out of the vault.
+	ErrRevoked = errors.New("this device was revoked")
 	// ErrClock: a batch not after its author's last, or far in the future.
 	ErrClock = errors.New("clock of a device")
 	// ErrWithheld: a batch names others that nobody has delivered.
@@ -71,6 +73,8 @@ type ledger struct {
 	bodies  map[[32]byte]*seal.Body // of batches opened lately, by hash
 	broken  bool                    // memory is ahead of the database: load again
 
+	strangers map[[32]byte]bool // frames of devices that no header names
+
 	patience int // tries left at hashing a large content before an exclusive section
 }
 
@@ -85,7 +89,9 @@ type peer struct {
 // Keys of meta.
 const (
 	metaLedger = "ledger"        // the name of this device, sealed; there when the ledger is on
-	metaBehind = "ledger_behind" // 1 while rows and tree lag behind a batch that is sealed
+	metaBehind = "ledger_behind" // not 0 while rows and tree lag behind a batch that is sealed, or a revocation
+
+	behindRevoked = 2
 )
 
 // EnableLedger turns the ledger on, for good; name is what other devices call
@@ -153,7 +159,7 @@ func (v *Vault) startLedger() {
 	go func() {
 		defer v.wg.Done()
 		defer close(s.ready)
-		l := &ledger{v: v, signer: v.keys.signer()}
+		l := &ledger{v: v, signer: v.keys.signer(), strangers: make(map[[32]byte]bool)}
 		if s.err = l.reload(); s.err != nil {
 			v.log.Error("ledger not loaded", "err", s.err)
 		}
@@ -314,7 +320,8 @@ func (l *ledger) catchUp() error {
 	v.readMu.Lock()
 	behind, err := v.reader.one("SELECT value FROM meta WHERE key=?", metaBehind)
 	v.readMu.Unlock()
-	if err != nil || behind != int64(1) {
+	how, _ := behind.(int64)
+	if err != nil || how == 0 {
 		return err
 	}
 	v.ns.Lock()
@@ -324,7 +331,8 @@ func (l *ledger) catchUp() error {
 		return err
 	}
 	in.note(history.Changed{Attachments: slices.Collect(l.h.Attachments()), Assets: slices.Collect(l.h.Assets())})
-	changes, err := l.applyChanged(in.changed(), nil)
+	in.revoked = how == behindRevoked
+	changes, err := l.applyChanged(in.changed(), in)
 	v.wg.Add(1)
 	go func() {
 		defer v.wg.Done()

@@ -50,9 +50,10 @@ func (v *Vault) WantedBlobs(ctx context.Context) ([]WantedBlob, error) {
 	if err != nil {
 		return nil, err
 	}
+	stalled := l.stalled()
 	for b, id := range l.pending {
-		if seen[b] {
-			continue
+		if seen[b] || stalled {
+			continue // nothing could be shown in its place
 		}
 		put, err := l.pendingPut(id, b)
 		if err != nil {
@@ -182,6 +183,9 @@ func (l *ledger) placeArrived(id seal.ID) ([]Change, error) {
 	att, ok := l.pending[id]
 	if !ok {
 		return nil, v.attachments.Remove(binName(id)) // nobody wants it any more
+	}
+	if l.stalled() {
+		return nil, nil // it is asked for again
 	}
 	in := &incoming{arrived: map[seal.ID]bool{id: true}}
 	in.attached = map[seal.ID]bool{att: true}

@@ -30,10 +30,11 @@ type SealOptions struct {
 // Seal makes the next batch of this device out of what changed, and returns
 // when it is durable: only then may anybody see it. more says that another one
 // is due. A nil batch: there was nothing to say. Errors: ErrLedgerOff, ErrFork,
+// ErrNewEpoch and ErrRevoked while this device may not seal,
 // those of the disk; then nothing is sealed, or the same bytes are found again
 // by OwnBatches.
 func (v *Vault) Seal(ctx context.Context, o SealOptions) (b *seal.Batch, more bool, err error) {
-	if err := v.writable(); err != nil {
+	if err := errors.Join(v.writable(), v.syncable()); err != nil {
 		return nil, false, err
 	}
 	l, err := v.lockLedger(ctx)
@@ -392,6 +393,9 @@ func (s *sealing) close(own *peer) error {
 		for id, p := range l.peers {
 			if id == device || p.head.Seq == 0 {
 				continue
+			}
+			if own.seen[id].Seq > p.head.Seq {
+				continue // a revocation took back what was named before
 			}
 			// All in the first of an epoch: who starts there finds them all.
 			if own.epoch != keys.Epoch() || own.seen[id].Seq < p.head.Seq {

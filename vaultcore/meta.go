@@ -54,52 +54,11 @@ func knownHeader(path string) (*seal.SignedHeader, error) {
 	if err != nil {
 		return nil, err
 	}
-	var payload, sig []byte
-	err = c.query("SELECT payload,sig FROM headers ORDER BY seq DESC LIMIT 1", func(r []driver.Value) error {
-		payload, _ = r[0].([]byte)
-		sig, _ = r[1].([]byte)
-		return nil
-	})
-	if err = errors.Join(err, c.close()); err != nil || payload == nil {
-		return nil, err
-	}
-	h, err := seal.ParseStored(payload, sig)
-	if err != nil {
-		return nil, fmt.Errorf("%w: recorded header: %w", ErrDamaged, err)
-	}
-	return h, nil
+	h, err := newestHeader(c)
+	return h, errors.Join(err, c.close())
 }
 
 func idBytes(id [16]byte) []byte { return append([]byte(nil), id[:]...) }
-
-// recordHeader writes the row of header.json if it is not there yet (its
-// rename was the commit), and refuses a header older than the table.
-func (v *Vault) recordHeader(c *conn) error {
-	h, err := v.home.ReadHeader()
-	if err != nil {
-		return err
-	}
-	var seq int64
-	var payload []byte
-	err = c.query("SELECT seq,payload FROM headers ORDER BY seq DESC LIMIT 1", func(r []driver.Value) error {
-		seq, _ = r[0].(int64)
-		payload, _ = r[1].([]byte)
-		return nil
-	})
-	if err != nil {
-		return err
-	}
-	switch {
-	case uint64(seq) > h.Seq:
-		return fmt.Errorf("%w: header.json is number %d, number %d was seen before", ErrRollback, h.Seq, seq)
-	case uint64(seq) == h.Seq:
-		if !bytes.Equal(payload, h.Payload) {
-			return fmt.Errorf("%w: two different headers have number %d", ErrRollback, seq)
-		}
-		return nil
-	}
-	return c.exec("INSERT INTO headers(seq,payload,sig) VALUES(?,?,?)", int64(h.Seq), h.Payload, h.Sig[:])
-}
 
 // setMeta writes one value within t.
 func (t *txn) setMeta(key string, value driver.Value) error {

@@ -18,7 +18,7 @@ import (
 // seal.ErrKDFParams, ErrForeignHeader, ErrReadOnly and those of the disk. When
 // only the sync behind the rename failed, either password may hold after a
 // power cut, and the keyring stays in the old epoch, which both open.
-func changePassword(ctx context.Context, home *Home, k *keyring, oldPassword, newPassword []byte, kdf KDF, params seal.KDFParams) error {
+func changePassword(ctx context.Context, home *Home, k *keyring, oldPassword, newPassword []byte, kdf KDF, params seal.KDFParams, changes ...func(*seal.Header)) error {
 	k.change.Lock()
 	defer k.change.Unlock()
 	if err := seal.CheckPassword(newPassword); err != nil {
@@ -34,7 +34,7 @@ func changePassword(ctx context.Context, home *Home, k *keyring, oldPassword, ne
 	}
 	defer vk.Wipe()
 	defer ids.Wipe()
-	next, newVK, err := nextEpoch(ctx, header, &vk, &ids, newPassword, kdf, params)
+	next, newVK, err := nextEpoch(ctx, header, &vk, &ids, newPassword, kdf, params, changes...)
 	if err != nil {
 		return err
 	}
@@ -64,7 +64,7 @@ func (k *keyring) currentHeader(home *Home) (*seal.SignedHeader, error) {
 }
 
 // nextEpoch makes the header of a new epoch and proves that it opens.
-func nextEpoch(ctx context.Context, header *seal.SignedHeader, vk, ids *seal.Key, password []byte, kdf KDF, params seal.KDFParams) (*seal.SignedHeader, seal.Key, error) {
+func nextEpoch(ctx context.Context, header *seal.SignedHeader, vk, ids *seal.Key, password []byte, kdf KDF, params seal.KDFParams, changes ...func(*seal.Header)) (*seal.SignedHeader, seal.Key, error) {
 	params = raised(params, header.KDF)
 	kek, err := kdf(ctx, password, params)
 	if err != nil {
@@ -72,7 +72,7 @@ func nextEpoch(ctx context.Context, header *seal.SignedHeader, vk, ids *seal.Key
 	}
 	defer kek.Wipe()
 	newVK := seal.NewKey()
-	next, err := seal.NewEpoch(header, ids, vk, &newVK, &kek, params)
+	next, err := seal.NewEpoch(header, ids, vk, &newVK, &kek, params, changes...)
 	if err == nil {
 		err = verifyEpoch(header, next, vk, &kek)
 	}

@@ -2,8 +2,10 @@ package vaultcore
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/ed25519"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"maps"
@@ -39,7 +41,6 @@ type heldBatch struct {
 	b     *seal.Batch
 	body  *seal.Body
 	after *peer // its author's chain once it counts
-	vouch bool  // needs to be vouched for
 	goOn  bool  // what it waits for was given up
 }
 
@@ -64,7 +65,9 @@ func (v *Vault) Receive(ctx context.Context, frames ...[]byte) (Received, error)
 			continue
 		}
 		r.Refused = append(r.Refused, err)
-		v.journal(err)
+		if !l.strangerOnce(err, f) {
+			v.journal(err)
+		}
 		if errors.Is(err, seal.ErrFork) {
 			return r, err
 		}
@@ -73,6 +76,24 @@ func (v *Vault) Receive(ctx context.Context, frames ...[]byte) (Received, error)
 	r.Waiting = l.waiting()
 	return r, err
 }
+
+// strangerOnce says whether a frame is of an unknown device and was not seen
+// before: then the header that names its author may just be behind it, and whoever
+// delivers fetches that and tries again.
+func (l *ledger) strangerOnce(err error, frame []byte) bool {
+	if !errors.Is(err, ErrUnknownDevice) {
+		return false
+	}
+	sum := sha256.Sum256(frame)
+	if l.strangers[sum] || len(l.strangers) > maxStrangers {
+		return false
+	}
+	l.strangers[sum] = true
+	return true
+}
+
+// maxStrangers bounds what is remembered of batches of unknown devices.
+const maxStrangers = 1000
 
 // GoOn applies the held batches of a device without those they wait for, which
 // nobody has delivered in time: ErrWithheld is journalled.
@@ -103,14 +124,14 @@ func (v *Vault) journal(err error) {
 	for name, cause := range map[string]error{
 		"fork": seal.ErrFork, "unknown-device": ErrUnknownDevice, "signature": seal.ErrSignature, "stale-epoch": ErrStaleEpoch,
 		"clock": ErrClock, "withheld": ErrWithheld, "resurrect": history.ErrResurrect, "local-rollback": ErrLocalRollback,
-		"newer-version": seal.ErrNewer, "new-epoch": ErrNewEpoch,
+		"newer-version": seal.ErrNewer,
 	} {
 		if errors.Is(err, cause) {
 			kind = name
 		}
 	}
-	if errors.Is(err, seal.ErrGap) {
-		return // the engine fetches what is missing
+	if errors.Is(err, seal.ErrGap) || errors.Is(err, ErrNewEpoch) {
+		return // the engine fetches what is missing, or a condition says so
 	}
 	v.alarm(kind, err.Error())
 }
@@ -137,6 +158,10 @@ func (l *ledger) admit(frame []byte) error {
 			return fmt.Errorf("%w: batch %d of device %s, which a checkpoint covers", seal.ErrRollback, b.Seq, b.Device)
 		}
 		follows = fmt.Errorf("%w: batch %d of device %s", seal.ErrFork, b.Seq, b.Device)
+	}
+	if l.cutOff(b.Device, b.Seq) {
+		return cmp.Or(b.VerifySignature(ed25519.PublicKey(dev.PK[:])),
+			fmt.Errorf("%w: device %s was revoked and goes on publishing", ErrStaleEpoch, b.Device))
 	}
 	if errors.Is(follows, seal.ErrGap) && b.Device != v.keys.deviceID() {
 		return follows
@@ -171,9 +196,12 @@ func (l *ledger) admit(frame []byte) error {
 }
 
 func (l *ledger) rosterEntry(id seal.ID) (seal.Device, error) {
-	for _, d := range l.v.keys.header().Devices {
-		if d.ID == id {
-			return d, nil
+	if d, listed := l.v.keys.header().Roster(id); listed {
+		return d, nil
+	}
+	if p := l.v.pending.Load(); p.foreign() {
+		if _, listed := p.last().Roster(id); listed {
+			return seal.Device{}, ErrNewEpoch
 		}
 	}
 	return seal.Device{}, ErrUnknownDevice
@@ -232,6 +260,9 @@ func (l *ledger) heads() map[seal.ID]uint64 {
 func (l *ledger) missing(h *heldBatch, heads map[seal.ID]uint64) map[seal.ID]uint64 {
 	var out map[seal.ID]uint64
 	for id, head := range h.body.Seen {
+		if l.cutOff(id, head.Seq) {
+			continue // nobody gets it any more
+		}
 		if id != l.v.keys.deviceID() && heads[id] < head.Seq {
 			if out == nil {
 				out = make(map[seal.ID]uint64)
@@ -245,7 +276,7 @@ func (l *ledger) missing(h *heldBatch, heads map[seal.ID]uint64) map[seal.ID]uin
 // vouched says whether a batch of an epoch that is over counts.
 func (l *ledger) vouched(h *heldBatch) bool {
 	header := l.v.keys.header()
-	if !h.vouch {
+	if h.b.Epoch >= header.Epoch || h.b.Seq <= header.Cut[h.b.Device].Seq {
 		return true
 	}
 	for _, d := range header.Devices {
@@ -318,6 +349,9 @@ func (l *ledger) applyHeld(ctx context.Context) (applied int, err error) {
 			return err
 		})
 		l.v.changed(changes...)
+		if errors.Is(err, errStalled) {
+			return applied, nil
+		}
 		if err != nil {
 			return applied, err
 		}
@@ -338,6 +372,9 @@ func (l *ledger) applyRun(run []*heldBatch) (changes []Change, err error) {
 	defer v.ns.Unlock()
 	if err := l.noneUnhashed(); err != nil {
 		return nil, err
+	}
+	if l.stalled() {
+		return nil, errStalled
 	}
 	in := &incoming{}
 	if err := l.sealFirst(in); err != nil {
@@ -384,6 +421,7 @@ type incoming struct {
 	sent     map[seal.ID]seal.ID // blob to who sent it
 	want     []seal.ID           // blobs that others cannot fetch
 	arrived  map[seal.ID]bool    // blobs whose file is in place
+	revoked  bool                // what no op names any more was taken back
 	attached map[seal.ID]bool
 	assets   map[seal.ID]bool
 }
@@ -502,49 +540,4 @@ func (in *incoming) write(l *ledger, t *txn) error {
 		}
 	}
 	return nil
-}
-
-// revokeCut takes the ops of revoked devices beyond their cut back.
-func (l *ledger) revokeCut() error {
-	v := l.v
-	header := v.keys.header()
-	in := &incoming{}
-	var due []seal.Device
-	for _, d := range header.Devices {
-		if d.Revoked && l.peer(d.ID).head.Seq > header.Cut[d.ID].Seq {
-			in.note(l.h.Revoke(d.ID, header.Cut[d.ID].Seq))
-			due = append(due, d)
-		}
-	}
-	if len(due) == 0 {
-		return nil
-	}
-	v.ns.Lock()
-	defer v.ns.Unlock()
-	_, err := v.com.do(func(t *txn) error {
-		for _, d := range due {
-			cut := header.Cut[d.ID]
-			for _, table := range []string{"ops", "batches"} {
-				if err := t.exec("DELETE FROM "+table+" WHERE device=? AND seq>?", d.ID[:], int64(cut.Seq)); err != nil {
-					return err
-				}
-			}
-			p := l.peer(d.ID)
-			p.head = seal.Head{Seq: cut.Seq, Hash: cut.Hash}
-			if err := t.putPeer(d.ID, p); err != nil {
-				return err
-			}
-		}
-		return nil
-	})
-	if err != nil {
-		return err
-	}
-	changes, err := l.applyChanged(in.changed(), nil)
-	v.wg.Add(1)
-	go func() {
-		defer v.wg.Done()
-		v.changed(changes...)
-	}()
-	return err
 }

@@ -18,10 +18,7 @@ func (l *ledger) checkEpoch(h *heldBatch, dev seal.Device, tail *peer) error {
 		return fmt.Errorf("%w: epoch %d after %d", ErrStaleEpoch, h.b.Epoch, tail.epoch)
 	case isCut && h.b.Seq == cut.Seq && h.b.Hash != cut.Hash:
 		return l.fork(fmt.Errorf("%w: at the cut of device %s", seal.ErrFork, dev.ID), h.b)
-	case dev.Revoked && h.b.Seq > cut.Seq:
-		return fmt.Errorf("%w: the device is revoked", ErrStaleEpoch)
 	}
-	h.vouch = h.b.Epoch < header.Epoch && h.b.Seq > cut.Seq
 	return nil
 }
 

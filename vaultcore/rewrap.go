@@ -3,7 +3,9 @@ package vaultcore
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"sync/atomic"
 
@@ -27,29 +29,66 @@ type rewrapCount struct {
 	Total int `json:"total"`
 }
 
+// metaOwnEpoch is the last epoch begun here: wrapping all keys anew in it, and
+// telling the others, is this device's part.
+const metaOwnEpoch = "own_epoch"
+
 // ChangePassword begins a new epoch under newPassword and wraps every file
 // key anew; no content is touched. The header is the commit: from then on
 // only the new password opens the vault, and if this stops half-way the rest
-// is done at the next unlock. progress may be nil. Errors: ErrWrongPassword,
-// seal.ErrWeakPassword, ErrReadOnly.
+// is done at the next unlock. progress may be nil. A vault that is synced needs
+// ProposePassword instead. Errors: ErrWrongPassword, seal.ErrWeakPassword,
+// ErrReadOnly, ErrNewEpoch, ErrNeedsRemote.
 func (v *Vault) ChangePassword(ctx context.Context, oldPassword, newPassword []byte, p seal.KDFParams, progress func(done, total int)) error {
-	if err := v.writable(); err != nil {
+	if err := errors.Join(v.writable(), v.syncable(), v.withoutRemote(ctx)); err != nil {
 		return err
 	}
-	if err := changePassword(ctx, v.home, v.keys, oldPassword, newPassword, v.opt.KDF, p); err != nil {
+	cut, err := v.headsForCut(ctx)
+	if err != nil {
 		return err
 	}
-	if err := v.recordNewHeader(); err != nil {
+	if err := changePassword(ctx, v.home, v.keys, oldPassword, newPassword, v.opt.KDF, p, cutAt(cut)); err != nil {
+		return err
+	}
+	if err := errors.Join(v.recordNewHeader(), v.noteOwnEpoch()); err != nil {
 		return err
 	}
 	v.event("password", "the password was changed")
+	if err := v.afterEpoch(ctx); err != nil {
+		return err
+	}
+	return v.rewrapRows(ctx, progress)
+}
+
+// withoutRemote refuses what a vault that is synced does together with its
+// remote.
+func (v *Vault) withoutRemote(ctx context.Context) error {
+	r, known, err := v.Remote(ctx)
+	if err == nil && known && r.Enabled {
+		return ErrNeedsRemote
+	}
+	return err
+}
+
+func (v *Vault) noteOwnEpoch() error {
+	_, err := v.com.do(func(t *txn) error { return t.setMeta(metaOwnEpoch, int64(v.keys.epoch())) })
+	return err
+}
+
+// FinishRewrap wraps every key of an earlier epoch anew that is left: after a
+// change of password here, and, once all that others have said is applied, what
+// the device that changed it did not get to. progress may be nil.
+func (v *Vault) FinishRewrap(ctx context.Context, progress func(done, total int)) error {
+	if err := v.writable(); err != nil {
+		return err
+	}
 	return v.rewrapRows(ctx, progress)
 }
 
 // CreateKit makes a recovery kit in place of an earlier one and gives the
-// sheet to print.
+// sheet to print. A vault that is synced needs ProposeKit instead.
 func (v *Vault) CreateKit(ctx context.Context, password []byte) (sheet string, err error) {
-	if err := v.writable(); err != nil {
+	if err := errors.Join(v.writable(), v.syncable(), v.withoutRemote(ctx)); err != nil {
 		return "", err
 	}
 	kit, err := createKit(ctx, v.home, v.keys, password, v.opt.KDF, "")
@@ -81,18 +120,19 @@ func (v *Vault) Unenroll() error {
 	return unenrollDevice(v.home, v.keys)
 }
 
-// recordNewHeader follows a new header.json with its row.
-func (v *Vault) recordNewHeader() error {
-	_, err := v.com.do(func(t *txn) error { return v.recordHeader(t.conn) })
-	if err == nil {
-		v.bar.commit()
-	}
-	return err
-}
-
-// rewrapLoop finishes what an earlier session left of a password change.
+// rewrapLoop finishes what an earlier session left of a password change. Of one
+// made elsewhere only the keys that wait here are its part: the others
+// come from the device that made it.
 func (v *Vault) rewrapLoop() {
-	if err := v.rewrapRows(v.ctx, nil); err != nil && v.ctx.Err() == nil {
+	own, err := v.metaNumber(metaOwnEpoch)
+	switch {
+	case err != nil:
+	case v.LedgerOn() && own != int64(v.keys.epoch()):
+		err = v.rewrapOwn()
+	default:
+		err = v.rewrapRows(v.ctx, nil)
+	}
+	if err != nil && v.ctx.Err() == nil {
 		v.alarm("rewrap", "file keys are not all under the new password yet: "+err.Error())
 	}
 }
@@ -122,23 +162,12 @@ func (v *Vault) rewrapRows(ctx context.Context, progress func(done, total int)) 
 		}
 	}
 	report(0)
-	if err := v.rewrapAssets(report); err != nil {
+	if err := v.rewrapAssets(rowFilter{}, report); err != nil {
 		return err
 	}
 	for _, table := range rewrapTables {
-		for after := int64(0); ; {
-			if err := ctx.Err(); err != nil {
-				return err
-			}
-			n, last, err := v.rewrapSome(table, after)
-			if err != nil {
-				return err
-			}
-			if n == 0 {
-				break
-			}
-			after = last
-			report(n)
+		if err := v.rewrapTable(ctx, table, rowFilter{}, report); err != nil {
+			return err
 		}
 	}
 	v.rewrap.progress.Store(nil)
@@ -149,17 +178,58 @@ func (v *Vault) rewrapRows(ctx context.Context, progress func(done, total int)) 
 	return nil
 }
 
+// rewrapOwn wraps the keys of what waits here anew, so that what others are told
+// from now on is of the current epoch, and of what this device sealed in an
+// earlier one after the cut, which nobody else knows of.
+func (v *Vault) rewrapOwn() error {
+	v.rewrap.mu.Lock()
+	defer v.rewrap.mu.Unlock()
+	device := v.keys.deviceID()
+	only := rowFilter{" AND (dirty<>0 OR digest IN (SELECT digest FROM ops WHERE device=? AND seq>?))",
+		[]dbValue{device[:], int64(v.keys.header().Cut[device].Seq)}}
+	none := func(int) {}
+	if err := v.rewrapAssets(only, none); err != nil {
+		return err
+	}
+	return v.rewrapTable(v.ctx, tableAttachments, only, none)
+}
+
+// rowFilter narrows a rewrap to some of the rows.
+type rowFilter struct {
+	sql  string
+	args []dbValue
+}
+
+func (v *Vault) rewrapTable(ctx context.Context, table string, only rowFilter, report func(int)) error {
+	for after := int64(0); ; {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		n, last, err := v.rewrapSome(table, only, after)
+		if err != nil || n == 0 {
+			return err
+		}
+		after = last
+		report(n)
+	}
+}
+
 // rewrappedTo gives the epoch that all rows are known to have, so that an
 // unlock need not look at each of them.
 func (v *Vault) rewrappedTo() (uint32, error) {
+	n, err := v.metaNumber("rewrapped")
+	return uint32(n), err
+}
+
+func (v *Vault) metaNumber(key string) (int64, error) {
 	v.readMu.Lock()
 	defer v.readMu.Unlock()
 	if v.reader == nil {
 		return 0, ErrClosed
 	}
-	epoch, err := v.reader.one("SELECT value FROM meta WHERE key='rewrapped'")
-	n, _ := epoch.(int64)
-	return uint32(n), err
+	value, err := v.reader.one("SELECT value FROM meta WHERE key=?", key)
+	n, _ := value.(int64)
+	return n, err
 }
 
 func (v *Vault) rewrapLeft() (total int, err error) {
@@ -178,21 +248,21 @@ func (v *Vault) rewrapLeft() (total int, err error) {
 	return total, nil
 }
 
-func (v *Vault) rewrapAssets(report func(int)) error {
+func (v *Vault) rewrapAssets(only rowFilter, report func(int)) error {
 	v.ns.Lock()
 	defer v.ns.Unlock()
 	count := 0
 	_, err := v.com.do(func(t *txn) error {
 		count = 0
 		var rows []*assetRow
-		err := t.query("SELECT "+assetColumns+" FROM assets WHERE epoch<?", func(c []dbValue) error {
+		err := t.query("SELECT "+assetColumns+" FROM assets WHERE epoch<?"+only.sql, func(c []dbValue) error {
 			r := &assetRow{}
 			if err := scanAsset(c, r); err != nil {
 				return err
 			}
 			rows = append(rows, r)
 			return nil
-		}, int64(v.keys.epoch()))
+		}, append([]dbValue{int64(v.keys.epoch())}, only.args...)...)
 		if err != nil {
 			return err
 		}
@@ -222,7 +292,7 @@ func (v *Vault) rewrapAssets(report func(int)) error {
 
 // rewrapSome wraps up to rewrapBatch rows behind number after. The columns
 // but the wrapped key, its epoch and the sealed one that binds them stay.
-func (v *Vault) rewrapSome(table string, after int64) (n int, last int64, err error) {
+func (v *Vault) rewrapSome(table string, only rowFilter, after int64) (n int, last int64, err error) {
 	key := "n"
 	if table == "undo" {
 		key = "u"
@@ -236,7 +306,7 @@ func (v *Vault) rewrapSome(table string, after int64) (n int, last int64, err er
 			r *attRow
 		}
 		var items []item
-		sql := "SELECT " + key + "," + attColumns + " FROM " + table + " WHERE epoch<? AND " + key + ">? ORDER BY " + key + " LIMIT ?"
+		sql := "SELECT " + key + "," + attColumns + " FROM " + table + " WHERE epoch<? AND " + key + ">?" + only.sql + " ORDER BY " + key + " LIMIT ?"
 		err := t.query(sql, func(c []dbValue) error {
 			k, _ := c[0].(int64)
 			r := &attRow{}
@@ -245,7 +315,7 @@ func (v *Vault) rewrapSome(table string, after int64) (n int, last int64, err er
 			}
 			items = append(items, item{k, r})
 			return nil
-		}, int64(v.keys.epoch()), after, int64(rewrapBatch))
+		}, slices.Concat([]dbValue{int64(v.keys.epoch()), after}, only.args, []dbValue{int64(rewrapBatch)})...)
 		if err != nil {
 			return err
 		}

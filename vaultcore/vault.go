@@ -77,6 +77,7 @@ type Vault struct {
 	events     eventLog
 	rewrap     rewrapState
 	ledger     atomic.Pointer[ledgerSession] // nil while it is off
+	pending    atomic.Pointer[pendingChain]  // headers that are not accepted; written under keys.change
 	clockAhead atomic.Int64                  // ns that the true time is ahead of now
 	frozen     atomic.Bool                   // two histories were seen: nothing is written until the user decides
 
@@ -129,11 +130,17 @@ func openVault(ctx context.Context, home *Home, c Credentials, o Options) (_ *Va
 	if c.Known, err = knownHeader(home.Path(dbName)); err != nil {
 		return nil, err
 	}
+	if header, herr := home.ReadHeader(); herr == nil {
+		if c.pending, err = readPending(home.Path(dbName), header); err != nil {
+			return nil, err
+		}
+	}
 	keys, err := unlock(ctx, home, c, o.KDF)
 	if err != nil {
 		return nil, err
 	}
 	v := newVault(home, keys, o)
+	v.pending.Store(keys.pending)
 	defer func() {
 		if err != nil {
 			v.release()

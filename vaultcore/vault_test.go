@@ -30,8 +30,13 @@ func newTestHome(t testing.TB, write string) string {
 
 func openTest(t testing.TB, home string, o Options) *Vault {
 	t.Helper()
+	return openWith(t, home, Credentials{Password: []byte(testPassword)}, o)
+}
+
+func openWith(t testing.TB, home string, c Credentials, o Options) *Vault {
+	t.Helper()
 	o.KDF = quickKDF
-	v, err := Open(context.Background(), home, Credentials{Password: []byte(testPassword)}, o)
+	v, err := Open(context.Background(), home, c, o)
 	if err != nil {
 		t.Fatalf("open: %v", err)
 	}

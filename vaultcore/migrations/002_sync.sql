@@ -82,3 +82,12 @@ CREATE TABLE gates (
   until  INTEGER NOT NULL,
   PRIMARY KEY (remote, class)
 ) WITHOUT ROWID;
+-- Headers that are known and not accepted: from the first of an epoch whose
+-- password has not been given here on, or one made here that the remote is not
+-- known to have.
+CREATE TABLE pending_headers (
+  seq     INTEGER PRIMARY KEY,
+  payload BLOB NOT NULL,
+  sig     BLOB NOT NULL,
+  own     INTEGER NOT NULL -- 1: made here
+);

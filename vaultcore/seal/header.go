@@ -159,6 +159,26 @@ func (h *SignedHeader) VerifyDevice(vk *Key, did string) error {
 	return h.checkSignature()
 }
 
+// VerifySignature checks what can be checked without the vault key: that the
+// identity the caller knows has signed the header. Errors: ErrIdentityMismatch,
+// ErrSignature.
+func (h *SignedHeader) VerifySignature(did string) error {
+	if err := h.CheckDID(did); err != nil {
+		return err
+	}
+	return h.checkSignature()
+}
+
+// Roster gives a device's entry, false if it has none.
+func (h *Header) Roster(id ID) (Device, bool) {
+	for _, d := range h.Devices {
+		if d.ID == id {
+			return d, true
+		}
+	}
+	return Device{}, false
+}
+
 // CheckDID compares the header's DID with the one known. Error: ErrIdentityMismatch.
 func (h *SignedHeader) CheckDID(did string) error {
 	if h.DID != did {

@@ -243,15 +243,17 @@ func (h *SignedHeader) verifySameEpoch(prev *SignedHeader) error {
 	return nil
 }
 
-// verifyRoster: a device keeps its key, and once revoked stays so.
+// verifyRoster: a device keeps its key, and once revoked it stays so, with the
+// cut it has.
 func (h *SignedHeader) verifyRoster(prev *SignedHeader) error {
-	known := make(map[ID]Device, len(prev.Devices))
-	for _, d := range prev.Devices {
-		known[d.ID] = d
-	}
 	for _, d := range h.Devices {
-		if old, ok := known[d.ID]; ok && (old.PK != d.PK || old.Revoked && !d.Revoked) {
+		old, known := prev.Roster(d.ID)
+		switch {
+		case !known:
+		case old.PK != d.PK || old.Revoked && !d.Revoked:
 			return fmt.Errorf("%w: device %s changed", ErrHeader, d.ID)
+		case old.Revoked && h.Cut[d.ID] != prev.Cut[d.ID]:
+			return fmt.Errorf("%w: the cut of revoked device %s changed", ErrHeader, d.ID)
 		}
 	}
 	return nil
