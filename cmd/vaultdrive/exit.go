@@ -35,7 +35,6 @@ var (
 	errRuntimeDir    = errors.New("runtime directory is not safe")
 	errSyncOff       = errors.New("synchronisation is off")
 	errSyncOn        = errors.New("synchronisation is on")
-	errNoVaultThere  = errors.New("the vault is not there")
 	errRemoteOnly    = errors.New("contents are at the remote only")
 	errSlowAES       = errors.New("this processor has no instructions for AES")
 )
@@ -91,7 +90,8 @@ var exitTable = []exitRow{
 	{errRemoteOnly, "remote_only", 51, ""},
 	{remote.ErrAddress, "bad_remote", 52, "file:///DIRECTORY, or s3://BUCKET/PREFIX?endpoint=https://HOST&region=NAME"},
 	{seal.ErrAddress, "bad_address", 52, "vaultdrive sync status on a device of the vault shows the address: vd1: and 80 characters"},
-	{errNoVaultThere, "no_vault_there", 53, "is it the right place? sync status on a device of the vault shows both remote and address"},
+	{syncer.ErrNoVault, "no_vault_there", 53, "is it the right place? sync status on a device of the vault shows both remote and address"},
+	{syncer.ErrIdentity, "other_identity", 54, ""},
 	{syncer.ErrForeign, "foreign_remote", 54, "sync is stopped and nothing was changed: is it the right directory or bucket?"},
 	{syncer.ErrOtherBytes, "remote_differs", 54, "another history of this vault lies there: was a copy of the vault used on two machines, or an old one put back?"},
 	{vaultcore.ErrFork, "fork", 55, "a device was copied, or an old copy of it put back: nothing is written until that is settled"},

@@ -102,7 +102,7 @@ func (c *initCommand) createOptions() (vaultcore.CreateOptions, error) {
 	if err := checkLabel(o.Label); err != nil {
 		return o, err
 	}
-	return o, c.refuseLabel(o.Label)
+	return o, refuseLabel(o.Label)
 }
 
 // checkLabel refuses what vaultcore would, before anybody types a password.
@@ -127,7 +127,7 @@ func refuseHome(home string) error {
 }
 
 // refuseLabel keeps names apart: --vault could not tell two alike.
-func (c *initCommand) refuseLabel(label string) error {
+func refuseLabel(label string) error {
 	homes, err := listVaults()
 	if err != nil {
 		return err

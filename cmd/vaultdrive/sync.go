@@ -2,27 +2,15 @@ package main
 
 import (
 	"context"
-	"os"
-	"path/filepath"
-	"strings"
-	"unicode/utf8"
 
 	"github.com/urfave/cli/v2"
-
-	"github.com/vaultdrive/vaultdrive/remote/syncer"
-	"github.com/vaultdrive/vaultdrive/vaultcore/seal"
 )
 
 // syncCommand turns synchronisation on and off, does it now, and shows it.
 type syncCommand struct {
 	common
-	access    accessSource
-	device    string
-	prefetch  string
-	upLimit   string
-	downLimit string
-	metered   bool
-	heal      bool
+	remote remoteOptions
+	heal   bool
 }
 
 func syncCLI(u *ui) *cli.Command {
@@ -71,15 +59,7 @@ func (c *syncCommand) enableCLI() *cli.Command {
 			"counts and times.\n" +
 			"Credentials of a bucket come from AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY or from ~/.aws/credentials, each\n" +
 			"time the vault is mounted. --keep-credentials seals them in the vault instead, under its own keys.",
-		Flags: c.flags(append(c.access.flags(),
-			&cli.StringFlag{Name: "device-name", Destination: &c.device, Usage: "what other devices call this one; default: the host's `NAME`"},
-			&cli.StringFlag{Name: "prefetch", Destination: &c.prefetch,
-				Usage: "`WHICH` contents of other devices are brought here unasked: all (the default), pinned, or none"},
-			&cli.StringFlag{Name: "limit-up", Destination: &c.upLimit, Usage: "upload at most `RATE` bytes a second, as 500K or 2M; 0: no limit"},
-			&cli.StringFlag{Name: "limit-down", Destination: &c.downLimit, Usage: "download at most `RATE` bytes a second; 0: no limit"},
-			&cli.BoolFlag{Name: "metered", Destination: &c.metered,
-				Usage: "the network costs money: no prefetch, no uploads above 1 MiB unless asked for, few polls"},
-		)...),
+		Flags: c.flags(c.remote.flags()...),
 		Action: func(cx *cli.Context) error {
 			if cx.NArg() > 1 {
 				return usage("sync enable takes one URL")
@@ -90,7 +70,7 @@ func (c *syncCommand) enableCLI() *cli.Command {
 }
 
 func (c *syncCommand) enable(ctx context.Context, cx *cli.Context) error {
-	in, err := c.enableRequest(cx)
+	in, err := c.remote.request(cx, cx.Args().First())
 	if err != nil {
 		return err
 	}
@@ -117,67 +97,6 @@ func (c *syncCommand) enable(ctx context.Context, cx *cli.Context) error {
 	return nil
 }
 
-// enableRequest finds out what is wrong before anybody types a password.
-func (c *syncCommand) enableRequest(cx *cli.Context) (in syncEnableRequest, err error) {
-	in = syncEnableRequest{URL: cx.Args().First(), Device: c.device, Keep: c.access.keep}
-	if strings.HasPrefix(in.URL, "/") || strings.HasPrefix(in.URL, "./") {
-		return in, fail(errUsage, "write "+shellQuote("file://"+absolute(in.URL)), "%s is no address", in.URL)
-	}
-	if in.Device == "" {
-		in.Device = hostName()
-	}
-	if len(in.Device) > seal.MaxDeviceName || !utf8.ValidString(in.Device) {
-		return in, usage("--device-name has at most %d bytes", seal.MaxDeviceName)
-	}
-	switch syncer.Prefetch(c.prefetch) {
-	case "":
-	case syncer.PrefetchAll, syncer.PrefetchPinned, syncer.PrefetchNone:
-		in.Prefetch = &c.prefetch
-	default:
-		return in, usage("--prefetch %s: it is all, pinned or none", c.prefetch)
-	}
-	if in.UpLimit, err = limitOf("--limit-up", c.upLimit); err != nil {
-		return in, err
-	}
-	if in.DownLimit, err = limitOf("--limit-down", c.downLimit); err != nil {
-		return in, err
-	}
-	if cx.IsSet("metered") {
-		in.Metered = &c.metered
-	}
-	in.Access, err = c.access.find(in.URL)
-	return in, err
-}
-
-func absolute(path string) string {
-	if abs, err := filepath.Abs(path); err == nil {
-		return abs
-	}
-	return path
-}
-
-// hostName is this machine's name without its domain.
-func hostName() string {
-	name, err := os.Hostname()
-	name, _, _ = strings.Cut(name, ".")
-	if err != nil || name == "" || len(name) > seal.MaxDeviceName || !utf8.ValidString(name) {
-		return "device"
-	}
-	return name
-}
-
-// limitOf reads a rate in bytes a second; nil when none is given.
-func limitOf(option, text string) (*int64, error) {
-	if text == "" {
-		return nil, nil
-	}
-	n, ok := parseSize(text)
-	if !ok {
-		return nil, usage("%s %s: it is a number of bytes a second, as 500K or 2M", option, text)
-	}
-	return &n, nil
-}
-
 func (c *syncCommand) disable(ctx context.Context) error {
 	cl, err := c.connect(ctx)
 	if err != nil {
@@ -196,7 +115,7 @@ func (c *syncCommand) disable(ctx context.Context) error {
 }
 
 func (c *syncCommand) syncNow(ctx context.Context) error {
-	access, err := c.access.find("")
+	access, err := c.remote.access.find("")
 	if err != nil {
 		return err
 	}
@@ -243,52 +162,4 @@ func (c *syncCommand) status(ctx context.Context) error {
 	}
 	syncPrinter{&c.common, cl.pid}.show(&view)
 	return nil
-}
-
-// accessSource holds the options that say where the credentials of a bucket
-// are. No option takes a secret: arguments can be read by everybody.
-type accessSource struct {
-	file    string
-	profile string
-	keep    bool
-}
-
-func (a *accessSource) flags() []cli.Flag {
-	return []cli.Flag{
-		&cli.StringFlag{Name: "credentials-file", Destination: &a.file,
-			Usage: "read the bucket's credentials from `FILE`, in the form of ~/.aws/credentials, at every mount"},
-		&cli.StringFlag{Name: "profile", Destination: &a.profile, Usage: "use that `NAME` in the credentials file"},
-		&cli.BoolFlag{Name: "keep-credentials", Destination: &a.keep,
-			Usage: "seal the credentials in the vault, so that no mount needs them from elsewhere"},
-	}
-}
-
-// find gives what this command knows of credentials and the process that syncs
-// may not; nil for nothing. url may be empty: not known yet.
-func (a *accessSource) find(url string) (*accessKeys, error) {
-	given := a.file != "" || a.profile != "" || a.keep
-	if url != "" && !strings.HasPrefix(url, "s3:") {
-		if given {
-			return nil, usage("only a bucket has credentials")
-		}
-		return nil, nil
-	}
-	found := accessKeys{Profile: a.profile}
-	if a.file != "" {
-		found.File = absolute(a.file)
-	}
-	inEnvironment := os.Getenv("AWS_ACCESS_KEY_ID") != "" || os.Getenv("AWS_ACCESS_KEY") != ""
-	if a.file == "" && a.profile == "" && !inEnvironment {
-		found.File, found.Profile = os.Getenv("AWS_SHARED_CREDENTIALS_FILE"), os.Getenv("AWS_PROFILE")
-	}
-	var err error
-	if a.keep || found == (accessKeys{}) && inEnvironment {
-		o := found.options()
-		found = accessKeys{}
-		found.AccessKey, found.SecretKey, found.SessionToken, err = o.Keys()
-	}
-	if err != nil || found == (accessKeys{}) {
-		return nil, err
-	}
-	return &found, nil
 }

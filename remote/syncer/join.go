@@ -21,10 +21,9 @@ var ErrIdentity = errors.New("another identity than the address says")
 
 // Site is a vault as a remote shows it to a device that is not part of it.
 type Site struct {
-	RemoteID string   // of the marker
-	DID      string   // of the newest header, and the address says the same
-	Headers  [][]byte // envelopes, all, ascending
-	r        Remote
+	RemoteID string              // of the marker
+	DID      string              // of the newest header, and the address says the same
+	Headers  [][]byte            // envelopes, all, ascending
 	logs     map[string][]uint64 // numbers of the batches there, by device
 }
 
@@ -43,12 +42,12 @@ func Look(ctx context.Context, r Remote, a seal.Address) (*Site, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Site{RemoteID: m.Remote, r: r, logs: make(map[string][]uint64)}
-	newest, err := s.survey(ctx)
+	s := &Site{RemoteID: m.Remote, logs: make(map[string][]uint64)}
+	newest, err := s.survey(ctx, r)
 	if err != nil {
 		return nil, err
 	}
-	if err := s.readHeaders(ctx, newest); err != nil {
+	if err := s.readHeaders(ctx, r, newest); err != nil {
 		return nil, err
 	}
 	last, err := seal.ParseEnvelope(s.Headers[len(s.Headers)-1])
@@ -63,10 +62,10 @@ func Look(ctx context.Context, r Remote, a seal.Address) (*Site, error) {
 }
 
 // survey lists what is there and gives the number of the newest header.
-func (s *Site) survey(ctx context.Context) (newest uint64, err error) {
+func (s *Site) survey(ctx context.Context, r Remote) (newest uint64, err error) {
 	var cursor []byte
 	for more := true; more; {
-		c, err := s.r.Changes(ctx, cursor, Reconcile)
+		c, err := r.Changes(ctx, cursor, Reconcile)
 		if err != nil {
 			return 0, err
 		}
@@ -88,9 +87,9 @@ func (s *Site) survey(ctx context.Context) (newest uint64, err error) {
 }
 
 // readHeaders reads all headers, and those above the newest that was reported.
-func (s *Site) readHeaders(ctx context.Context, newest uint64) error {
+func (s *Site) readHeaders(ctx context.Context, r Remote, newest uint64) error {
 	for seq := uint64(1); ; seq++ {
-		b, err := s.r.Get(ctx, HeaderKey(seq))
+		b, err := r.Get(ctx, HeaderKey(seq))
 		if errors.Is(err, ErrNotFound) && seq > newest {
 			break
 		}
@@ -115,7 +114,7 @@ const (
 // Fill brings what the remote has of the vault's log into a new home of it.
 // progress is told after each step, in batches; it may be nil. Errors: those of
 // the remote and of vaultcore.Receive, the first batch that was refused.
-func (s *Site) Fill(ctx context.Context, v *vaultcore.Vault, progress func(done, total int64)) error {
+func (s *Site) Fill(ctx context.Context, r Remote, v *vaultcore.Vault, progress func(done, total int64)) error {
 	var keys []string
 	for device, seqs := range s.logs {
 		for _, seq := range seqs {
@@ -127,7 +126,7 @@ func (s *Site) Fill(ctx context.Context, v *vaultcore.Vault, progress func(done,
 	for done := int64(0); len(keys) > 0; {
 		some := keys[:min(applyAtATime, len(keys))]
 		keys = keys[len(some):]
-		frames, err := s.fetch(ctx, some)
+		frames, err := fetchSmall(ctx, r, some)
 		if err != nil {
 			return err
 		}
@@ -145,16 +144,16 @@ func (s *Site) Fill(ctx context.Context, v *vaultcore.Vault, progress func(done,
 	return nil
 }
 
-// fetch reads batches; the order stays.
-func (s *Site) fetch(ctx context.Context, keys []string) ([][]byte, error) {
+// fetchSmall reads small objects; the order stays.
+func fetchSmall(ctx context.Context, r Remote, keys []string) ([][]byte, error) {
 	frames := make([][]byte, len(keys))
 	g, ctx := errgroup.WithContext(ctx)
 	g.SetLimit(readAtATime)
 	for i, key := range keys {
 		g.Go(func() error {
-			b, err := s.r.Get(ctx, key)
+			b, err := r.Get(ctx, key)
 			if err != nil {
-				return fmt.Errorf("batch %s: %w", key, err)
+				return fmt.Errorf("%s: %w", key, err)
 			}
 			frames[i] = b
 			return nil

@@ -1,0 +1,393 @@
+package main
+
+import (
+	"context"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/urfave/cli/v2"
+
+	"github.com/vaultdrive/vaultdrive/remote"
+	"github.com/vaultdrive/vaultdrive/remote/syncer"
+	"github.com/vaultdrive/vaultdrive/vaultcore"
+	"github.com/vaultdrive/vaultdrive/vaultcore/seal"
+)
+
+// joinCommand makes this machine one more device of a vault that exists.
+type joinCommand struct {
+	common
+	remote  remoteOptions
+	url     string
+	label   string
+	yes     bool
+	address seal.Address
+	request syncEnableRequest
+	home    string // where the vault will be
+	found   joinView
+}
+
+func joinCLI(u *ui) *cli.Command {
+	c := &joinCommand{common: common{ui: u}}
+	flags := append(c.flagsToAsk(),
+		&cli.StringFlag{Name: "remote", Destination: &c.url, Usage: "the `URL` of the vault's remote, as sync status shows it"},
+		&cli.StringFlag{Name: "label", Destination: &c.label, Usage: "what --vault calls it on this device; default: the `NAME` or the directory's"},
+		&cli.BoolFlag{Name: "yes", Aliases: []string{"y"}, Destination: &c.yes, Usage: "do not ask whether what was found is right"})
+	return &cli.Command{
+		Name:      "join",
+		Usage:     "make a vault that is synchronised somewhere available on this device too",
+		ArgsUsage: "ADDRESS",
+		Description: "ADDRESS is what sync status shows on a device of the vault: it says which vault it is, so that nobody can put\n" +
+			"another in its place. The password is that of the vault. What the remote shows is listed and has to be confirmed:\n" +
+			"a remote could show an old state to a device that knows no newer one.",
+		Flags: append(flags, c.remote.flags()...),
+		Action: func(cx *cli.Context) error {
+			if cx.NArg() != 1 {
+				return usage("join takes one ADDRESS")
+			}
+			if err := c.read(cx); err != nil {
+				return err
+			}
+			return c.Run(cx.Context)
+		},
+	}
+}
+
+// read finds out what can be wrong before anybody types a password.
+func (c *joinCommand) read(cx *cli.Context) (err error) {
+	if c.url == "" {
+		return usage("join needs --remote URL")
+	}
+	if c.address, err = seal.ParseAddress(cx.Args().First()); err != nil {
+		return fmt.Errorf("%s: %w", cx.Args().First(), err)
+	}
+	if c.request, err = c.remote.request(cx, c.url); err != nil {
+		return err
+	}
+	return c.findPlace()
+}
+
+// findPlace says where the vault will be and what it is called.
+func (c *joinCommand) findPlace() error {
+	if isVaultPath(c.vault) {
+		abs, err := filepath.Abs(c.vault)
+		if err != nil {
+			return err
+		}
+		c.home = abs
+		if c.label == "" {
+			c.label = filepath.Base(abs)
+		}
+		return errors.Join(checkLabel(c.label), refuseHome(c.home))
+	}
+	c.home = filepath.Join(dataDir(), "vaults", c.address.Vault.UUID())
+	if c.label == "" {
+		c.label = c.vault
+	}
+	if c.label == "" {
+		c.label = "vault"
+	}
+	if err := checkLabel(c.label); err != nil {
+		return err
+	}
+	return errors.Join(refuseLabel(c.label), refuseHome(c.home))
+}
+
+// joinAttempts is how often a join begins anew because another device changed
+// the vault's header at that moment.
+const joinAttempts = 3
+
+// Run looks, asks, and joins.
+func (c *joinCommand) Run(ctx context.Context) error {
+	// What is wrong with the remote is said before anybody types a password.
+	site, err := c.look(ctx)
+	if err != nil {
+		return err
+	}
+	password, err := c.password.forAction(ctx, c.ui, "Password of the vault: ", "join a vault")
+	if err != nil {
+		return err
+	}
+	defer clear(password)
+	derived := &rememberedKDF{derive: vaultcore.ChildKDF}
+	defer derived.wipe()
+	for i := 0; ; i++ {
+		err := c.attempt(ctx, site, password, derived)
+		if !errors.Is(err, syncer.ErrOtherBytes) || i == joinAttempts {
+			return err
+		}
+		if site, err = c.look(ctx); err != nil {
+			return err
+		}
+	}
+}
+
+// open opens the remote, as the device or, "", to look only.
+func (c *joinCommand) open(device string, settings vaultcore.RemoteSettings) (*remote.Remote, error) {
+	o := remote.Options{Vault: c.address.Vault.UUID(), Device: device}
+	if len(settings.Caps) > 0 {
+		if err := json.Unmarshal(settings.Caps, &o.Caps); err != nil {
+			return nil, err
+		}
+		o.Remote = settings.ID.Hex()
+	}
+	if c.request.Access != nil {
+		o.S3 = c.request.Access.options()
+	}
+	return remote.Open(c.url, o)
+}
+
+func (c *joinCommand) look(ctx context.Context) (*syncer.Site, error) {
+	r, err := c.open("", vaultcore.RemoteSettings{})
+	if err != nil {
+		return nil, err
+	}
+	defer r.Close()
+	site, err := syncer.Look(ctx, r, c.address)
+	switch {
+	case errors.Is(err, syncer.ErrNoVault):
+		return nil, c.notThere(ctx, err)
+	case errors.Is(err, syncer.ErrIdentity):
+		return nil, hinted(err, "compare the address with sync status on another device; if it is right, somebody has put another vault in its place")
+	}
+	return site, err
+}
+
+// notThere says which vaults there are instead.
+func (c *joinCommand) notThere(ctx context.Context, err error) error {
+	o := remote.Options{}
+	if c.request.Access != nil {
+		o.S3 = c.request.Access.options()
+	}
+	ids, listErr := remote.Vaults(ctx, c.url, o)
+	if listErr != nil || len(ids) == 0 {
+		return err
+	}
+	return hinted(err, "there are other vaults ("+strings.Join(ids, ", ")+"): is the address of one of them, or the remote another one?")
+}
+
+// attempt builds the vault beside its place, and moves it there when the device
+// is part of the vault. Whatever fails before leaves nothing.
+func (c *joinCommand) attempt(ctx context.Context, site *syncer.Site, password []byte, kdf *rememberedKDF) (err error) {
+	parent := filepath.Dir(c.home)
+	if err := os.MkdirAll(parent, 0o700); err != nil {
+		return err
+	}
+	removeAbandoned(parent)
+	temp := filepath.Join(parent, joiningPrefix+seal.NewBlobID().Hex())
+	defer func() { err = errors.Join(err, os.RemoveAll(temp)) }()
+	made, err := vaultcore.Join(ctx, vaultcore.JoinOptions{
+		Home: temp, Label: c.label, Password: password, Headers: site.Headers, DID: site.DID, KDF: kdf.key,
+	})
+	if err != nil {
+		return err
+	}
+	vault, err := vaultcore.Open(ctx, temp, vaultcore.Credentials{Password: password}, vaultcore.Options{KDF: kdf.key})
+	if err != nil {
+		return err
+	}
+	yes, err := c.fillAndAsk(ctx, vault, site, made)
+	if err == nil && yes {
+		err = c.enter(ctx, vault, site, made)
+	}
+	if closeErr := vault.Close(context.WithoutCancel(ctx)); err == nil {
+		err = closeErr
+	}
+	if err != nil || !yes {
+		return err
+	}
+	if err := os.Rename(temp, c.home); err != nil {
+		return err
+	}
+	return c.show()
+}
+
+// fillAndAsk brings the log here and asks whether what it says is right.
+func (c *joinCommand) fillAndAsk(ctx context.Context, vault *vaultcore.Vault, site *syncer.Site, made vaultcore.JoinResult) (bool, error) {
+	if err := vault.EnableLedger(ctx, c.request.Device); err != nil {
+		return false, err
+	}
+	r, err := c.open(made.Device.UUID(), vaultcore.RemoteSettings{})
+	if err != nil {
+		return false, err
+	}
+	defer r.Close()
+	bar := c.ui.progress("reading what the devices said", false)
+	defer bar.finish()
+	if err := site.Fill(ctx, r, vault, bar.set); err != nil {
+		return false, err
+	}
+	bar.finish()
+	if c.found, err = foundIn(ctx, vault, made); err != nil {
+		return false, err
+	}
+	c.found.Home = c.home
+	if !c.json {
+		c.describe(c.found)
+	}
+	return c.agreed()
+}
+
+func (c *joinCommand) agreed() (bool, error) {
+	if c.yes {
+		return true, nil
+	}
+	if c.json {
+		return false, usage("with --json join needs --yes")
+	}
+	yes, err := askYes("Is this the newest state you know of, and is this device to join?")
+	if err != nil {
+		return false, usage("nothing was changed; --yes joins without asking")
+	}
+	if !yes {
+		c.ui.note("Nothing was changed.")
+	}
+	return yes, nil
+}
+
+// enter makes the device part of the vault: from here on others know of it.
+func (c *joinCommand) enter(ctx context.Context, vault *vaultcore.Vault, site *syncer.Site, made vaultcore.JoinResult) error {
+	settings, err := c.request.settings(vaultcore.RemoteSettings{}, false)
+	if err != nil {
+		return err
+	}
+	settings.Boot = c.address.BootToken.Hex()
+	id, err := hex.DecodeString(site.RemoteID)
+	if err != nil || len(id) != len(settings.ID) {
+		return fmt.Errorf("%w: its id", syncer.ErrForeign)
+	}
+	settings.ID = seal.ID(id)
+	r, err := c.open(made.Device.UUID(), vaultcore.RemoteSettings{})
+	if err != nil {
+		return err
+	}
+	caps, err := r.Probe(ctx)
+	if err = errors.Join(err, r.Close()); err != nil {
+		return err
+	}
+	if settings.Caps, err = json.Marshal(caps); err != nil {
+		return err
+	}
+	if r, err = c.open(made.Device.UUID(), settings); err != nil {
+		return err
+	}
+	defer r.Close()
+	if !caps.CreateOnly {
+		c.ui.note("The remote cannot keep two devices from joining at one moment: this takes %s.", syncer.HeaderPause)
+	}
+	if err := vault.SetRemote(ctx, settings); err != nil {
+		return err
+	}
+	return syncer.Publish(ctx, r, made)
+}
+
+// joinView is what join found, and with --json what it prints.
+type joinView struct {
+	Vault   string                 `json:"vault"`
+	DID     string                 `json:"did"`
+	Home    string                 `json:"home"`
+	Device  string                 `json:"device"`
+	Assets  int                    `json:"assets"`
+	Files   int                    `json:"files"`
+	Bytes   int64                  `json:"bytes"`
+	Devices []vaultcore.DeviceInfo `json:"devices"`
+}
+
+func foundIn(ctx context.Context, vault *vaultcore.Vault, made vaultcore.JoinResult) (joinView, error) {
+	devices, err := vault.Devices(ctx)
+	if err != nil {
+		return joinView{}, err
+	}
+	s := vault.Status()
+	view := joinView{Vault: s.Vault, DID: s.DID, Device: made.Device.UUID(), Assets: s.Assets, Files: s.Files, Bytes: s.Bytes}
+	for _, d := range devices {
+		if !d.This {
+			view.Devices = append(view.Devices, d)
+		}
+	}
+	return view, nil
+}
+
+// describe shows what a person can compare with what she knows.
+func (c *joinCommand) describe(v joinView) {
+	c.line("vault", "%s", v.Vault)
+	c.line("identity", "%s", v.DID)
+	c.line("content", "%s, %s, %s", plural(v.Assets, "asset"), plural(v.Files, "file"), humanSize(v.Bytes))
+	for _, d := range v.Devices {
+		c.line("device", "%s", syncPrinter{common: &c.common}.device(d))
+	}
+	c.ui.note("Compare the last changes: a device that joins cannot tell an old state of the vault from the newest one.")
+}
+
+func (c *joinCommand) show() error {
+	if c.json {
+		return c.ui.writeJSON(c.found)
+	}
+	with := ""
+	if isVaultPath(c.vault) {
+		with = " --vault " + shellQuote(c.home)
+	} else if homes, err := listVaults(); err == nil && len(homes) > 1 {
+		with = " --vault " + shellQuote(c.label)
+	}
+	c.ui.printf("This device has joined the vault, which is called %s here.\n", c.ui.name(c.label))
+	c.ui.printf("Next: mkdir -p ~/Vault && vaultdrive mount%s ~/Vault\n", c.ui.name(with))
+	return nil
+}
+
+// joiningPrefix names vaults that are not part of the world yet.
+const joiningPrefix = ".vaultdrive-joining-"
+
+// removeAbandoned clears away what killed joins left. One under way has its
+// vault open.
+func removeAbandoned(parent string) {
+	left, err := filepath.Glob(filepath.Join(parent, joiningPrefix+"*"))
+	if err != nil {
+		return // it is in nobody's way
+	}
+	for _, path := range left {
+		if st, err := os.Stat(path); err != nil || time.Since(st.ModTime()) < time.Minute {
+			continue // it may not have come to opening it
+		}
+		home, err := vaultcore.OpenHome(path, false)
+		if errors.Is(err, vaultcore.ErrInUse) {
+			continue
+		}
+		_ = os.RemoveAll(path) // what is left is tried again next time
+		if err == nil {
+			_ = home.Close()
+		}
+	}
+}
+
+// rememberedKDF derives a key once: joining needs the same one twice.
+type rememberedKDF struct {
+	derive vaultcore.KDF
+	params seal.KDFParams
+	known  *seal.Key
+}
+
+func (m *rememberedKDF) key(ctx context.Context, password []byte, p seal.KDFParams) (seal.Key, error) {
+	if m.known != nil && m.params == p {
+		return *m.known, nil
+	}
+	key, err := m.derive(ctx, password, p)
+	if err != nil {
+		return key, err
+	}
+	m.wipe()
+	kept := key
+	m.known, m.params = &kept, p
+	return key, nil
+}
+
+func (m *rememberedKDF) wipe() {
+	if m.known != nil {
+		m.known.Wipe()
+		m.known = nil
+	}
+}
