@@ -33,6 +33,7 @@ var layers = []layer{
 	{path: "vaultcore/walvfs", why: "what the database holds"},
 	{path: "cache", may: []string{"vaultcore/seal"}, why: "where keys come from, SQL and FUSE"},
 	{path: "vaultcore", may: []string{"vaultcore/seal", "vaultcore/blob", "vaultcore/history", "vaultcore/walvfs", "cache"}, why: "FUSE, HTTP, the server, and when to sync"},
+	{path: "vaultcore/backup", may: []string{"vaultcore", "vaultcore/seal", "vaultcore/blob"}, why: "rows, FUSE, HTTP and terminals: it asks the vault for a snapshot, and gives one back"},
 	{path: "vaultcore/vaulttest", may: []string{"vaultcore", "vaultcore/seal", "vaultcore/blob"}, why: "FUSE and commands"},
 	{path: "remote/api", why: "who is client, who is server, SQL and keys"},
 	{path: "remote", may: []string{"remote/client", "remote/objects", "remote/s3", "remote/syncer", "vaultcore/blob"}, why: "how any remote works"},

@@ -93,7 +93,7 @@ func (x *nodeIndex) add(n *Node) {
 // presence says where blobs are, for the history.
 func (l *ledger) presence(x *nodeIndex, arrived ...seal.ID) func(seal.ID) history.Presence {
 	return func(blob seal.ID) history.Presence {
-		if x.here(blob) != placeElsewhere || slices.Contains(arrived, blob) {
+		if x.here(blob) != placeElsewhere || slices.Contains(arrived, blob) || l.coming[blob] {
 			return history.Here
 		}
 		if l.sent[blob] {

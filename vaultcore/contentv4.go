@@ -67,12 +67,12 @@ func (s *store) checkV4File(f *blob.File, ref *contentRef, key *seal.Key) (*v4Re
 
 // checkLength compares the length of a file with what its row says.
 func checkLength(f *blob.File, want int64) error {
-	fi, err := f.Stat()
+	size, err := f.Len()
 	if err != nil {
 		return err
 	}
-	if fi.Size() != want {
-		return damaged(fmt.Errorf("%w: blob of %d bytes, not %d", seal.ErrSize, fi.Size(), want))
+	if size != want {
+		return damaged(fmt.Errorf("%w: blob of %d bytes, not %d", seal.ErrSize, size, want))
 	}
 	return nil
 }

@@ -51,7 +51,7 @@ func Join(ctx context.Context, o JoinOptions) (JoinResult, error) {
 		return JoinResult{}, homeDiskError("join vault", err)
 	}
 	defer lock.Close()
-	r, err := buildJoined(ctx, temp, header, c)
+	r, err := buildJoined(ctx, temp, header, c, true)
 	if err == nil {
 		err = recordHeaders(filepath.Join(temp, dbName), o.Headers)
 	}
@@ -87,7 +87,9 @@ func headerChain(envelopes [][]byte, did string) (last *seal.SignedHeader, err e
 	return last, nil
 }
 
-func buildJoined(ctx context.Context, dir string, header *seal.SignedHeader, o CreateOptions) (JoinResult, error) {
+// buildJoined makes the home of a device with keys of its own; enroll makes the
+// header that names it.
+func buildJoined(ctx context.Context, dir string, header *seal.SignedHeader, o CreateOptions, enroll bool) (JoinResult, error) {
 	kek, err := o.KDF(ctx, o.Password, header.KDF)
 	if err != nil {
 		return JoinResult{}, fmt.Errorf("join vault: %w", err)
@@ -106,9 +108,12 @@ func buildJoined(ctx context.Context, dir string, header *seal.SignedHeader, o C
 	defer dsk.Wipe()
 	defer ldk.Wipe()
 	device := seal.Device{ID: seal.NewID(), PK: [32]byte(seal.PublicFromSeed(&dsk))}
-	next, err := header.Next(&ids, func(h *seal.Header) { h.Devices = append(h.Devices, device) })
-	if err != nil {
-		return JoinResult{}, fmt.Errorf("join vault: %w", err)
+	next := header
+	if enroll {
+		next, err = header.Next(&ids, func(h *seal.Header) { h.Devices = append(h.Devices, device) })
+		if err != nil {
+			return JoinResult{}, fmt.Errorf("join vault: %w", err)
+		}
 	}
 	epoch := seal.DeriveEpoch(&vk, header.Vault, header.Epoch)
 	defer epoch.Wipe()

@@ -68,10 +68,12 @@ type ledger struct {
 	remote seal.ID
 	// pending: contents neither here nor there, and whose they are.
 	pending map[seal.ID]seal.ID
-	clock   seal.HLC // the greatest own or accepted one
-	lastOp  int64
-	bodies  map[[32]byte]*seal.Body // of batches opened lately, by hash
-	broken  bool                    // memory is ahead of the database: load again
+	// coming: contents that follow the log of a vault that is being rebuilt.
+	coming map[seal.ID]bool
+	clock  seal.HLC // the greatest own or accepted one
+	lastOp int64
+	bodies map[[32]byte]*seal.Body // of batches opened lately, by hash
+	broken bool                    // memory is ahead of the database: load again
 
 	strangers map[[32]byte]bool // frames of devices that no header names
 
@@ -412,13 +414,7 @@ func (v *Vault) Heads(ctx context.Context) (map[seal.ID]seal.Head, error) {
 		return nil, err
 	}
 	defer l.mu.Unlock()
-	heads := make(map[seal.ID]seal.Head, len(l.peers))
-	for id, p := range l.peers {
-		if p.head.Seq > 0 {
-			heads[id] = p.head
-		}
-	}
-	return heads, nil
+	return l.headsOf(), nil
 }
 
 // State is the hash over all tips, for comparing devices and checkpoints.
@@ -428,18 +424,5 @@ func (v *Vault) State(ctx context.Context) ([32]byte, error) {
 		return [32]byte{}, err
 	}
 	defer l.mu.Unlock()
-	var tips []seal.Tip
-	for id := range l.h.Attachments() {
-		for _, f := range l.h.Attachment(id, nil).Live {
-			for _, d := range f.Base {
-				tips = append(tips, seal.Tip{ID: id, Digest: d})
-			}
-		}
-	}
-	for id := range l.h.Assets() {
-		for _, d := range l.h.Asset(id).Base {
-			tips = append(tips, seal.Tip{ID: id, Digest: d})
-		}
-	}
-	return seal.State(tips), nil
+	return l.state(), nil
 }

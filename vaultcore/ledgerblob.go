@@ -103,6 +103,32 @@ func (v *Vault) wanted(ctx context.Context, id seal.ID) (*WantedBlob, error) {
 
 // receiveBlob writes and verifies the file of a blob, durably.
 func (v *Vault) receiveBlob(w *WantedBlob, r io.Reader) (err error) {
+	if err := v.writeBlobPart(w, r); err != nil {
+		return err
+	}
+	part := partName(w.Blob)
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, v.attachments.Remove(part))
+		}
+	}()
+	if err := v.attachments.SyncFiles([]string{part}, 1); err != nil {
+		return err
+	}
+	// A content that was replaced here and has come back may be on its way out.
+	_, err = v.com.do(func(t *txn) error { return t.exec("DELETE FROM doomed WHERE blob=?", w.Blob[:]) })
+	if err != nil {
+		return err
+	}
+	v.retired.reclaim(w.Blob)
+	if err := v.attachments.Rename(part, binName(w.Blob)); err != nil {
+		return err
+	}
+	return v.attachments.Sync()
+}
+
+// writeBlobPart writes what is to become the file of a blob, and verifies it.
+func (v *Vault) writeBlobPart(w *WantedBlob, r io.Reader) (err error) {
 	part := partName(w.Blob)
 	if err := v.attachments.Remove(part); err != nil {
 		return err
@@ -127,19 +153,7 @@ func (v *Vault) receiveBlob(w *WantedBlob, r io.Reader) (err error) {
 	if !bytes.Equal(h.Sum(nil), w.SHA256[:]) {
 		return fmt.Errorf("%w: blob %s is not what the log says", ErrDamaged, w.Blob.Hex())
 	}
-	if err := v.attachments.SyncFiles([]string{part}, 1); err != nil {
-		return err
-	}
-	// A content that was replaced here and has come back may be on its way out.
-	_, err = v.com.do(func(t *txn) error { return t.exec("DELETE FROM doomed WHERE blob=?", w.Blob[:]) })
-	if err != nil {
-		return err
-	}
-	v.retired.reclaim(w.Blob)
-	if err := v.attachments.Rename(part, binName(w.Blob)); err != nil {
-		return err
-	}
-	return v.attachments.Sync()
+	return nil
 }
 
 // placeBlob says in its row that a blob is here; a file that showed an earlier

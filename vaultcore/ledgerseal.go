@@ -95,6 +95,9 @@ type cleanRow struct {
 // so no row changes meanwhile. nil: there is nothing to seal.
 func (l *ledger) sealNext(o SealOptions) (*sealing, error) {
 	s := &sealing{l: l}
+	if err := l.listed(); err != nil {
+		return nil, s.unlisted(o, err)
+	}
 	if !o.Before.IsZero() {
 		s.before = o.Before.UnixNano()
 	}
@@ -109,6 +112,21 @@ func (l *ledger) sealNext(o SealOptions) (*sealing, error) {
 		return nil, err
 	}
 	return s, s.store(own)
+}
+
+// unlisted refuses to seal on a device that is not in the roster; a vault in
+// which nothing changed receives all the same.
+func (s *sealing) unlisted(o SealOptions, err error) error {
+	if o.Empty || len(o.Ops) > 0 {
+		return err
+	}
+	for _, table := range []string{"assets", tableAttachments} {
+		dirty, qerr := s.one("SELECT 1 FROM " + table + " WHERE dirty<>0 LIMIT 1")
+		if dirty != nil || qerr != nil {
+			return errors.Join(err, qerr)
+		}
+	}
+	return nil
 }
 
 func (s *sealing) collect(own *peer, ride []seal.Op) error {

@@ -27,6 +27,10 @@ type Options struct {
 	Strict   bool             // close waits for the barrier (--durability strict)
 	Scratch  []string         // patterns of local-only names; nil: the defaults
 	Limits   Limits           // zero fields: the defaults
+
+	// Overlay finds contents that lie elsewhere than in the vault's directory of
+	// them, by the name they would have there; nil: there are none.
+	Overlay func(name string) (blob.Section, bool)
 }
 
 // Vault is an open, unlocked vault. All methods are safe for concurrent use.
@@ -199,6 +203,7 @@ func (v *Vault) openStores() (err error) {
 	if v.attachments, err = blob.OpenDir(v.home.Path("attachments")); err != nil {
 		return fmt.Errorf("%w: attachments: %w", ErrNoVault, err)
 	}
+	v.attachments.Overlay(v.opt.Overlay)
 	if v.scratchDir, err = blob.OpenDir(v.home.Path("scratch")); err != nil {
 		return fmt.Errorf("%w: scratch: %w", ErrNoVault, err)
 	}

@@ -40,6 +40,10 @@ const (
 	callUnenroll     = "device/unenroll"
 	callUnmount      = "unmount"
 
+	callBackup   = "backup"   // GET ?name=&missing=
+	callLost     = "lost"     // POST; PUT ?blob= takes one of them
+	callIdentity = "identity" // vault and DID
+
 	callContent       = "content"        // GET and PUT ?path=
 	callTrashContent  = "trash/content"  // GET ?id=
 	callRescueContent = "rescue/content" // GET ?ref=&partial=
@@ -50,6 +54,8 @@ const (
 	headerSize  = "Vaultdrive-Size"  // bytes; missing when not known before
 	headerMode  = "Vaultdrive-Mode"  // octal
 	headerMtime = "Vaultdrive-Mtime" // nanoseconds since the epoch
+	// headerMissing lists what a backup goes without: JSON, quoted as in Go.
+	headerMissing = "Vaultdrive-Missing"
 	// trailerEnd closes a content: "ok", or a wireError as JSON. Without it
 	// the answer was cut off.
 	trailerEnd = "Vaultdrive-End"

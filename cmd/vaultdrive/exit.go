@@ -14,6 +14,7 @@ import (
 	"github.com/vaultdrive/vaultdrive/remote"
 	"github.com/vaultdrive/vaultdrive/remote/syncer"
 	"github.com/vaultdrive/vaultdrive/vaultcore"
+	"github.com/vaultdrive/vaultdrive/vaultcore/backup"
 	"github.com/vaultdrive/vaultdrive/vaultcore/blob"
 	"github.com/vaultdrive/vaultdrive/vaultcore/seal"
 )
@@ -69,6 +70,9 @@ var exitTable = []exitRow{
 	{errAmbiguous, "ambiguous_vault", 5, "choose one with --vault NAME or --vault DIR"},
 	{vaultcore.ErrInUse, "in_use", 6, "wait for the other vaultdrive process, or end it"},
 	{errMounted, "already_mounted", 6, "unmount it first with vaultdrive umount"},
+	{backup.ErrLayout, "bad_backup", 70, "it was cut short, or is no backup: take another copy of it"},
+	{backup.ErrHash, "bad_backup", 70, "take another copy of it; backup restore --fill still takes what is whole"},
+	{backup.ErrContent, "bad_backup", 70, "it was altered, or is not what it says: take another copy of it"},
 	{vaultcore.ErrForeignHeader, "foreign_header", 7, "header.json belongs to another vault: put the right one back, from a copy of this directory"},
 	{seal.ErrIdentityMismatch, "foreign_header", 7, "header.json belongs to another vault: put the right one back, from a copy of this directory"},
 	{vaultcore.ErrRollback, "rollback", 7, "an older header.json was put back; restore the newest one"},
@@ -155,6 +159,9 @@ var exitTable = []exitRow{
 	{errDaemonOld, "daemon_old", 45, "it is another version: unmount and mount again"},
 	{errForeignSocket, "foreign_socket", 46, ""},
 	{errRuntimeDir, "runtime_dir", 46, "it must be a directory of yours with mode 0700"},
+	{backup.ErrForeign, "foreign_backup", 71, "it is a backup of another vault, or the DID was mistyped"},
+	{backup.ErrIncomplete, "incomplete_backup", 72, "backup create --missing goes on without them; prefetch them first where a remote has them"},
+	{vaultcore.ErrUnlisted, "not_in_roster", 73, "the vault came back from a backup: sync enable enrolls its device, or restore again with --no-remote if no remote is left"},
 	{errSlowAES, "slow_aes", 48, "--slow-aes mounts all the same: slow, and its timing may tell something about keys"},
 	{vaultcore.ErrClosed, "closed", 47, "the vault is being unmounted: try again"},
 	{context.DeadlineExceeded, "timeout", 32, ""},

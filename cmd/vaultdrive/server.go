@@ -50,6 +50,7 @@ func (s *server) handler() http.Handler {
 	s.routeContent(mux)
 	s.routeAdmin(mux)
 	s.routeSync(mux)
+	s.routeBackup(mux)
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
 		writeFailure(w, http.StatusNotFound, errDaemonOld)
 	})

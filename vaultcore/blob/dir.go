@@ -41,6 +41,8 @@ type Dir struct {
 	noDirect         atomic.Bool // no direct I/O
 	noAsking         atomic.Bool // no way to ask what the page cache has
 	pace             pace
+
+	overlay func(name string) (Section, bool) // nil: none
 }
 
 // OpenDir opens an existing directory; ErrNotFound if there is none. It does
@@ -107,7 +109,7 @@ func (d *Dir) openAt(op, name string, flags int) (*os.File, error) {
 // exactly as many bytes: ErrSize. ErrNotFound if there is none. How dst had
 // better lie, and what may be overwritten behind it: see ReadPieces.
 func (d *Dir) ReadFull(name string, dst []byte) error {
-	if len(dst) >= directMin {
+	if len(dst) >= directMin || d.overlay != nil {
 		return d.ReadPieces(name, dst, nil)
 	}
 	if err := checkName(name); err != nil {

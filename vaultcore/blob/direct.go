@@ -41,6 +41,7 @@ type File struct {
 	dir      *Dir
 	name     string // as it was opened
 	flags    int
+	part     *Section // of another file; nil: all of this one
 
 	opening sync.Mutex
 	direct  atomic.Pointer[os.File]
@@ -58,6 +59,9 @@ func (d *Dir) CreateFile(name string) (*File, error) {
 
 // OpenFile is Open for a File.
 func (d *Dir) OpenFile(name string) (*File, error) {
+	if f, err := d.openSection(name); f != nil || err != nil {
+		return f, err
+	}
 	f, err := d.Open(name)
 	if err != nil {
 		return nil, err
@@ -130,7 +134,7 @@ func (f *File) readInto(mem []byte, off, n int64) ([]byte, error) {
 	if n == 0 {
 		return dst, nil
 	}
-	if n >= directMin && aligned(mem) && MemFor(off, n) <= int64(len(mem)) && !f.isCached(off, n) {
+	if n >= directMin && f.part == nil && aligned(mem) && MemFor(off, n) <= int64(len(mem)) && !f.isCached(off, n) {
 		if file := f.directFile(); file != nil {
 			err := readBlocks(file, mem[:MemFor(off, n)], off-in, in+n)
 			if err == nil || err == io.ErrUnexpectedEOF {
@@ -138,6 +142,12 @@ func (f *File) readInto(mem []byte, off, n int64) ([]byte, error) {
 			}
 			f.refuse(err)
 		}
+	}
+	if f.part != nil {
+		if off+n > f.part.Size {
+			return dst, io.ErrUnexpectedEOF
+		}
+		off += f.part.Off
 	}
 	return dst, preadFull(int(f.Fd()), dst, off)
 }
@@ -217,12 +227,12 @@ func (d *Dir) ReadPieces(name string, dst []byte, done func(from, to int)) error
 }
 
 func (f *File) checkSize(want int) error {
-	var st unix.Stat_t
-	if err := unix.Fstat(int(f.Fd()), &st); err != nil {
+	size, err := f.Len()
+	if err != nil {
 		return err
 	}
-	if st.Size != int64(want) {
-		return fmt.Errorf("%w: it has %d bytes, not %d", ErrSize, st.Size, want)
+	if size != int64(want) {
+		return fmt.Errorf("%w: it has %d bytes, not %d", ErrSize, size, want)
 	}
 	return nil
 }

@@ -1,0 +1,118 @@
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// TestBackupCommands goes once around: create, verify, lose, fill, restore.
+func TestBackupCommands(t *testing.T) {
+	p := newPlace(t)
+	pw := filepath.Join(p.dir, "pw")
+	p.ok("asset", "add", "A")
+	p.input = strings.Repeat("some content ", 10_000)
+	p.ok("put", "-", "A/f")
+	file := filepath.Join(p.dir, "b.nt2backup")
+	p.ok("backup", "create", file)
+	if st, err := os.Stat(file); err != nil || st.Mode() != 0o600 {
+		t.Errorf("mode %v, %v", st.Mode(), err)
+	}
+	var view backupView
+	if err := json.Unmarshal([]byte(p.ok("backup", "verify", "--json", file)), &view); err != nil || view.Contents != 1 || view.Opened {
+		t.Errorf("verify: %+v, %v", view, err)
+	}
+	p.says(
+		said{"backup create " + file, 21, "--force"},
+		said{"backup create --force " + file, 0, "1 content"},
+		said{"backup create " + p.dir, 21, "is a directory"},
+		said{"backup create " + p.dir + "/none/b", 20, "make the directory first"},
+		said{"backup verify --did " + view.DID + " " + file, 0, "good"},
+		said{"backup verify --did did:key:zOther " + file, 71, "backup of another vault"},
+		said{"backup verify --password-file " + pw + " " + file, 0, "leads to the state"},
+		said{"backup verify --deep --password-file " + pw + " " + file, 0, "every byte was decrypted"},
+		said{"backup verify " + pw, 70, "pw: not the layout of a backup"},
+		said{"backup verify " + file + ".none", 20, "no such file"},
+		said{"backup restore --fill --new " + file, 2, "exclude each other"},
+		said{"backup restore --vault " + p.home + "/ --password-file " + pw + " " + file, 21, "is not empty"},
+		said{"backup restore --fill " + file, 0, "0 contents put back"},
+	)
+	p.lose(t)
+	p.says(said{"backup restore --fill " + file, 0, "1 content put back"}, said{"check --deep", 0, "0 problems"})
+	back := filepath.Join(p.dir, "back") + "/"
+	p.says(
+		said{"backup restore --vault " + back + " --password-file " + pw + " --no-remote " + file, 0, "The vault is back"},
+		said{"get --vault " + back + " --password-file " + pw + " A/f -", 0, p.input},
+		said{"backup create --vault " + back + " --password-file " + pw + " " + file + "2", 0, "1 content"},
+		said{"backup restore --fill --vault " + p.home + "/ " + file + "2", 0, "0 contents put back"},
+	)
+}
+
+// lose takes the only content away.
+func (p *place) lose(t *testing.T) {
+	t.Helper()
+	bins, err := filepath.Glob(filepath.Join(p.home, "attachments", "*.bin"))
+	if err != nil || len(bins) != 1 {
+		t.Fatalf("%q, %v", bins, err)
+	}
+	if err := os.Remove(bins[0]); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestBackupGoesToOutput: a pipe gets the very file, and takes it.
+func TestBackupGoesToOutput(t *testing.T) {
+	p := newPlace(t)
+	p.ok("asset", "add", "A")
+	p.input = "x"
+	p.ok("put", "-", "A/f")
+	whole := p.ok("backup", "create", "-")
+	p.input = whole
+	p.says(said{"backup verify -", 0, "good"}, said{"backup verify --deep -", 2, "reads the file twice"})
+	p.input = whole[:len(whole)-1]
+	p.says(said{"backup verify -", 70, "ends early"})
+}
+
+// TestBackupLeavesNothingHalf: a backup that cannot be written leaves no file.
+func TestBackupLeavesNothingHalf(t *testing.T) {
+	if os.Geteuid() != 0 {
+		p := newPlace(t)
+		locked := filepath.Join(p.dir, "locked")
+		if err := os.Mkdir(locked, 0o500); err != nil {
+			t.Fatal(err)
+		}
+		p.says(said{"backup create " + locked + "/b", 27, "permission denied"})
+	}
+	p := newPlace(t)
+	p.ok("asset", "add", "A")
+	p.input = strings.Repeat("x", 200_000)
+	p.ok("put", "-", "A/f")
+	bins, err := filepath.Glob(filepath.Join(p.home, "attachments", "*.bin"))
+	if err != nil || len(bins) != 1 {
+		t.Fatal(bins, err)
+	}
+	b, err := os.ReadFile(bins[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	file := filepath.Join(p.dir, "b.nt2backup")
+	p.ok("backup", "create", file) // its hash is in the log now
+	before, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b[1000] ^= 1
+	if err := os.WriteFile(bins[0], b, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	p.says(said{"backup create --force " + file, 31, "is not what it was"})
+	after, err := os.ReadFile(file)
+	left, globErr := filepath.Glob(filepath.Join(p.dir, ".vaultdrive-*"))
+	if err := errors.Join(err, globErr); err != nil || !bytes.Equal(before, after) || len(left) > 0 {
+		t.Errorf("the old backup is gone, or %q is left: %v", left, err)
+	}
+}
