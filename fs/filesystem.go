@@ -68,7 +68,7 @@ func newFileSystem(v *vaultcore.Vault, o Options) *fileSystem {
 		nodes:    newNodeTable(root),
 		handles:  newHandleTable(),
 	}
-	f.hidden = newHiddenTree(f, o.StatusJSON)
+	f.hidden = newHiddenTree(f, o)
 	f.notifier = newNotifier(v, o.Log)
 	f.push = newPusher(v, o.Log)
 	f.ahead = newAhead(v, f.push, func(r any) { f.panicked(r) })

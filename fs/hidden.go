@@ -23,6 +23,8 @@ const (
 	hiddenConflicts  = hiddenBase + 3
 	hiddenStatus     = hiddenBase + 4
 	hiddenTrashFiles = hiddenBase + 16 // and above: files in trash/
+
+	hiddenConflictLinks = hiddenBase + 1<<61 // and above: links in conflicts/
 )
 
 func isHidden(id uint64) bool { return id >= hiddenBase }
@@ -30,6 +32,7 @@ func isHidden(id uint64) bool { return id >= hiddenBase }
 const (
 	hiddenDirMode  = fuse.S_IFDIR | 0o500
 	hiddenFileMode = fuse.S_IFREG | 0o400
+	hiddenLinkMode = fuse.S_IFLNK | 0o777
 )
 
 // fixed are the entries of the hidden directory itself.
@@ -48,9 +51,10 @@ var fixed = []struct {
 // has to show beside the user's files. All of it is read-only, and the
 // kernel keeps nothing of it: every timeout is 0.
 type hiddenTree struct {
-	fs     *fileSystem
-	status func() []byte
-	trash  *trashView
+	fs        *fileSystem
+	status    func() []byte
+	trash     *trashView
+	conflicts *conflictView
 
 	mu   sync.Mutex
 	last uint64
@@ -63,8 +67,11 @@ type hiddenHandle struct {
 	status []byte
 }
 
-func newHiddenTree(f *fileSystem, status func() []byte) *hiddenTree {
-	return &hiddenTree{fs: f, status: status, trash: newTrashView(f.vault), open: make(map[uint64]hiddenHandle)}
+func newHiddenTree(f *fileSystem, o Options) *hiddenTree {
+	return &hiddenTree{
+		fs: f, status: o.StatusJSON, trash: newTrashView(f.vault), conflicts: newConflictView(f.vault, o.Asset),
+		open: make(map[uint64]hiddenHandle),
+	}
 }
 
 func (h *hiddenTree) lookup(dir uint64, name string, out *fuse.EntryOut) fuse.Status {
@@ -75,15 +82,19 @@ func (h *hiddenTree) lookup(dir uint64, name string, out *fuse.EntryOut) fuse.St
 				return h.entry(e.id, out)
 			}
 		}
-	case hiddenTrash:
-		id, err := h.trash.lookup(name)
+	case hiddenTrash, hiddenConflicts:
+		find := h.trash.lookup
+		if dir == hiddenConflicts {
+			find = h.conflicts.lookup
+		}
+		id, err := find(name)
 		if err != nil {
 			return h.fs.errno("LOOKUP", err)
 		}
 		if id != 0 {
 			return h.entry(id, out)
 		}
-	case hiddenUnverified, hiddenConflicts:
+	case hiddenUnverified:
 	default:
 		return fuse.ENOTDIR
 	}
@@ -96,9 +107,24 @@ func (h *hiddenTree) entry(id uint64, out *fuse.EntryOut) fuse.Status {
 }
 
 func (h *hiddenTree) forget(id, lookups uint64) {
-	if id >= hiddenTrashFiles {
+	switch {
+	case id >= hiddenConflictLinks:
+		h.conflicts.forget(id, lookups)
+	case id >= hiddenTrashFiles:
 		h.trash.forget(id, lookups)
 	}
+}
+
+// readlink gives where a link in conflicts/ leads.
+func (h *hiddenTree) readlink(id uint64) ([]byte, fuse.Status) {
+	if id < hiddenConflictLinks {
+		return nil, fuse.EINVAL
+	}
+	l, ok := h.conflicts.get(id)
+	if !ok {
+		return nil, estale
+	}
+	return []byte(l.target), fuse.OK
 }
 
 // getAttr gives every thing the time of now. For directories that is what
@@ -108,6 +134,13 @@ func (h *hiddenTree) getAttr(id uint64, out *fuse.Attr) fuse.Status {
 	now := time.Now().UnixNano()
 	a := fuse.Attr{Ino: id, Mode: hiddenDirMode, Nlink: 2}
 	switch {
+	case id >= hiddenConflictLinks:
+		l, ok := h.conflicts.get(id)
+		if !ok {
+			return estale
+		}
+		a.Mode, a.Nlink, a.Size = hiddenLinkMode, 1, uint64(len(l.target))
+		now = l.changed
 	case id >= hiddenTrashFiles:
 		t, ok := h.trash.get(id)
 		if !ok {
@@ -148,7 +181,9 @@ func (h *hiddenTree) list(dir, offset uint64, add func(fuse.DirEntry) bool) fuse
 		}
 	case hiddenTrash:
 		return h.fs.errno("READDIR", h.trash.entries(max(offset, cookieParent), add))
-	case hiddenUnverified, hiddenConflicts:
+	case hiddenConflicts:
+		return h.fs.errno("READDIR", h.conflicts.entries(max(offset, cookieParent), add))
+	case hiddenUnverified:
 	default:
 		return fuse.ENOTDIR
 	}
@@ -180,6 +215,9 @@ func (h *hiddenTree) openFile(id uint64, flags uint32, out *fuse.OpenOut) fuse.S
 }
 
 func (h *hiddenTree) content(id uint64) (hiddenHandle, fuse.Status) {
+	if id >= hiddenConflictLinks {
+		return hiddenHandle{}, fuse.EINVAL
+	}
 	if id == hiddenStatus {
 		return hiddenHandle{status: h.status()}, fuse.OK
 	}

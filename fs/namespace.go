@@ -151,7 +151,7 @@ func (f *fileSystem) Symlink(_ <-chan struct{}, h *fuse.InHeader, target, name s
 func (f *fileSystem) Readlink(_ <-chan struct{}, h *fuse.InHeader) ([]byte, fuse.Status) {
 	f.count(h)
 	if isHidden(h.NodeId) {
-		return nil, fuse.EINVAL
+		return f.hidden.readlink(h.NodeId)
 	}
 	n := f.nodes.get(h.NodeId)
 	if n == nil {
