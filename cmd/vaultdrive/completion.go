@@ -152,6 +152,8 @@ func (c *completer) values(ctx context.Context, cmd *cli.Command, option string)
 		return []string{"normal", "strict"}
 	case "write":
 		return []string{"auto", "v4"}
+	case "prefetch":
+		return []string{"all", "none", "pinned"}
 	case "kdf":
 		if cmd != nil && cmd.Name == "passwd" {
 			return []string{"default", "keep"}
@@ -181,7 +183,7 @@ func vaultNames() []string {
 // points for umount; elsewhere the shell completes files.
 func (c *completer) operands(ctx context.Context, cmd string, args []string, current string) []string {
 	switch cmd {
-	case "ls", "rm", "mv", "status", "rescue", "get", "put":
+	case "ls", "rm", "mv", "status", "rescue", "get", "put", "wait", "pin", "unpin", "prefetch", "evict", "keep":
 		return matching(current, c.paths(ctx, current))
 	case "rename":
 		return matching(current, c.paths(ctx, ""))

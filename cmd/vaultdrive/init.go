@@ -191,7 +191,7 @@ func (c *initCommand) show(o vaultcore.CreateOptions, r vaultcore.CreateResult) 
 // shellQuote makes a word of any string for the commands shown to a person.
 func shellQuote(s string) string {
 	safe := func(r rune) bool {
-		return r == '/' || r == '.' || r == '-' || r == '_' || r >= '0' && r <= '9' || r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z'
+		return strings.ContainsRune("/.-_:%@+,=", r) || r >= '0' && r <= '9' || r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z'
 	}
 	quoted := make([]rune, 0, len(s)+2)
 	plain := s != ""

@@ -28,7 +28,8 @@ type joinCommand struct {
 	yes     bool
 	address seal.Address
 	request syncEnableRequest
-	home    string // where the vault will be
+	home    string          // where the vault will be
+	caps    json.RawMessage // of the remote
 	found   joinView
 }
 
@@ -128,13 +129,12 @@ func (c *joinCommand) Run(ctx context.Context) error {
 }
 
 // open opens the remote, as the device or, "", to look only.
-func (c *joinCommand) open(device string, settings vaultcore.RemoteSettings) (*remote.Remote, error) {
+func (c *joinCommand) open(device string) (*remote.Remote, error) {
 	o := remote.Options{Vault: c.address.Vault.UUID(), Device: device}
-	if len(settings.Caps) > 0 {
-		if err := json.Unmarshal(settings.Caps, &o.Caps); err != nil {
+	if len(c.caps) > 0 {
+		if err := json.Unmarshal(c.caps, &o.Caps); err != nil {
 			return nil, err
 		}
-		o.Remote = settings.ID.Hex()
 	}
 	if c.request.Access != nil {
 		o.S3 = c.request.Access.options()
@@ -143,7 +143,10 @@ func (c *joinCommand) open(device string, settings vaultcore.RemoteSettings) (*r
 }
 
 func (c *joinCommand) look(ctx context.Context) (*syncer.Site, error) {
-	r, err := c.open("", vaultcore.RemoteSettings{})
+	if err := c.probe(ctx); err != nil {
+		return nil, err
+	}
+	r, err := c.open("")
 	if err != nil {
 		return nil, err
 	}
@@ -156,6 +159,27 @@ func (c *joinCommand) look(ctx context.Context) (*syncer.Site, error) {
 		return nil, hinted(err, "compare the address with sync status on another device; if it is right, somebody has put another vault in its place")
 	}
 	return site, err
+}
+
+// probe finds out what the remote can do, which decides what may be believed of
+// what it shows. Where the vault is not, nothing is tried.
+func (c *joinCommand) probe(ctx context.Context) error {
+	r, err := c.open("")
+	if err != nil {
+		return err
+	}
+	defer r.Close()
+	if _, err := r.Get(ctx, syncer.MarkerKey); errors.Is(err, syncer.ErrNotFound) {
+		return nil // Look says so
+	} else if err != nil {
+		return err
+	}
+	caps, err := r.Probe(ctx)
+	if err != nil {
+		return err
+	}
+	c.caps, err = json.Marshal(caps)
+	return err
 }
 
 // notThere says which vaults there are instead.
@@ -212,7 +236,7 @@ func (c *joinCommand) fillAndAsk(ctx context.Context, vault *vaultcore.Vault, si
 	if err := vault.EnableLedger(ctx, c.request.Device); err != nil {
 		return false, err
 	}
-	r, err := c.open(made.Device.UUID(), vaultcore.RemoteSettings{})
+	r, err := c.open(made.Device.UUID())
 	if err != nil {
 		return false, err
 	}
@@ -261,23 +285,13 @@ func (c *joinCommand) enter(ctx context.Context, vault *vaultcore.Vault, site *s
 	if err != nil || len(id) != len(settings.ID) {
 		return fmt.Errorf("%w: its id", syncer.ErrForeign)
 	}
-	settings.ID = seal.ID(id)
-	r, err := c.open(made.Device.UUID(), vaultcore.RemoteSettings{})
+	settings.ID, settings.Caps = seal.ID(id), c.caps
+	r, err := c.open(made.Device.UUID())
 	if err != nil {
 		return err
 	}
-	caps, err := r.Probe(ctx)
-	if err = errors.Join(err, r.Close()); err != nil {
-		return err
-	}
-	if settings.Caps, err = json.Marshal(caps); err != nil {
-		return err
-	}
-	if r, err = c.open(made.Device.UUID(), settings); err != nil {
-		return err
-	}
 	defer r.Close()
-	if !caps.CreateOnly {
+	if caps, err := r.Caps(ctx); err == nil && !caps.CreateOnly {
 		c.ui.note("The remote cannot keep two devices from joining at one moment: this takes %s.", syncer.HeaderPause)
 	}
 	if err := vault.SetRemote(ctx, settings); err != nil {
