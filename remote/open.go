@@ -104,7 +104,7 @@ func openFolder(address string, o Options) (place, error) {
 	}
 	return place{
 		store:  newFolder(filepath.Clean(u.Path), o.Vault, o.Remote != ""),
-		limits: syncer.Caps{Range: true, PartMin: 1, PartMax: 1 << 40, MaxParts: 100_000, Parallel: 2},
+		limits: syncer.Caps{Range: true, Folder: true, PartMin: 1, PartMax: 1 << 40, MaxParts: 100_000, Parallel: 2},
 		close:  func() error { return nil },
 	}, nil
 }

@@ -190,4 +190,6 @@ func TestFound(t *testing.T) {
 	if n, err := laptop.Unconfirmed(ctx, nil); n != 0 || err != nil {
 		t.Errorf("unconfirmed when sent %d, %v", n, err)
 	}
+	desktop.pullBlobs()
+	desktop.want("a/", "a/x = second")
 }

@@ -3,6 +3,8 @@ package vaultcore
 import (
 	"bytes"
 	"context"
+	"crypto/ed25519"
+	"fmt"
 
 	"github.com/vaultdrive/vaultdrive/vaultcore/seal"
 )
@@ -55,6 +57,20 @@ func (v *Vault) Pushed(ctx context.Context, seq uint64) error {
 	return err
 }
 
+// LastSealed gives the number of the last own batch. Applying what others sent
+// seals too, and what arrives.
+func (v *Vault) LastSealed(context.Context) (uint64, error) {
+	device := v.keys.deviceID()
+	v.readMu.Lock()
+	defer v.readMu.Unlock()
+	if v.reader == nil {
+		return 0, ErrClosed
+	}
+	n, err := v.reader.one("SELECT coalesce(max(seq),0) FROM batches WHERE device=?", device[:])
+	seq, _ := n.(int64)
+	return uint64(seq), err
+}
+
 // LastPushed gives the number of the last own batch that is known to be on the
 // remote; those above it are to be pushed, in order.
 func (v *Vault) LastPushed(ctx context.Context) (uint64, error) {
@@ -69,4 +85,31 @@ func (v *Vault) LastPushed(ctx context.Context) (uint64, error) {
 	n, err := v.reader.one("SELECT coalesce(max(seq),0) FROM batches WHERE device=? AND state=?", device[:], int64(batchPushed))
 	seq, _ := n.(int64)
 	return uint64(seq), err
+}
+
+// CheckOwn judges what a remote holds under a number of our own chain: nil for
+// what we put there, ErrLocalRollback for what was signed in our name and is not
+// here, so that this vault is an older copy or has a twin, seal.ErrSignature or
+// seal.ErrFormat for what somebody else wrote. It changes nothing.
+func (v *Vault) CheckOwn(ctx context.Context, frame []byte) error {
+	b, err := seal.ParseBatch(v.keys.vaultID(), frame)
+	if err != nil {
+		return err
+	}
+	l, err := v.lockLedger(ctx)
+	if err != nil {
+		return err
+	}
+	defer l.mu.Unlock()
+	dev, err := l.rosterEntry(b.Device)
+	if err != nil || b.Device != v.keys.deviceID() {
+		return fmt.Errorf("%w: a batch of device %s in place of ours", seal.ErrSignature, b.Device)
+	}
+	if same, known := l.knows(b.Device, b.Head()); known && same {
+		return nil
+	}
+	if err := b.VerifySignature(ed25519.PublicKey(dev.PK[:])); err != nil {
+		return err
+	}
+	return fmt.Errorf("%w: batch %d is there, the last one here is %d", ErrLocalRollback, b.Seq, l.peer(b.Device).head.Seq)
 }

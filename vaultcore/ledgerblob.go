@@ -210,34 +210,37 @@ func (l *ledger) placeArrived(id seal.ID) ([]Change, error) {
 	return l.applyChanged(in.changed(), in)
 }
 
-// UploadSource is the sealed bytes of a content that lies in a file here.
+// UploadSource is the sealed bytes of a content that is here.
 type UploadSource struct {
-	*os.File
+	*io.SectionReader
 	Len    int64
 	SHA256 [32]byte
+	file   *os.File // nil for one that lies in its row
 }
 
-// UploadSource opens a blob for upload; a content that lies in its row becomes
-// a file first. The caller closes it. Errors: ErrNotFound when no row names the
-// blob or it is not here.
+// Close gives the file back.
+func (s *UploadSource) Close() error {
+	if s.file == nil {
+		return nil
+	}
+	return s.file.Close()
+}
+
+// UploadSource opens a blob for upload; the caller closes it. Errors:
+// ErrNotFound when no row names the blob or it is not here, ErrDamaged when its
+// file is missing or of another length.
 func (v *Vault) UploadSource(ctx context.Context, id seal.ID) (*UploadSource, error) {
-	if _, err := v.useLedger(ctx); err != nil {
-		return nil, err
-	}
-	if _, err := v.settleDue(true); err != nil {
-		return nil, err
-	}
 	l, err := v.lockLedger(ctx)
 	if err != nil {
 		return nil, err
 	}
 	defer l.mu.Unlock()
 	src := &UploadSource{}
-	var place int64 = -1
+	var place, row int64 = -1, 0
 	v.readMu.Lock()
-	err = v.reader.query("SELECT blob_len,sha256,place FROM asset_attachments WHERE blob=? ORDER BY place=1 DESC LIMIT 1", func(c []dbValue) error {
+	err = v.reader.query("SELECT n,blob_len,sha256,place FROM asset_attachments WHERE blob=? ORDER BY place=1 DESC,place DESC LIMIT 1", func(c []dbValue) error {
 		s := rowScanner{c: c}
-		src.Len = s.num()
+		row, src.Len = s.num(), s.num()
 		copy(src.SHA256[:], s.blob())
 		place = s.num()
 		return nil
@@ -246,13 +249,37 @@ func (v *Vault) UploadSource(ctx context.Context, id seal.ID) (*UploadSource, er
 	if err != nil {
 		return nil, err
 	}
-	if place != placeBin {
-		return nil, fmt.Errorf("%w: blob %s", ErrNotFound, id.Hex())
-	}
-	if src.File, err = v.attachments.Open(binName(id)); err != nil {
+	if err := v.openSource(src, row, place, id); err != nil {
 		return nil, err
 	}
 	return src, nil
+}
+
+func (v *Vault) openSource(src *UploadSource, row, place int64, id seal.ID) error {
+	if place == placeFresh {
+		// Settling may move it to a file at any moment: then it is there.
+		if b, err := v.loadFresh(row, id); err == nil {
+			src.SectionReader = io.NewSectionReader(bytes.NewReader(b), 0, int64(len(b)))
+			return nil
+		}
+		place = placeBin
+	}
+	if place != placeBin {
+		return fmt.Errorf("%w: blob %s", ErrNotFound, id.Hex())
+	}
+	f, err := v.attachments.Open(binName(id))
+	if err != nil {
+		return fmt.Errorf("%w: file of blob %s: %w", ErrDamaged, id.Hex(), err)
+	}
+	fi, err := f.Stat()
+	if err == nil && fi.Size() != src.Len {
+		err = fmt.Errorf("%w: file of blob %s has %d bytes, its row says %d", ErrDamaged, id.Hex(), fi.Size(), src.Len)
+	}
+	if err != nil {
+		return errors.Join(err, f.Close())
+	}
+	src.file, src.SectionReader = f, io.NewSectionReader(f, 0, src.Len)
+	return nil
 }
 
 // UploadBlobs lists the sealed contents of live files that are here and not

@@ -17,17 +17,27 @@ func (v *Vault) OnCommit(fn func()) {
 }
 
 // Unsealed counts the changed files and folders that are in no batch yet, up to
-// most.
-func (v *Vault) Unsealed(_ context.Context, most int) (int, error) {
+// most of each, and gives the newest commit among them: together they tell
+// whether something changed since the last look.
+func (v *Vault) Unsealed(_ context.Context, most int) (count int, newest uint64, err error) {
 	v.readMu.Lock()
 	defer v.readMu.Unlock()
 	if v.reader == nil {
-		return 0, ErrClosed
+		return 0, 0, ErrClosed
 	}
-	n, err := v.reader.one(`SELECT (SELECT count(*) FROM (SELECT 1 FROM asset_attachments WHERE dirty<>0 LIMIT ?1))
-		+ (SELECT count(*) FROM (SELECT 1 FROM assets WHERE dirty<>0 LIMIT ?1))`, int64(most))
-	count, _ := n.(int64)
-	return int(count), err
+	for _, table := range []string{tableAttachments, "assets"} {
+		err = v.reader.query("SELECT count(*),coalesce(max(commit_no),0) FROM (SELECT commit_no FROM "+table+" WHERE dirty<>0 ORDER BY n DESC LIMIT ?)",
+			func(c []dbValue) error {
+				s := rowScanner{c: c}
+				count += int(s.num())
+				newest = max(newest, uint64(s.num()))
+				return nil
+			}, int64(most))
+		if err != nil {
+			return 0, 0, err
+		}
+	}
+	return count, newest, nil
 }
 
 // Unconfirmed counts what keeps the given attachments, all without any, from
@@ -151,4 +161,67 @@ func (l *ledger) showFound(c history.Changed) ([]Change, error) {
 		return nil, err
 	}
 	return l.applyChanged(in.changed(), nil)
+}
+
+// HeaderSeq is the number of the newest header that counts here.
+func (v *Vault) HeaderSeq() uint64 { return v.keys.header().Seq }
+
+// HeldBlob is a sealed content of a live file that is here.
+type HeldBlob struct {
+	Blob seal.ID
+	Len  int64 // bytes
+}
+
+// HeldBlobs lists the sealed contents of live files that are here and in a
+// batch.
+func (v *Vault) HeldBlobs(context.Context) (out []HeldBlob, err error) {
+	v.readMu.Lock()
+	defer v.readMu.Unlock()
+	if v.reader == nil {
+		return nil, ErrClosed
+	}
+	err = v.reader.query("SELECT blob,max(blob_len) FROM asset_attachments WHERE place<>0 AND deleted=0 AND rev>0 AND dirty&2=0 GROUP BY blob", func(c []dbValue) error {
+		s := rowScanner{c: c}
+		out = append(out, HeldBlob{s.id(), s.num()})
+		return nil
+	})
+	return out, err
+}
+
+// NotThere notes that the remote does not have contents after all, and queues
+// those that are here.
+func (v *Vault) NotThere(ctx context.Context, blobs []seal.ID) error {
+	if err := v.writable(); err != nil {
+		return err
+	}
+	l, err := v.lockLedger(ctx)
+	if err != nil {
+		return err
+	}
+	defer l.mu.Unlock()
+	_, err = v.com.do(func(t *txn) error {
+		for _, b := range blobs {
+			if err := t.exec("DELETE FROM blob_presence WHERE blob=?", b[:]); err != nil {
+				return err
+			}
+			size, err := t.one("SELECT max(blob_len) FROM asset_attachments WHERE blob=? AND place<>0", b[:])
+			if err != nil {
+				return err
+			}
+			if size == nil {
+				continue
+			}
+			if err := t.exec(sqlQueueUpload, b[:], size, int64(0)); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	for _, b := range blobs {
+		delete(l.sent, b)
+	}
+	return nil
 }

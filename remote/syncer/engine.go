@@ -2,7 +2,10 @@ package syncer
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"log/slog"
+	"sync"
 	"time"
 
 	"github.com/vaultdrive/vaultdrive/vaultcore"
@@ -37,7 +40,32 @@ type Options struct {
 // remote does, and never removes anything here because of what a remote says.
 // All methods are safe for concurrent use.
 type Engine struct {
-	o Options
+	// Set at construction.
+	o        Options
+	gates    gates
+	cond     conditions
+	up, down *lane
+	turn     chan struct{} // one round at a time
+	woken    chan struct{} // for Run
+	commits  chan struct{} // the vault has changed, maybe
+
+	sessions sessions
+
+	mu sync.Mutex // guards what follows; nothing is waited for under it
+	loopState
+	loaded    bool
+	remote    seal.ID // id in the marker
+	caps      Caps
+	cursor    []byte                         // of the last look
+	lastJob   int64                          // stored jobs up to this are in the lanes
+	known     map[seal.ID]vaultcore.JobState // of contents that are hard to fetch
+	wants     []seal.ID                      // to ask of others with the next batch
+	wantedAt  map[seal.ID]time.Time
+	runs      int  // of Run
+	unsettled bool // something was put since the last Settle
+	settling  bool
+	refresh   bool // what is wanted may have changed
+	chains    map[seal.ID]*chain
 }
 
 // New gives an engine. It starts nothing and asks the remote nothing.
@@ -51,31 +79,266 @@ func New(o Options) *Engine {
 	if o.Busy == nil {
 		o.Busy = func() bool { return false }
 	}
-	return &Engine{o: o}
+	e := &Engine{
+		o: o, gates: gates{v: o.Vault, now: o.Now}, cond: conditions{now: o.Now},
+		turn: make(chan struct{}, 1), woken: make(chan struct{}, 1), commits: make(chan struct{}, 1),
+		known: make(map[seal.ID]vaultcore.JobState), wantedAt: make(map[seal.ID]time.Time), chains: make(map[seal.ID]*chain),
+	}
+	e.up, e.down = newLane(e, true, o.UpLimit), newLane(e, false, o.DownLimit)
+	return e
 }
 
-// Run keeps vault and remote in agreement until ctx ends, whose error it
-// returns. No error of the remote ends it.
-func (e *Engine) Run(ctx context.Context) error {
-	<-ctx.Done()
-	return ctx.Err()
+// load takes what is stored, once.
+func (e *Engine) load(ctx context.Context) error {
+	e.mu.Lock()
+	loaded := e.loaded
+	e.mu.Unlock()
+	if loaded {
+		return nil
+	}
+	v := e.o.Vault
+	id, err := e.remoteID(ctx)
+	if err != nil {
+		return err
+	}
+	caps, err := e.o.Remote.Caps(ctx)
+	if err != nil {
+		return err
+	}
+	cursor, err := v.Cursor(ctx)
+	if err != nil {
+		return err
+	}
+	pushed, err := v.LastPushed(ctx)
+	if err != nil {
+		return err
+	}
+	if err := errors.Join(e.gates.load(ctx, id), v.QueueUploads(ctx)); err != nil {
+		return err
+	}
+	unsaid, err := v.Unsaid(ctx, 1)
+	if err != nil {
+		return err
+	}
+	e.up.pushed(pushed)
+	e.mu.Lock()
+	e.remote, e.caps, e.cursor = id, caps, cursor
+	e.refresh, e.unpushed, e.hint = true, true, true
+	if len(unsaid) > 0 {
+		e.unsaid = e.o.Now()
+	}
+	e.loaded = true
+	e.mu.Unlock()
+	return e.loadJobs(ctx)
 }
 
-// SyncNow makes vault and remote agree at once: seals, pushes, looks at
-// everything there, pulls, uploads, and fetches what Prefetch asks for. It
+// remoteID is the number in the marker: as kept, or as the remote says.
+func (e *Engine) remoteID(ctx context.Context) (seal.ID, error) {
+	r, ok, err := e.o.Vault.Remote(ctx)
+	if err != nil || ok {
+		return r.ID, err
+	}
+	b, err := e.o.Remote.Get(ctx, MarkerKey)
+	if err != nil {
+		return seal.ID{}, err
+	}
+	m, err := ParseMarker(b)
+	if err != nil {
+		return seal.ID{}, err
+	}
+	return seal.ParseHex(m.Remote)
+}
+
+// sessions counts who works; transfers live as long as somebody does.
+type sessions struct {
+	mu   sync.Mutex
+	open *session // nil: nobody works
+}
+
+type session struct {
+	users  int
+	ctx    context.Context
+	cancel context.CancelFunc
+	wg     sync.WaitGroup
+}
+
+// enter begins a session or joins the open one. The last to leave ends all
+// transfers and waits for them.
+func (e *Engine) enter() (leave func()) {
+	s := &e.sessions
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.open == nil {
+		s.open = &session{}
+		s.open.ctx, s.open.cancel = context.WithCancel(context.Background())
+	}
+	mine := s.open
+	mine.users++
+	return func() {
+		s.mu.Lock()
+		mine.users--
+		last := mine.users == 0
+		if last {
+			s.open = nil
+		}
+		s.mu.Unlock()
+		if last {
+			mine.cancel()
+			mine.wg.Wait()
+		}
+	}
+}
+
+// join gives a transfer the context of the open session; false without one.
+func (e *Engine) join() (ctx context.Context, leave func(), ok bool) {
+	s := &e.sessions
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.open == nil {
+		return nil, nil, false
+	}
+	s.open.wg.Add(1)
+	return s.open.ctx, s.open.wg.Done, true
+}
+
+// take waits for the turn.
+func (e *Engine) take(ctx context.Context) error {
+	select {
+	case e.turn <- struct{}{}:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+func (e *Engine) give() { <-e.turn }
+
+// SyncNow makes vault and remote agree at once: looks at everything there and
+// takes it, seals, pushes, uploads, and fetches what Prefetch asks for. It
 // returns when all is done; what could not be done is the error. heal also puts
 // back what the remote has lost and is held here.
-func (e *Engine) SyncNow(ctx context.Context, heal bool) error { return ErrUnavailable }
+func (e *Engine) SyncNow(ctx context.Context, heal bool) error {
+	defer e.enter()()
+	e.Poke()
+	if err := e.load(ctx); err != nil {
+		e.meet(err)
+		return err
+	}
+	if err := e.syncLog(ctx, heal); err != nil {
+		return err
+	}
+	errs := []error{e.up.drain(ctx)}
+	errs = append(errs, e.say(ctx), e.down.drain(ctx), e.settleSoon(ctx))
+	return errors.Join(append(errs, e.trouble())...)
+}
+
+// syncLog is the part of SyncNow about headers and batches.
+func (e *Engine) syncLog(ctx context.Context, heal bool) error {
+	if err := e.take(ctx); err != nil {
+		return err
+	}
+	defer e.give()
+	err := e.round(ctx, step{poll: true, reconcile: true, seal: true, everything: true, push: true})
+	if err == nil && heal {
+		err = e.heal(ctx)
+	}
+	return err
+}
+
+// say tells the others what was uploaded.
+func (e *Engine) say(ctx context.Context) error {
+	e.mu.Lock()
+	due := !e.unsaid.IsZero() || len(e.wants) > 0
+	e.mu.Unlock()
+	if !due {
+		return nil
+	}
+	if err := e.take(ctx); err != nil {
+		return err
+	}
+	defer e.give()
+	return e.round(ctx, step{seal: true, everything: true, push: true})
+}
+
+// trouble is the conditions that keep SyncNow from having done all.
+func (e *Engine) trouble() error {
+	if !e.cond.has(stopping()...) {
+		return nil
+	}
+	var errs []error
+	for _, m := range meanings {
+		if m.stops && e.cond.has(m.kind) {
+			errs = append(errs, fmt.Errorf("%w: %s", m.err, m.text))
+		}
+	}
+	return errors.Join(errs...)
+}
 
 // Wait returns when the contents of these attachments, nil for all, and the
 // batches that name them are confirmed on the remote. Error: that of ctx, with
 // what is in the way.
-func (e *Engine) Wait(ctx context.Context, ids []seal.ID) error { return ErrUnavailable }
+func (e *Engine) Wait(ctx context.Context, ids []seal.ID) error {
+	defer e.enter()()
+	e.Poke()
+	var last error
+	for {
+		done, err := e.confirm(ctx, ids)
+		if done {
+			return nil
+		}
+		if err != nil {
+			last = err
+		}
+		select {
+		case <-ctx.Done():
+			return errors.Join(ctx.Err(), last)
+		case <-time.After(waitStep):
+		}
+	}
+}
 
-// Fetch brings one content here before all others, for vaultcore.OnFetch. When
-// ctx ends the caller goes, the download goes on.
-func (e *Engine) Fetch(ctx context.Context, blob seal.ID) error { return ErrUnavailable }
+const waitStep = 500 * time.Millisecond
+
+// confirm does what Wait waits for and says whether it is done.
+func (e *Engine) confirm(ctx context.Context, ids []seal.ID) (bool, error) {
+	if err := e.load(ctx); err != nil {
+		return false, err
+	}
+	if err := e.take(ctx); err != nil {
+		return false, err
+	}
+	err := e.round(ctx, step{poll: !e.isOnline(), seal: true, everything: true, push: true})
+	e.give()
+	if err != nil {
+		return false, err
+	}
+	err = e.up.drain(ctx)
+	left, lerr := e.o.Vault.Unconfirmed(ctx, ids)
+	if err = errors.Join(err, lerr); lerr != nil || left > 0 {
+		return false, err
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return !e.unpushed, err
+}
 
 // Poke says that something changed here or that a file was asked for: the vault
 // is in use, so the remote is asked more often.
-func (e *Engine) Poke() {}
+func (e *Engine) Poke() {
+	now := e.o.Now()
+	e.mu.Lock()
+	idle := now.Sub(e.used) > pollInUse
+	e.used = now
+	e.mu.Unlock()
+	if idle {
+		e.wake()
+	}
+}
+
+// wake has Run decide again.
+func (e *Engine) wake() {
+	select {
+	case e.woken <- struct{}{}:
+	default:
+	}
+}

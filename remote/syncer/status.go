@@ -1,6 +1,9 @@
 package syncer
 
-import "time"
+import (
+	"context"
+	"time"
+)
 
 // State is what an engine does, in a word.
 type State string
@@ -73,4 +76,71 @@ type DeviceState struct {
 }
 
 // Status tells how synchronisation is.
-func (e *Engine) Status() Status { return Status{State: StateOff} }
+func (e *Engine) Status() Status {
+	now := e.o.Now()
+	e.mu.Lock()
+	s := Status{Online: e.online, Contact: e.contact, Synced: e.synced, Unsealed: e.unsealed}
+	runs, unpushed := e.runs > 0, e.unpushed
+	e.mu.Unlock()
+	s.Up, s.Down = e.up.status(now), e.down.status(now)
+	s.Waiting = e.gates.status()
+	s.Blocked = append(append([]BlockedJob{}, e.up.blocked()...), e.down.blocked()...)
+	s.Conditions = e.cond.all()
+	s.Devices = e.devices()
+	if unpushed {
+		s.Unpushed = e.countUnpushed()
+	}
+	s.State = stateOf(s, runs, e.cond.has(stopping()...))
+	return s
+}
+
+func stateOf(s Status, runs, stopped bool) State {
+	switch {
+	case !runs:
+		return StateOff
+	case stopped:
+		return StateStopped
+	case !s.Online:
+		return StateOffline
+	case s.Unsealed+s.Unpushed+s.Up.Count+s.Down.Count > 0:
+		return StateSyncing
+	}
+	return StateIdle
+}
+
+const statusTime = 2 * time.Second // for what status asks the vault
+
+func (e *Engine) countUnpushed() int {
+	ctx, cancel := context.WithTimeout(context.Background(), statusTime)
+	defer cancel()
+	last, err := e.o.Vault.LastPushed(ctx)
+	if err != nil {
+		return 0
+	}
+	heads, err := e.o.Vault.Heads(ctx)
+	if err != nil {
+		return 0
+	}
+	return int(heads[e.o.Vault.DeviceID()].Seq - last)
+}
+
+func (e *Engine) devices() []DeviceState {
+	out := []DeviceState{}
+	ctx, cancel := context.WithTimeout(context.Background(), statusTime)
+	defer cancel()
+	heads, err := e.o.Vault.Heads(ctx)
+	if err != nil {
+		return out
+	}
+	self := e.o.Vault.DeviceID()
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	for _, d := range e.o.Vault.Roster() {
+		s := DeviceState{ID: d.ID.UUID(), Seq: heads[d.ID].Seq, Self: d.ID == self, Revoked: d.Revoked}
+		if c := e.chains[d.ID]; c != nil {
+			s.Held = c.count
+		}
+		out = append(out, s)
+	}
+	return out
+}

@@ -1,0 +1,389 @@
+package syncer
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/vaultdrive/vaultdrive/vaultcore"
+	"github.com/vaultdrive/vaultdrive/vaultcore/seal"
+)
+
+const (
+	fetchParallel = 8
+	fetchRun      = 64 // batches received at a time
+)
+
+// chain is what is known of a device's chain beyond what is applied.
+type chain struct {
+	listed map[uint64]bool // numbers the remote was seen to have
+	held   uint64          // last batch that is verified and waits; 0: none
+	count  int             // of those
+	waited time.Duration   // for batches they name, in looks that went well
+	stuck  bool            // the next one is missing or was refused; not tried at every look
+	tried  uint64          // number that was not listed and was tried all the same
+}
+
+// last is the greatest number that was seen.
+func (c *chain) last() (seq uint64) {
+	for n := range c.listed {
+		seq = max(seq, n)
+	}
+	return seq
+}
+
+// forget drops what is applied.
+func (c *chain) forget(head uint64) {
+	maps.DeleteFunc(c.listed, func(seq uint64, _ bool) bool { return seq <= head })
+}
+
+// ref names a batch.
+type ref struct {
+	device seal.ID
+	seq    uint64
+}
+
+// wanted lists what to fetch of a chain whose batches up to head are applied: the
+// numbers that follow without a gap, and the first of a gap once, for a remote
+// may have it without saying so.
+func (c *chain) wanted(device seal.ID, head uint64) (out []ref) {
+	if c.stuck {
+		return nil
+	}
+	last := c.last()
+	for seq := max(head, c.held) + 1; seq <= last; seq++ {
+		if !c.listed[seq] {
+			if c.tried != seq {
+				c.tried = seq
+				out = append(out, ref{device, seq})
+			}
+			break
+		}
+		out = append(out, ref{device, seq})
+	}
+	return out
+}
+
+// takeBatches fetches and receives what the remote has beyond what is here.
+// whole says that nothing of it is missing, held back or refused.
+func (e *Engine) takeBatches(ctx context.Context, news map[seal.ID][]uint64, reconcile bool) (whole bool, err error) {
+	e.hearOf(news, reconcile)
+	if reconcile {
+		e.cond.clear(CondUnknown, CondStale, CondNewer, CondGap, CondPeerClock, CondAltered)
+	}
+	if err := e.received(ctx); err != nil { // what is held may have been lost
+		return false, err
+	}
+	for {
+		heads, err := e.o.Vault.Heads(ctx)
+		if err != nil {
+			return false, err
+		}
+		todo := e.todo(heads)
+		if len(todo) == 0 {
+			break
+		}
+		if err := e.takeRun(ctx, todo[:min(len(todo), fetchRun)]); err != nil {
+			return false, err
+		}
+	}
+	if err := e.checkOwnChain(ctx); err != nil {
+		return false, err
+	}
+	if err := e.goOn(ctx); err != nil {
+		return false, err
+	}
+	return e.caughtUp(ctx)
+}
+
+// hearOf enters what was announced.
+func (e *Engine) hearOf(news map[seal.ID][]uint64, reconcile bool) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	for device, seqs := range news {
+		c := e.chains[device]
+		if c == nil {
+			c = &chain{listed: make(map[uint64]bool)}
+			e.chains[device] = c
+		}
+		for _, seq := range seqs {
+			c.listed[seq] = true
+		}
+		c.stuck = false
+	}
+	if reconcile {
+		for _, c := range e.chains {
+			c.stuck, c.tried = false, 0
+		}
+	}
+}
+
+// todo lists what is to be fetched, chain by chain.
+func (e *Engine) todo(heads map[seal.ID]seal.Head) (out []ref) {
+	self := e.o.Vault.DeviceID()
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	devices := slices.SortedFunc(maps.Keys(e.chains), func(a, b seal.ID) int { return bytes.Compare(a[:], b[:]) })
+	for _, device := range devices {
+		if c := e.chains[device]; device != self {
+			c.forget(heads[device].Seq)
+			out = append(out, c.wanted(device, heads[device].Seq)...)
+		}
+	}
+	return out
+}
+
+// takeRun fetches and receives some batches.
+func (e *Engine) takeRun(ctx context.Context, run []ref) error {
+	frames, err := e.fetchBatches(ctx, run)
+	if err != nil {
+		return err
+	}
+	var got [][]byte
+	given := make(map[seal.ID]uint64)
+	broken := make(map[seal.ID]bool)
+	for i, r := range run {
+		if frames[i] == nil {
+			e.gap(r)
+			broken[r.device] = true
+		}
+		if broken[r.device] {
+			continue
+		}
+		got, given[r.device] = append(got, frames[i]), r.seq
+	}
+	if err := e.received(ctx, got...); err != nil {
+		return err
+	}
+	return e.noteRefused(ctx, given)
+}
+
+// fetchBatches gets the bytes of each, nil for one that is not there.
+func (e *Engine) fetchBatches(ctx context.Context, run []ref) ([][]byte, error) {
+	frames := make([][]byte, len(run))
+	group, ctx := errgroup.WithContext(ctx)
+	group.SetLimit(fetchParallel)
+	for i, r := range run {
+		group.Go(func() error {
+			call, cancel := context.WithTimeout(ctx, callTime)
+			defer cancel()
+			b, err := e.o.Remote.Get(call, BatchKey(r.device.UUID(), r.seq))
+			if errors.Is(err, ErrNotFound) && !errors.Is(err, ErrNoStore) {
+				return nil
+			}
+			if errors.Is(err, ErrTooLarge) {
+				b, err = []byte{}, nil // no batch; receiving says so
+			}
+			if err != nil {
+				return fmt.Errorf("fetch batch %d of device %s: %w", r.seq, r.device, err)
+			}
+			frames[i] = b
+			return nil
+		})
+	}
+	return frames, group.Wait()
+}
+
+// gap notes a batch that is not there though it should be.
+func (e *Engine) gap(r ref) {
+	e.mu.Lock()
+	c := e.chains[r.device]
+	delete(c.listed, r.seq)
+	c.stuck = true
+	e.mu.Unlock()
+	m := meaningOf(seal.ErrGap)
+	e.cond.set(m.kind, fmt.Sprintf("%s: batch %d of device %s", m.text, r.seq, r.device), m.hint)
+}
+
+// received gives batches to the vault, and once more after headers that know
+// their authors.
+func (e *Engine) received(ctx context.Context, frames ...[]byte) error {
+	r, err := e.o.Vault.Receive(ctx, frames...)
+	if err == nil && slices.ContainsFunc(r.Refused, func(err error) bool { return errors.Is(err, vaultcore.ErrUnknownDevice) }) {
+		taken, herr := e.nextHeaders(ctx)
+		if herr != nil {
+			return herr
+		}
+		if taken {
+			r, err = e.o.Vault.Receive(ctx, frames...)
+		}
+	}
+	if err != nil {
+		return fmt.Errorf("receive batches: %w", err)
+	}
+	for _, refused := range r.Refused {
+		e.o.Log.Warn("batch refused", "err", refused)
+		e.meet(refused)
+	}
+	if r.Applied > 0 {
+		e.applied()
+	}
+	e.noteHeld(r.Waiting)
+	return nil
+}
+
+// applied notes that rows changed: own batches may have been sealed before, and
+// contents be wanted.
+func (e *Engine) applied() {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	now := e.o.Now()
+	e.refresh, e.unpushed, e.hint = true, true, true
+	e.used, e.expected = now, now
+}
+
+func (e *Engine) noteHeld(waiting []vaultcore.Wait) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	for _, c := range e.chains {
+		c.held, c.count = 0, 0
+	}
+	for _, w := range waiting {
+		if c := e.chains[w.Device]; c != nil {
+			c.held, c.count = max(c.held, w.Seq), c.count+1
+		}
+	}
+}
+
+// noteRefused marks the chains whose batches were not taken, so that they are
+// not fetched again at every look.
+func (e *Engine) noteRefused(ctx context.Context, given map[seal.ID]uint64) error {
+	heads, err := e.o.Vault.Heads(ctx)
+	if err != nil {
+		return err
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	for device, seq := range given {
+		if c := e.chains[device]; max(heads[device].Seq, c.held) < seq {
+			c.stuck = true
+		}
+	}
+	return nil
+}
+
+// checkOwnChain looks whether the remote has batches in our name that are not
+// here.
+func (e *Engine) checkOwnChain(ctx context.Context) error {
+	self := e.o.Vault.DeviceID()
+	heads, err := e.o.Vault.Heads(ctx)
+	if err != nil {
+		return err
+	}
+	e.mu.Lock()
+	c := e.chains[self]
+	var beyond uint64
+	if c != nil {
+		c.forget(heads[self].Seq)
+		if last := c.last(); last > 0 && !c.stuck {
+			c.stuck = true
+			beyond = last
+			for seq := range c.listed {
+				beyond = min(beyond, seq)
+			}
+		}
+	}
+	e.mu.Unlock()
+	if beyond == 0 {
+		return nil
+	}
+	frames, err := e.fetchBatches(ctx, []ref{{self, beyond}})
+	if err != nil || frames[0] == nil {
+		return err
+	}
+	if err := e.o.Vault.CheckOwn(ctx, frames[0]); err != nil {
+		e.ownTrouble(err)
+	}
+	return nil
+}
+
+// ownTrouble is a chain of ours that is not as we left it.
+func (e *Engine) ownTrouble(err error) {
+	e.meet(err)
+	if errors.Is(err, vaultcore.ErrLocalRollback) {
+		m := meaningOf(err)
+		e.o.Vault.Alarm(m.kind, m.text+"; "+m.hint)
+	}
+}
+
+// waits gives the chains whose batches wait for others that nobody delivers.
+func waits(waiting []vaultcore.Wait) map[seal.ID]bool {
+	out := make(map[seal.ID]bool)
+	for _, w := range waiting {
+		if len(w.Missing) > 0 && !w.Vouch {
+			out[w.Device] = true
+		}
+	}
+	return out
+}
+
+// goOn applies what has waited for too long without what it waits for.
+func (e *Engine) goOn(ctx context.Context) error {
+	r, err := e.o.Vault.Receive(ctx)
+	if err != nil {
+		return err
+	}
+	for _, device := range e.givenUp(waits(r.Waiting)) {
+		e.meet(vaultcore.ErrWithheld)
+		r, err := e.o.Vault.GoOn(ctx, device)
+		if err != nil {
+			return err
+		}
+		if r.Applied > 0 {
+			e.applied()
+		}
+		e.noteHeld(r.Waiting)
+	}
+	return nil
+}
+
+// givenUp counts how long chains wait, in looks that went well, and gives those
+// that have waited long enough.
+func (e *Engine) givenUp(waiting map[seal.ID]bool) (out []seal.ID) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	// A look that was long ago says nothing about the time in between.
+	var passed time.Duration
+	if !e.polled.IsZero() {
+		passed = min(e.o.Now().Sub(e.polled), pollMetered)
+	}
+	for device, c := range e.chains {
+		if !waiting[device] {
+			c.waited = 0
+			continue
+		}
+		if c.waited += passed; c.waited >= giveUpAfter(e.caps) {
+			c.waited = 0
+			out = append(out, device)
+		}
+	}
+	return out
+}
+
+// caughtUp says whether everything that was seen is applied. What a revoked
+// device writes beyond its end never is.
+func (e *Engine) caughtUp(ctx context.Context) (bool, error) {
+	heads, err := e.o.Vault.Heads(ctx)
+	if err != nil {
+		return false, err
+	}
+	revoked := make(map[seal.ID]bool)
+	for _, d := range e.o.Vault.Roster() {
+		revoked[d.ID] = d.Revoked
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	for device, c := range e.chains {
+		c.forget(heads[device].Seq)
+		if len(c.listed) > 0 && !revoked[device] || c.count > 0 {
+			return false, nil
+		}
+	}
+	return true, nil
+}

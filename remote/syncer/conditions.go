@@ -1,0 +1,153 @@
+package syncer
+
+import (
+	"cmp"
+	"errors"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/vaultdrive/vaultdrive/vaultcore"
+	"github.com/vaultdrive/vaultdrive/vaultcore/blob"
+	"github.com/vaultdrive/vaultdrive/vaultcore/seal"
+)
+
+// Kinds of conditions.
+const (
+	CondForeign   = "foreign-remote"   // another vault's marker
+	CondNoStore   = "remote-missing"   // no such bucket, directory not mounted
+	CondDenied    = "access-denied"    // credentials, permissions
+	CondClock     = "clock"            // ours differs too much
+	CondOffline   = "offline"          // no answer
+	CondFull      = "remote-full"      // no space, or quota used up
+	CondTooLarge  = "file-too-large"   // for this remote
+	CondCloned    = "local-rollback"   // our own chain went on elsewhere
+	CondFork      = "fork"             // two histories of one device
+	CondLost      = "remote-lost"      // something that was there is not
+	CondAltered   = "object-altered"   // bytes that are not those that were put
+	CondDamaged   = "file-damaged"     // a content here that cannot be sent
+	CondUnknown   = "unknown-device"   // a batch of a device in no header
+	CondStale     = "stale-batch"      // a batch of a revoked device or an epoch that is over
+	CondPassword  = "password-changed" // unlock again
+	CondNewer     = "newer-version"    // somebody writes what this program does not know
+	CondGap       = "batches-missing"  // batches in between are not there
+	CondWithheld  = "batches-withheld" // named by others, delivered by nobody
+	CondPeerClock = "device-clock"     // another device's clock is wrong
+	CondDisk      = "disk-full"        // ours
+	CondLocal     = "local-disk"       // the vault's own database or disk
+	CondStartOver = "start-over"       // the remote keeps less than we need
+)
+
+// meaning is what an error of a remote or a chain says to a person.
+type meaning struct {
+	err        error
+	kind       string
+	text, hint string
+	stops      bool // nothing is written there while it lasts
+}
+
+// meanings are looked through in order: the first in an error's chain counts.
+var meanings = []meaning{
+	{ErrForeign, CondForeign, "the place of the remote belongs to another vault, or sync was enabled there anew",
+		"nothing was changed on either side; check the address, or disable sync and enable it again", true},
+	{ErrNoStore, CondNoStore, "the place of the remote is not there", "is the disk plugged in, the directory mounted, the bucket not deleted?", true},
+	{ErrDenied, CondDenied, "the remote denies access", "check the credentials and permissions of the bucket or directory", true},
+	{ErrClock, CondClock, "the clock of this machine differs too much from the remote's", "set the date and time", true},
+	{vaultcore.ErrLocalRollback, CondCloned, "this device's own history has gone on elsewhere: the vault's directory is an older copy, or a copy is in use on another machine",
+		"nothing is lost and work can go on; use one copy only, and on this one run `vaultdrive device enroll` to give it an identity of its own", true},
+	{seal.ErrFork, CondFork, "two histories of one device were seen", "the vault is read-only until that is settled; see the alarms, and revoke the device if it is not under your control", true},
+	{vaultcore.ErrNewEpoch, CondPassword, "the vault's password was changed on another device", "lock the vault and unlock it with the new password", false},
+	{vaultcore.ErrUnknownDevice, CondUnknown, "a batch of a device that no header of the vault knows", "it is not applied; was a device revoked, or is somebody writing to the remote?", false},
+	{vaultcore.ErrStaleEpoch, CondStale, "a batch of a revoked device, or of a password that is over", "it is never applied; change the remote's credentials if that device should not write there", false},
+	{seal.ErrNewer, CondNewer, "another device writes what this version does not know", "update the program on this device", false},
+	{seal.ErrGap, CondGap, "batches of another device are missing on the remote", "run `vaultdrive sync now --heal` on a device that has them", false},
+	{vaultcore.ErrWithheld, CondWithheld, "batches that others know have not been delivered", "they are applied when they come; is every device's remote the same?", false},
+	{vaultcore.ErrClock, CondPeerClock, "the clock of another device is wrong", "set date and time there", false},
+	{seal.ErrSignature, CondAltered, "an object on the remote is not what its author wrote", "delete it there, then run `vaultdrive sync now --heal` on a device that has it", false},
+	{seal.ErrFormat, CondAltered, "an object on the remote is not what its author wrote", "delete it there, then run `vaultdrive sync now --heal` on a device that has it", false},
+	{seal.ErrRollback, CondAltered, "an object on the remote is an older one in another's place", "delete it there, then run `vaultdrive sync now --heal` on a device that has it", false},
+	{ErrOtherBytes, CondAltered, "an object on the remote is not what was written there", "delete it there, then run `vaultdrive sync now --heal`", false},
+	{vaultcore.ErrNoSpace, CondDisk, "the disk of this device is full", "make room; contents are fetched then", false},
+	{ErrFull, CondFull, "the remote is full", "make room there; files saved meanwhile wait here", false},
+	{ErrTooLarge, CondTooLarge, "a file is too large for the remote", "it stays on this device only", false},
+	{ErrStartOver, CondStartOver, "the remote no longer keeps all that this device missed", "it is taken from the newest checkpoint", false},
+	{ErrUnavailable, CondOffline, "the remote does not answer", "it is tried again by itself", false},
+}
+
+// meaningOf finds what an error means; a local trouble if it is none of those.
+func meaningOf(err error) meaning {
+	for _, m := range meanings {
+		if errors.Is(err, m.err) {
+			if hint := blob.Hint(err); hint != "" {
+				m.hint = hint
+			}
+			return m
+		}
+	}
+	return meaning{err, CondLocal, "synchronisation met an error on this machine", "see the log", false}
+}
+
+// ofRemote says whether an error is about the remote as a whole, so that every
+// other request would meet it too.
+func ofRemote(err error) bool {
+	return errors.Is(err, ErrForeign) || errors.Is(err, ErrNoStore) || errors.Is(err, ErrDenied) || errors.Is(err, ErrClock)
+}
+
+// conditions are what a person should know now, one a kind.
+type conditions struct {
+	now func() time.Time
+
+	mu   sync.Mutex
+	list map[string]Condition
+}
+
+// set enters a condition; one that is there keeps its time. It says whether it
+// is new.
+func (c *conditions) set(kind, text, hint string) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	old, known := c.list[kind]
+	if !known {
+		old.Since = c.now()
+	}
+	if c.list == nil {
+		c.list = make(map[string]Condition)
+	}
+	c.list[kind] = Condition{Kind: kind, Text: text, Hint: hint, Since: old.Since}
+	return !known
+}
+
+func (c *conditions) clear(kinds ...string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, kind := range kinds {
+		delete(c.list, kind)
+	}
+}
+
+func (c *conditions) has(kinds ...string) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return slices.ContainsFunc(kinds, func(kind string) bool { _, ok := c.list[kind]; return ok })
+}
+
+func (c *conditions) all() []Condition {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	out := make([]Condition, 0, len(c.list))
+	for _, condition := range c.list {
+		out = append(out, condition)
+	}
+	slices.SortFunc(out, func(a, b Condition) int { return cmp.Compare(a.Kind, b.Kind) })
+	return out
+}
+
+// stopping are the kinds while which nothing is said on the remote.
+func stopping() (kinds []string) {
+	for _, m := range meanings {
+		if m.stops {
+			kinds = append(kinds, m.kind)
+		}
+	}
+	return kinds
+}

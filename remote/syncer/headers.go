@@ -1,0 +1,53 @@
+package syncer
+
+import (
+	"context"
+	"errors"
+	"fmt"
+)
+
+// takeHeaders takes the headers that are new, in order.
+func (e *Engine) takeHeaders(ctx context.Context, seqs []uint64) error {
+	for _, seq := range seqs {
+		if _, err := e.takeHeader(ctx, seq); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// takeHeader takes one header. What the vault does not accept is a condition,
+// and no error: batches go on under the header that counts here.
+func (e *Engine) takeHeader(ctx context.Context, seq uint64) (taken bool, err error) {
+	v := e.o.Vault
+	if seq <= v.HeaderSeq() {
+		return false, nil
+	}
+	call, cancel := context.WithTimeout(ctx, callTime)
+	defer cancel()
+	envelope, err := e.o.Remote.Get(call, HeaderKey(seq))
+	if errors.Is(err, ErrNotFound) && !errors.Is(err, ErrNoStore) {
+		return false, nil
+	}
+	if err != nil {
+		return false, fmt.Errorf("fetch header %d: %w", seq, err)
+	}
+	if err := v.AcceptHeader(ctx, envelope); err != nil {
+		e.o.Log.Warn("header not accepted", "seq", seq, "err", err)
+		e.meet(err)
+		return false, nil
+	}
+	e.cond.clear(CondUnknown)
+	return true, nil
+}
+
+// nextHeaders takes the headers that follow ours, told of or not.
+func (e *Engine) nextHeaders(ctx context.Context) (taken bool, err error) {
+	for {
+		one, err := e.takeHeader(ctx, e.o.Vault.HeaderSeq()+1)
+		if err != nil || !one {
+			return taken, err
+		}
+		taken = true
+	}
+}

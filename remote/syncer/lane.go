@@ -1,0 +1,299 @@
+package syncer
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"sync"
+	"time"
+
+	"golang.org/x/time/rate"
+
+	"github.com/vaultdrive/vaultdrive/vaultcore"
+	"github.com/vaultdrive/vaultdrive/vaultcore/seal"
+)
+
+// errStalled: a transfer made no progress for too long.
+var errStalled = fmt.Errorf("%w: no progress for %v", ErrUnavailable, stallAfter)
+
+// lane runs the transfers of one direction.
+type lane struct {
+	e       *Engine
+	up      bool
+	gate    string
+	limiter *rate.Limiter
+	meter   meter
+	attempt func(ctx context.Context, j *vaultcore.Job) error
+
+	mu       sync.Mutex
+	q        *queue
+	running  map[seal.ID]*transfer
+	held     bool          // the remote as a whole is in the way
+	asked    int           // who waits for all of it
+	batch    uint64        // own batches up to this are on the remote
+	demanded int           // transfers somebody waits for
+	changed  chan struct{} // closed when a transfer ends, and made anew
+}
+
+// transfer is one that is under way.
+type transfer struct {
+	demanded bool // somebody asked for it
+	alone    bool // it is in the queue for that only
+	done     chan struct{}
+	err      error // once done is closed
+}
+
+func newLane(e *Engine, up bool, limit int64) *lane {
+	l := &lane{e: e, up: up, gate: gateDown, limiter: newLimiter(limit), q: newQueue(), running: make(map[seal.ID]*transfer), changed: make(chan struct{})}
+	l.attempt = e.download
+	if up {
+		l.gate, l.attempt = gateUp, e.upload
+	}
+	return l
+}
+
+// limits says what may be begun now; mu is held.
+func (l *lane) limits() limits {
+	lim := limits{small: maxSmall, large: maxLarge, batch: l.batch}
+	if !l.up {
+		lim.batch = ^uint64(0)
+	}
+	_, closed := l.e.gates.closed(l.gate)
+	switch {
+	case l.held || closed:
+		return limits{}
+	case l.up && l.e.o.Busy():
+		lim.small, lim.large = 1, 1 // somebody works in the mount
+	}
+	if l.up && l.e.o.Metered && l.asked == 0 {
+		lim.largest = smallSize
+	}
+	return lim
+}
+
+// add enters jobs and begins what can be begun.
+func (l *lane) add(jobs ...vaultcore.Job) {
+	l.mu.Lock()
+	for _, j := range jobs {
+		l.q.add(j)
+	}
+	l.mu.Unlock()
+	l.pump()
+}
+
+// pump begins what may be begun.
+func (l *lane) pump() {
+	for {
+		ctx, leave, ok := l.e.join()
+		if !ok {
+			return
+		}
+		l.mu.Lock()
+		j, ok := l.q.next(l.e.o.Now(), l.limits())
+		var t *transfer
+		if ok {
+			t = l.begin(j.Blob)
+		}
+		l.mu.Unlock()
+		if !ok {
+			leave()
+			return
+		}
+		go l.run(ctx, j, t, leave)
+	}
+}
+
+// begin notes a transfer; mu is held.
+func (l *lane) begin(blob seal.ID) *transfer {
+	t := &transfer{done: make(chan struct{})}
+	l.running[blob] = t
+	return t
+}
+
+func (l *lane) run(ctx context.Context, j vaultcore.Job, t *transfer, leave func()) {
+	defer leave()
+	err := l.attempt(ctx, &j)
+	if err == nil {
+		l.finish(j, t, nil)
+	} else {
+		l.failed(ctx, j, t, err)
+	}
+	l.pump()
+}
+
+// finish takes a job out of the queue.
+func (l *lane) finish(j vaultcore.Job, t *transfer, err error) {
+	l.mu.Lock()
+	l.q.end(j.Blob)
+	l.over(j.Blob, t, err)
+	l.mu.Unlock()
+	l.e.wake()
+}
+
+// over tells who waits; mu is held.
+func (l *lane) over(blob seal.ID, t *transfer, err error) {
+	t.err = err
+	if t.demanded {
+		l.demanded--
+	}
+	delete(l.running, blob)
+	close(t.done)
+	close(l.changed)
+	l.changed = make(chan struct{})
+}
+
+// failed decides what becomes of a job whose attempt failed, and keeps that.
+func (l *lane) failed(ctx context.Context, j vaultcore.Job, t *transfer, err error) {
+	e := l.e
+	if gerr := e.gates.heed(l.gate, err); gerr != nil {
+		e.o.Log.Warn("gate not kept", "err", gerr)
+	}
+	j.JobState = afterFailure(j.JobState, err, e.o.Now(), rand.Float64())
+	if ctx.Err() == nil {
+		e.o.Log.Info("transfer failed", "blob", j.Blob.Hex(), "up", l.up, "tries", j.Tries, "err", err)
+		e.transferFailed(l.up, j, err)
+	}
+	if !t.alone {
+		if serr := e.o.Vault.SaveJob(context.Background(), j); serr != nil {
+			e.o.Log.Warn("transfer not kept", "blob", j.Blob.Hex(), "err", serr)
+		}
+	}
+	l.mu.Lock()
+	l.held = l.held || ofRemote(err)
+	if t.alone {
+		l.q.end(j.Blob)
+	} else {
+		l.q.put(j.Blob, j.JobState)
+	}
+	l.over(j.Blob, t, err)
+	l.mu.Unlock()
+	e.wake()
+}
+
+// afterFailure is the state of a job after an attempt failed.
+func afterFailure(s vaultcore.JobState, err error, now time.Time, jitter float64) vaultcore.JobState {
+	s.Again = true
+	switch {
+	case errors.Is(err, context.Canceled) && !errors.Is(err, errStalled), ofRemote(err):
+		// Not this one's fault: it goes on when the program or the remote does.
+		s.Until = time.Time{}
+	case errors.Is(err, errCorrupt):
+		s.Until = now.Add(corruptAgain)
+	case errors.Is(err, ErrTooLarge):
+		s.Blocked = CondTooLarge
+	case errors.Is(err, vaultcore.ErrDamaged) && errors.Is(err, errHere):
+		s.Blocked = CondDamaged
+	case errors.Is(err, ErrOtherBytes):
+		s.Blocked = CondAltered
+	default:
+		s.Tries++
+		s.Until = now.Add(backoff(s.Tries, jitter))
+	}
+	return s
+}
+
+// free lets transfers begin again after the remote answered, those first that
+// failed while it did not.
+func (l *lane) free() {
+	l.mu.Lock()
+	if l.held {
+		l.held = false
+		l.q.retry(false)
+	}
+	l.mu.Unlock()
+	l.pump()
+}
+
+func (l *lane) hold() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.held = true
+}
+
+// pushed says up to which own batch the remote has all.
+func (l *lane) pushed(seq uint64) {
+	l.mu.Lock()
+	l.batch = max(l.batch, seq)
+	l.mu.Unlock()
+	l.pump()
+}
+
+// drain returns when nothing more can be done at once: all is done, or what is
+// left waits or is blocked, which is the error.
+func (l *lane) drain(ctx context.Context) error {
+	if l.up {
+		l.e.cond.clear(CondTooLarge, CondDamaged, CondAltered)
+	}
+	l.mu.Lock()
+	l.asked++
+	l.q.retry(true)
+	l.mu.Unlock()
+	defer func() {
+		l.mu.Lock()
+		l.asked--
+		l.mu.Unlock()
+	}()
+	for {
+		l.pump()
+		l.mu.Lock()
+		busy, changed := l.q.busy(l.limits()) && !l.held, l.changed
+		if _, closed := l.e.gates.closed(l.gate); closed {
+			busy = len(l.running) > 0
+		}
+		l.mu.Unlock()
+		if !busy {
+			return l.left()
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return errors.Join(ctx.Err(), l.left())
+		}
+	}
+}
+
+// left says what is in the way of the jobs that are left.
+func (l *lane) left() error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	n := len(l.q.jobs)
+	if n == 0 {
+		return nil
+	}
+	what := "to fetch"
+	if l.up {
+		what = "to send"
+	}
+	reasons := make(map[string]int)
+	for _, j := range l.q.stuck() {
+		reasons[j.Blocked]++
+	}
+	for reason, count := range reasons {
+		if reason != "" {
+			return fmt.Errorf("%w: %d contents are left %s, %d of them blocked: %s", ErrUnavailable, n, what, count, reason)
+		}
+	}
+	return fmt.Errorf("%w: %d contents are left %s", ErrUnavailable, n, what)
+}
+
+func (l *lane) status(now time.Time) Queue {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	s := Queue{Count: len(l.q.jobs), Bytes: l.q.bytes, Active: len(l.running), Rate: l.meter.rate(now)}
+	if s.Rate > 0 && s.Bytes > 0 {
+		s.Done = now.Add(time.Duration(float64(s.Bytes) / float64(s.Rate) * float64(time.Second)))
+	}
+	return s
+}
+
+func (l *lane) blocked() (out []BlockedJob) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, j := range l.q.stuck() {
+		if j.Blocked != "" {
+			out = append(out, BlockedJob{Blob: j.Blob.Hex(), Up: l.up, Size: j.Size, Reason: j.Blocked})
+		}
+	}
+	return out
+}

@@ -1,0 +1,333 @@
+package syncer
+
+import (
+	"context"
+	"errors"
+	"math/rand/v2"
+	"time"
+
+	"github.com/vaultdrive/vaultdrive/vaultcore"
+)
+
+const (
+	lookEvery = 250 * time.Millisecond // at what is unsealed, while the vault changes
+	callTime  = 2 * time.Minute        // for one call about small things
+)
+
+// loopState is what the loop remembers between its rounds; Engine.mu guards it.
+type loopState struct {
+	online          bool
+	contact, synced time.Time
+
+	used, polled, reconciled time.Time
+	failed                   time.Time
+	failures                 int
+	jitter                   float64
+	soon                     bool
+	expected                 time.Time
+
+	hint          bool // the vault may have changed
+	lookedAt      time.Time
+	unsealed      int
+	newest        uint64 // commit of the newest change
+	changed       time.Time
+	dirty         time.Time
+	sealTried     time.Time
+	unsaid        time.Time
+	sealed        time.Time
+	unpushed      bool
+	pushed        uint64 // last own batch that is on the remote
+	pushFailures  int
+	pushAgain     time.Time
+	settleTried   time.Time
+	clockTooWrong bool
+}
+
+// Run keeps vault and remote in agreement until ctx ends, whose error it
+// returns. No error of the remote ends it; a closed vault does.
+func (e *Engine) Run(ctx context.Context) error {
+	defer e.enter()()
+	e.o.Vault.OnCommit(func() {
+		select {
+		case e.commits <- struct{}{}:
+		default:
+		}
+	})
+	e.running(1)
+	defer e.running(-1)
+	for {
+		err := e.turnOnce(ctx)
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		if errors.Is(err, vaultcore.ErrClosed) {
+			return err
+		}
+	}
+}
+
+func (e *Engine) running(n int) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.runs += n
+}
+
+// turnOnce does what is due, or waits until something may be.
+func (e *Engine) turnOnce(ctx context.Context) error {
+	if err := e.load(ctx); err != nil {
+		e.meet(err)
+		e.failedLook(err)
+		e.sleep(ctx, e.retryAt())
+		return err
+	}
+	if err := e.lookHere(ctx); err != nil {
+		e.cond.set(CondLocal, "the vault's database cannot be read", "see the log")
+		e.o.Log.Error("unsealed changes not counted", "err", err)
+		e.sleep(ctx, e.o.Now().Add(retryFirst))
+		return err
+	}
+	s := next(e.facts())
+	if !s.any() {
+		e.up.pump()
+		e.down.pump()
+		e.settleIdle(ctx)
+		e.noteDone()
+		e.sleep(ctx, e.again(s))
+		return nil
+	}
+	if err := e.take(ctx); err != nil {
+		return err
+	}
+	defer e.give()
+	return e.round(ctx, s)
+}
+
+func (e *Engine) retryAt() time.Time {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return nextPoll(e.factsLocked())
+}
+
+// again is when to decide next: also for what transfers and gates wait for.
+func (e *Engine) again(s step) time.Time {
+	at := s.again
+	for _, l := range []*lane{e.up, e.down} {
+		l.mu.Lock()
+		wake := l.q.wake()
+		if until, closed := e.gates.closed(l.gate); closed && until.After(wake) {
+			wake = until
+		}
+		l.mu.Unlock()
+		if !wake.IsZero() && wake.Before(at) {
+			at = wake
+		}
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.hint {
+		if look := e.lookedAt.Add(lookEvery); look.Before(at) {
+			at = look
+		}
+	}
+	if e.unsettled && !e.settling {
+		if try := e.settleTried.Add(settleEvery); try.Before(at) {
+			at = try
+		}
+	}
+	return at
+}
+
+func (e *Engine) sleep(ctx context.Context, until time.Time) {
+	timer := time.NewTimer(max(until.Sub(e.o.Now()), time.Millisecond))
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-e.woken:
+	case <-e.commits:
+		e.mu.Lock()
+		e.hint = true
+		e.mu.Unlock()
+	case <-ctx.Done():
+	}
+}
+
+// lookHere counts what is unsealed, if the vault has changed.
+func (e *Engine) lookHere(ctx context.Context) error {
+	now := e.o.Now()
+	e.mu.Lock()
+	due := e.hint && now.Sub(e.lookedAt) >= lookEvery
+	if due {
+		e.hint, e.lookedAt = false, now
+	}
+	e.mu.Unlock()
+	if !due {
+		return nil
+	}
+	n, newest, err := e.o.Vault.Unsealed(ctx, sealRows)
+	if err != nil {
+		return err
+	}
+	last, err := e.o.Vault.LastSealed(ctx)
+	if err != nil {
+		return err
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if n > 0 && (newest != e.newest || n != e.unsealed) {
+		e.changed, e.used = now, now
+	}
+	if n == 0 || e.dirty.IsZero() {
+		e.dirty = now
+	}
+	e.unsealed, e.newest = n, newest
+	e.unpushed = e.unpushed || last > e.pushed
+	return nil
+}
+
+func (e *Engine) facts() facts {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.factsLocked()
+}
+
+func (e *Engine) factsLocked() facts {
+	f := facts{
+		now: e.o.Now(), online: e.online, stopped: e.clockTooWrong || e.cond.has(stopping()...), metered: e.o.Metered,
+		used: e.used, polled: e.polled, reconciled: e.reconciled, failed: e.failed, failures: e.failures, jitter: e.jitter, soon: e.soon, expected: e.expected,
+		unsealed: e.unsealed, changed: e.changed, dirty: e.dirty, sealTried: e.sealTried, unsaid: e.unsaid, sealed: e.sealed,
+		unpushed: e.unpushed, pushAgain: e.pushAgain,
+	}
+	if until, closed := e.gates.closed(gateLog); closed {
+		f.failed, f.failures = until, 0 // the next look is then
+	}
+	return f
+}
+
+// round does one step; the turn is held.
+func (e *Engine) round(ctx context.Context, s step) error {
+	if s.poll {
+		if err := e.pull(ctx, s.reconcile); err != nil {
+			e.failedLook(err)
+			return err
+		}
+		e.goodLook(s.reconcile)
+	}
+	if s.seal || s.push || s.poll {
+		if err := e.sealAndPush(ctx, s); err != nil {
+			return err
+		}
+	}
+	return e.refreshIfDue(ctx)
+}
+
+// refreshIfDue looks at what is wanted if that may have changed.
+func (e *Engine) refreshIfDue(ctx context.Context) error {
+	e.mu.Lock()
+	due := e.refresh && e.online
+	e.refresh = e.refresh && !due
+	e.mu.Unlock()
+	if !due {
+		return nil
+	}
+	err := e.refreshWanted(ctx)
+	if err != nil {
+		e.mu.Lock()
+		e.refresh = true
+		e.mu.Unlock()
+		e.failedLook(err)
+	}
+	return err
+}
+
+// goodLook notes that the remote answered.
+func (e *Engine) goodLook(reconciled bool) {
+	now := e.o.Now()
+	e.mu.Lock()
+	e.online, e.contact, e.polled, e.soon = true, now, now, false
+	e.failed, e.failures = time.Time{}, 0
+	if reconciled {
+		e.reconciled = now
+	}
+	e.mu.Unlock()
+	e.cond.clear(CondForeign, CondNoStore, CondDenied, CondOffline)
+	if !e.clockWrong() {
+		e.cond.clear(CondClock)
+	}
+	e.up.free()
+	e.down.free()
+}
+
+func (e *Engine) clockWrong() bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.clockTooWrong
+}
+
+// failedLook notes that the remote did not answer as it should.
+func (e *Engine) failedLook(err error) {
+	if errors.Is(err, context.Canceled) {
+		return
+	}
+	e.meet(err)
+	if gerr := e.gates.heed(gateLog, err); gerr != nil {
+		e.o.Log.Warn("gate not kept", "err", gerr)
+	}
+	e.mu.Lock()
+	e.failed, e.jitter, e.soon = e.o.Now(), rand.Float64(), false
+	e.failures++
+	if errors.Is(err, ErrUnavailable) || ofRemote(err) {
+		e.online = false
+	}
+	offline := !e.online
+	e.mu.Unlock()
+	e.o.Log.Info("remote not asked", "err", err)
+	if offline {
+		e.up.hold()
+		e.down.hold()
+	}
+}
+
+// meet enters the condition that an error means.
+func (e *Engine) meet(err error) {
+	if errors.Is(err, context.Canceled) || errors.Is(err, vaultcore.ErrClosed) {
+		return
+	}
+	m := meaningOf(err)
+	if e.cond.set(m.kind, m.text, m.hint) {
+		e.o.Log.Warn("condition", "kind", m.kind, "err", err)
+	}
+}
+
+// lookSoon has the remote asked at once whether it is there at all.
+func (e *Engine) lookSoon() {
+	e.mu.Lock()
+	e.soon = true
+	e.mu.Unlock()
+	e.wake()
+}
+
+func (e *Engine) isOnline() bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.online
+}
+
+// noteDone notes when nothing was left to do.
+func (e *Engine) noteDone() {
+	e.mu.Lock()
+	idle := e.online && e.unsealed == 0 && !e.unpushed
+	e.mu.Unlock()
+	now := e.o.Now()
+	if idle && e.up.status(now).Count == 0 && e.down.status(now).Count == 0 {
+		e.mu.Lock()
+		e.synced = now
+		e.mu.Unlock()
+	}
+}
+
+// forced says whether somebody waits for everything.
+func (e *Engine) forced() bool {
+	e.down.mu.Lock()
+	defer e.down.mu.Unlock()
+	return e.down.asked > 0
+}

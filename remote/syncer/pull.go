@@ -1,0 +1,138 @@
+package syncer
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/vaultdrive/vaultdrive/vaultcore/seal"
+)
+
+const (
+	clockCorrect = 5 * time.Minute // beyond it the remote's clock counts
+	clockStop    = 24 * time.Hour  // beyond it nothing is sealed
+)
+
+// pull asks the remote what is new and takes it.
+func (e *Engine) pull(ctx context.Context, reconcile bool) error {
+	for {
+		ch, err := e.changes(ctx, reconcile)
+		if err != nil {
+			return err
+		}
+		if err := e.takeChanges(ctx, ch, reconcile); err != nil {
+			return err
+		}
+		if !ch.More {
+			return nil
+		}
+		reconcile = false
+	}
+}
+
+func (e *Engine) changes(ctx context.Context, reconcile bool) (Changes, error) {
+	wait, cursor := time.Duration(0), []byte(nil)
+	if reconcile {
+		wait = Reconcile
+	}
+	e.mu.Lock()
+	cursor = e.cursor
+	e.mu.Unlock()
+	call, cancel := context.WithTimeout(ctx, callTime)
+	defer cancel()
+	return e.o.Remote.Changes(call, cursor, wait)
+}
+
+// takeChanges takes headers, then batches. The cursor is stored when all of them
+// are in the database, and goes on in memory when they were at least seen.
+func (e *Engine) takeChanges(ctx context.Context, ch Changes, reconcile bool) error {
+	e.heedClock(ch)
+	if reconcile {
+		e.takeGone(ch.Gone)
+	}
+	var headers []uint64
+	var checkpoints []Change
+	news := make(map[seal.ID][]uint64)
+	for _, c := range ch.List {
+		switch c.Kind {
+		case KindHeader:
+			headers = append(headers, c.Seq)
+		case KindBatch:
+			if id, err := seal.ParseUUID(c.Device); err == nil {
+				news[id] = append(news[id], c.Seq)
+			}
+		case KindCheckpoint:
+			checkpoints = append(checkpoints, c)
+		case KindBlob:
+			e.wantSoon()
+		}
+	}
+	slices.Sort(headers)
+	if err := e.takeHeaders(ctx, headers); err != nil {
+		return err
+	}
+	if err := e.takeCheckpoints(ctx, checkpoints); err != nil {
+		return err
+	}
+	whole, err := e.takeBatches(ctx, news, reconcile)
+	if err != nil {
+		return err
+	}
+	e.mu.Lock()
+	e.cursor = ch.Next
+	remote := e.remote
+	e.mu.Unlock()
+	if !whole {
+		return nil
+	}
+	return e.o.Vault.SetCursor(ctx, remote, ch.Next)
+}
+
+// wantSoon has what is wanted looked at again.
+func (e *Engine) wantSoon() {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.refresh = true
+}
+
+// heedClock takes the remote's clock for the truth if ours is far off.
+func (e *Engine) heedClock(ch Changes) {
+	if ch.Clock.IsZero() || ch.At.IsZero() {
+		return
+	}
+	ahead := ch.Clock.Sub(ch.At)
+	wrong := ahead.Abs() > clockStop
+	e.mu.Lock()
+	e.clockTooWrong = wrong
+	e.mu.Unlock()
+	switch {
+	case wrong:
+		e.cond.set(CondClock, fmt.Sprintf("the clock of this machine is off by %v; nothing is published until it is right", ahead.Round(time.Minute)), "set the date and time")
+	case ahead.Abs() > clockCorrect:
+		e.o.Vault.CorrectClock(ahead)
+	default:
+		e.o.Vault.CorrectClock(0)
+	}
+}
+
+// takeGone tells of what was there and is not any more. It is never a deletion.
+func (e *Engine) takeGone(gone []Change) {
+	if len(gone) == 0 {
+		e.cond.clear(CondLost)
+		return
+	}
+	text := "the remote has lost what was there: it was put back from a copy, or somebody deleted there"
+	for _, c := range gone {
+		switch c.Kind {
+		case KindHeader:
+			text += fmt.Sprintf("; header %d", c.Seq)
+		case KindBatch:
+			text += fmt.Sprintf("; batch %d of device %s", c.Seq, c.Device)
+		}
+	}
+	hint := "nothing here is touched; run `vaultdrive sync now --heal` on each device to put back what it holds"
+	if e.cond.set(CondLost, text, hint) {
+		e.o.Vault.Alarm(CondLost, text+"; "+hint)
+	}
+}

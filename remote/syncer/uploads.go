@@ -1,0 +1,159 @@
+package syncer
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+
+	"github.com/vaultdrive/vaultdrive/vaultcore"
+	"github.com/vaultdrive/vaultdrive/vaultcore/seal"
+)
+
+// errHere marks a content of this device that is not what it should be.
+var errHere = errors.New("the copy on this device")
+
+// loadJobs enters the stored jobs that are new.
+func (e *Engine) loadJobs(ctx context.Context) error {
+	e.mu.Lock()
+	after := e.lastJob
+	e.mu.Unlock()
+	jobs, err := e.o.Vault.Jobs(ctx, after)
+	if err != nil {
+		return err
+	}
+	var up []vaultcore.Job
+	for _, j := range jobs {
+		after = max(after, j.N)
+		if j.Up {
+			up = append(up, j)
+		} else {
+			e.hard(j)
+		}
+	}
+	e.mu.Lock()
+	e.lastJob = max(e.lastJob, after)
+	e.mu.Unlock()
+	e.up.add(up...)
+	return nil
+}
+
+// upload sends one content and notes that it is there.
+func (e *Engine) upload(ctx context.Context, j *vaultcore.Job) error {
+	src, err := e.o.Vault.UploadSource(ctx, j.Blob)
+	if errors.Is(err, vaultcore.ErrNotFound) {
+		e.o.Log.Info("content replaced before it was sent", "blob", j.Blob.Hex(), "err", err)
+		return e.o.Vault.EndJob(ctx, j.Blob, true)
+	}
+	if errors.Is(err, vaultcore.ErrDamaged) {
+		return fmt.Errorf("%w: %w", errHere, err)
+	}
+	if err != nil {
+		return err
+	}
+	defer src.Close()
+	ctx, w := newWatch(ctx)
+	defer w.stop()
+	content, err := verified(ctx, src)
+	if err != nil {
+		return fmt.Errorf("blob %s: %w", j.Blob.Hex(), err)
+	}
+	up := Upload{
+		Blob: j.Blob.Hex(), Size: src.Len, SHA256: src.SHA256, Again: j.Again, State: j.Upload,
+		Save: func(state []byte) error {
+			j.Upload = state
+			return e.o.Vault.SaveJob(context.WithoutCancel(ctx), *j)
+		},
+		Sent: func(int64) { w.moved() },
+	}
+	err = e.o.Remote.PutBlob(ctx, up, &source{ReaderAt: content, size: src.Len, ctx: ctx, lane: e.up, w: w, seen: make(map[int64]bool)})
+	if err != nil {
+		return w.explain(err)
+	}
+	if err := e.o.Vault.Sent(ctx, []seal.ID{j.Blob}); err != nil {
+		return err
+	}
+	e.uploaded()
+	return nil
+}
+
+// verified reads a content once before a byte of it goes out: what was put under
+// a name stays there. A small one is in memory then.
+func verified(ctx context.Context, src *vaultcore.UploadSource) (io.ReaderAt, error) {
+	var memory bytes.Buffer
+	h := sha256.New()
+	to := io.Writer(h)
+	if src.Len <= smallSize {
+		memory.Grow(int(src.Len))
+		to = io.MultiWriter(h, &memory)
+	}
+	buf := make([]byte, 256<<10)
+	for in := io.NewSectionReader(src, 0, src.Len); ; {
+		n, err := in.Read(buf)
+		to.Write(buf[:n]) // neither of them fails
+		if err == io.EOF {
+			break
+		}
+		if err == nil {
+			err = ctx.Err()
+		}
+		if err != nil {
+			return nil, fmt.Errorf("%w: %w", errHere, err)
+		}
+	}
+	if [32]byte(h.Sum(nil)) != src.SHA256 {
+		return nil, fmt.Errorf("%w: %w: its bytes have changed since it was saved", errHere, vaultcore.ErrDamaged)
+	}
+	if src.Len <= smallSize {
+		return bytes.NewReader(memory.Bytes()), nil
+	}
+	return src, nil
+}
+
+// uploaded notes that others have to be told.
+func (e *Engine) uploaded() {
+	e.cond.clear(CondFull)
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.unsettled = true
+	if e.unsaid.IsZero() {
+		e.unsaid = e.o.Now()
+	}
+}
+
+// transferFailed tells a person what a failed transfer means.
+func (e *Engine) transferFailed(up bool, j vaultcore.Job, err error) {
+	m := meaningOf(err)
+	switch {
+	case ofRemote(err):
+		e.meet(err)
+	case errors.Is(err, ErrFull):
+		e.cond.set(m.kind, m.text, m.hint)
+	case j.Blocked != "":
+		text := fmt.Sprintf("%s: %s", m.text, e.nameOf(j.Blob))
+		hint := m.hint
+		switch j.Blocked {
+		case CondDamaged:
+			text = "the copy of this device cannot be sent, its bytes have changed: " + e.nameOf(j.Blob)
+			hint = "copy the file from a backup or another device over it"
+		case CondAltered:
+			text = "the remote holds other bytes under the name of a content: " + e.nameOf(j.Blob)
+			hint = "delete the object blobs/" + j.Blob.Hex() + ".bin at the remote, then run `vaultdrive sync now`"
+		}
+		e.cond.set(j.Blocked, text, hint)
+		e.o.Vault.Alarm(j.Blocked, text+"; "+hint)
+	case errors.Is(err, ErrUnavailable) && !errors.Is(err, errStalled):
+		e.lookSoon() // is it the remote as a whole?
+	}
+}
+
+// nameOf names a content to a person: the files that show it, or its id.
+func (e *Engine) nameOf(blob seal.ID) string {
+	if paths := e.o.Vault.BlobPaths(blob); len(paths) > 0 {
+		return strings.Join(paths, ", ")
+	}
+	return "content " + blob.Hex()
+}
