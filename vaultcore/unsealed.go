@@ -163,9 +163,6 @@ func (l *ledger) showFound(c history.Changed) ([]Change, error) {
 	return l.applyChanged(in.changed(), nil)
 }
 
-// HeaderSeq is the number of the newest header that counts here.
-func (v *Vault) HeaderSeq() uint64 { return v.keys.header().Seq }
-
 // HeldBlob is a sealed content of a live file that is here.
 type HeldBlob struct {
 	Blob seal.ID

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+
+	"github.com/vaultdrive/vaultdrive/vaultcore"
 )
 
 // takeHeaders takes the headers that are new, in order.
@@ -20,7 +22,7 @@ func (e *Engine) takeHeaders(ctx context.Context, seqs []uint64) error {
 // and no error: batches go on under the header that counts here.
 func (e *Engine) takeHeader(ctx context.Context, seq uint64) (taken bool, err error) {
 	v := e.o.Vault
-	if seq <= v.HeaderSeq() {
+	if known, _ := v.HeaderSeq(); seq <= known {
 		return false, nil
 	}
 	call, cancel := context.WithTimeout(ctx, callTime)
@@ -32,10 +34,11 @@ func (e *Engine) takeHeader(ctx context.Context, seq uint64) (taken bool, err er
 	if err != nil {
 		return false, fmt.Errorf("fetch header %d: %w", seq, err)
 	}
-	if err := v.AcceptHeader(ctx, envelope); err != nil {
+	err = v.AcceptHeader(ctx, envelope)
+	if err != nil {
 		e.o.Log.Warn("header not accepted", "seq", seq, "err", err)
 		e.meet(err)
-		return false, nil
+		return errors.Is(err, vaultcore.ErrNewEpoch), nil // then it is kept all the same
 	}
 	e.cond.clear(CondUnknown)
 	return true, nil
@@ -44,7 +47,8 @@ func (e *Engine) takeHeader(ctx context.Context, seq uint64) (taken bool, err er
 // nextHeaders takes the headers that follow ours, told of or not.
 func (e *Engine) nextHeaders(ctx context.Context) (taken bool, err error) {
 	for {
-		one, err := e.takeHeader(ctx, e.o.Vault.HeaderSeq()+1)
+		known, _ := e.o.Vault.HeaderSeq()
+		one, err := e.takeHeader(ctx, known+1)
 		if err != nil || !one {
 			return taken, err
 		}
