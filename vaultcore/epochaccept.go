@@ -46,7 +46,7 @@ func (v *Vault) Conditions() (list []Condition) {
 	}
 	if v.EpochPending() {
 		list = append(list, Condition{ConditionNewPassword, "the password was changed on another device",
-			"give the new password once: vaultdrive passwd --accept; files saved meanwhile are safe here and travel afterwards"})
+			"give the password of now once, also if a device was revoked and it is still the same: vaultdrive passwd --accept. Files saved meanwhile are safe here and travel afterwards"})
 	}
 	return list
 }

@@ -68,18 +68,8 @@ func unlock(ctx context.Context, home *Home, c Credentials, kdf KDF) (_ *keyring
 			k.wipe()
 		}
 	}()
-	vk, err := k.openHeader(ctx, home, c, kdf)
-	switch {
-	case errors.Is(err, ErrWrongPassword) && k.pending != nil:
-		if err := k.openPending(ctx, home, c, kdf, err); err != nil {
-			return nil, err
-		}
-	case err != nil:
+	if err := k.openEpochs(ctx, home, c, kdf); err != nil {
 		return nil, err
-	default:
-		if err := k.deriveEpochs(vk); err != nil {
-			return nil, headerError(home, err)
-		}
 	}
 	if err := k.openLocal(home); err != nil {
 		return nil, err
@@ -140,16 +130,33 @@ func (k *keyring) openHeader(ctx context.Context, home *Home, c Credentials, kdf
 	return k.secrets.keep(&vk), nil
 }
 
+// openEpochs accepts a header by one of the credentials and derives the keys of
+// all epochs. Headers of others that wait for a password come first: after a
+// revocation elsewhere it is still the same one.
+func (k *keyring) openEpochs(ctx context.Context, home *Home, c Credentials, kdf KDF) error {
+	if k.pending.foreign() && c.Password != nil {
+		if err := k.openPending(ctx, home, c, kdf); !errors.Is(err, ErrWrongPassword) {
+			return err
+		}
+	}
+	vk, err := k.openHeader(ctx, home, c, kdf)
+	if errors.Is(err, ErrWrongPassword) && k.pending != nil && k.pending.own {
+		if perr := k.openPending(ctx, home, c, kdf); !errors.Is(perr, ErrWrongPassword) {
+			return perr
+		}
+	}
+	if err != nil {
+		return err
+	}
+	return headerError(home, k.deriveEpochs(vk))
+}
+
 // openPending accepts what was pending by the password of its last header. One
 // made here stays pending with its key known: only the remote can say whether it
-// counts, and until then the header on disk does. wrong is the error for a
-// password that opens neither.
-func (k *keyring) openPending(ctx context.Context, home *Home, c Credentials, kdf KDF, wrong error) error {
+// counts, and until then the header on disk does.
+func (k *keyring) openPending(ctx context.Context, home *Home, c Credentials, kdf KDF) error {
 	p := k.pending
 	vk, ids, err := openPassword(ctx, home, p.last(), c.Password, kdf)
-	if errors.Is(err, ErrWrongPassword) {
-		return wrong
-	}
 	if err != nil {
 		return err
 	}

@@ -1,0 +1,292 @@
+package syncer
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/vaultdrive/vaultdrive/vaultcore"
+	"github.com/vaultdrive/vaultdrive/vaultcore/blob"
+	"github.com/vaultdrive/vaultdrive/vaultcore/seal"
+)
+
+// ErrInDoubt: the remote did not answer whether it took a header. The next
+// contact tells; until then the vault is as it was.
+var ErrInDoubt = errors.New("whether the change took place is not known yet")
+
+const (
+	// headerTries bounds how often a change of the header is made again because
+	// another device was faster.
+	headerTries = 8
+	// doubtTries and doubtPause are for the answer to a Put that got lost.
+	doubtTries = 4
+	doubtPause = 500 * time.Millisecond
+)
+
+// PullHeaders takes every header the remote has above ours, and settles what an
+// interrupted change left. Headers of a new password are kept until it is given,
+// which a condition of the vault says; that is no error. Errors: those of the
+// remote and of vaultcore.AcceptHeader.
+func PullHeaders(ctx context.Context, v *vaultcore.Vault, r Remote) error {
+	if err := settleHeader(ctx, v, r); err != nil {
+		return err
+	}
+	for {
+		known, _ := v.HeaderSeq()
+		envelope, err := r.Get(ctx, HeaderKey(known+1))
+		if errors.Is(err, ErrNotFound) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		if err := accept(ctx, v, known+1, envelope); err != nil {
+			return err
+		}
+		if now, _ := v.HeaderSeq(); now <= known {
+			return fmt.Errorf("header %d: %w", known+1, seal.ErrHeader) // under a number that is not its own
+		}
+	}
+}
+
+func accept(ctx context.Context, v *vaultcore.Vault, seq uint64, envelope []byte) error {
+	err := v.AcceptHeader(ctx, envelope)
+	if err != nil && !errors.Is(err, vaultcore.ErrNewEpoch) {
+		return fmt.Errorf("header %d: %w", seq, err)
+	}
+	return nil
+}
+
+// settleHeader finds out what became of a header made here whose publishing was
+// interrupted. One that did not arrive is published only if its password was
+// given since: whoever made it then counts on it.
+func settleHeader(ctx context.Context, v *vaultcore.Vault, r Remote) error {
+	seq, envelope, wanted := v.Unsettled()
+	if seq == 0 {
+		return nil
+	}
+	there, err := r.Get(ctx, HeaderKey(seq))
+	switch {
+	case err == nil:
+		return accept(ctx, v, seq, there)
+	case !errors.Is(err, ErrNotFound):
+		return err
+	case !wanted:
+		return v.Abandon(seq)
+	}
+	if err := r.Put(ctx, HeaderKey(seq), envelope); err != nil && !errors.Is(err, ErrOtherBytes) {
+		return err
+	}
+	if there, err = r.Get(ctx, HeaderKey(seq)); err != nil {
+		return err
+	}
+	return accept(ctx, v, seq, there)
+}
+
+// PushHeaders puts the vault's headers on a remote that lacks them: one that is
+// new, or lost some. Errors: ErrOtherBytes when it has another history, those of
+// the remote.
+func PushHeaders(ctx context.Context, v *vaultcore.Vault, r Remote) error {
+	envelopes, err := v.HeaderEnvelopes(0)
+	if err != nil {
+		return err
+	}
+	seqs := make([]uint64, len(envelopes))
+	missing := len(envelopes)
+	for ; missing > 0; missing-- {
+		h, err := seal.ParseEnvelope(envelopes[missing-1])
+		if err != nil {
+			return err
+		}
+		seqs[missing-1] = h.Seq
+		there, err := r.Get(ctx, HeaderKey(h.Seq))
+		if errors.Is(err, ErrNotFound) {
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		if string(there) != string(envelopes[missing-1]) {
+			return fmt.Errorf("header %d: %w", h.Seq, ErrOtherBytes)
+		}
+		break
+	}
+	for i := missing; i < len(envelopes); i++ {
+		if err := r.Put(ctx, HeaderKey(seqs[i]), envelopes[i]); err != nil {
+			return fmt.Errorf("header %d: %w", seqs[i], err)
+		}
+	}
+	return nil
+}
+
+// ChangePassword begins a new epoch under a new password, together with the
+// remote: from then on only the new password opens the vault, here at once and
+// on other devices once it is given there. The keys of files are wrapped anew by
+// vaultcore.FinishRewrap, which the caller starts. Errors: ErrInDoubt, those of
+// vaultcore.ProposePassword and of the remote.
+func ChangePassword(ctx context.Context, v *vaultcore.Vault, r Remote, oldPassword, newPassword []byte, p seal.KDFParams) error {
+	err := changeHeader(ctx, v, r, oldPassword, func() (*vaultcore.HeaderChange, error) {
+		return v.ProposePassword(ctx, oldPassword, newPassword, p)
+	})
+	// Another device may have been given the very same one.
+	if errors.Is(err, vaultcore.ErrNewEpoch) && v.AcceptPassword(ctx, newPassword) == nil {
+		return nil
+	}
+	return err
+}
+
+// Revoke shuts devices out: a new epoch under the same password, of which they
+// do not get the keys, and what they have not said by now never counts. Errors
+// as of ChangePassword and ProposeRevocation.
+func Revoke(ctx context.Context, v *vaultcore.Vault, r Remote, password []byte, devices ...seal.ID) error {
+	return changeHeader(ctx, v, r, password, func() (*vaultcore.HeaderChange, error) {
+		return v.ProposeRevocation(ctx, password, devices...)
+	})
+}
+
+// CreateKit makes a recovery kit in place of an earlier one. The caller wipes
+// it. Errors as of ChangePassword.
+func CreateKit(ctx context.Context, v *vaultcore.Vault, r Remote, password []byte) (*vaultcore.RecoveryKit, error) {
+	var kit *vaultcore.RecoveryKit
+	err := changeHeader(ctx, v, r, password, func() (c *vaultcore.HeaderChange, err error) {
+		if kit != nil {
+			kit.Wipe()
+		}
+		c, kit, err = v.ProposeKit(ctx, password)
+		return c, err
+	})
+	if err != nil && kit != nil && !errors.Is(err, ErrInDoubt) {
+		kit.Wipe()
+		return nil, err
+	}
+	return kit, err // in doubt it may come to be the one that counts
+}
+
+// AddDevice lets a device into the roster. Errors as of ChangePassword.
+func AddDevice(ctx context.Context, v *vaultcore.Vault, r Remote, password []byte, d seal.Device) error {
+	return changeHeader(ctx, v, r, password, func() (*vaultcore.HeaderChange, error) {
+		return v.ProposeDevice(ctx, password, d)
+	})
+}
+
+// changeHeader makes a header on top of the newest one and of all that the
+// devices have said, publishes it, and makes it the vault's own. Who loses the
+// race does it again on top of what won.
+func changeHeader(ctx context.Context, v *vaultcore.Vault, r Remote, password []byte, propose func() (*vaultcore.HeaderChange, error)) error {
+	for range headerTries {
+		if err := pullAll(ctx, v, r); err != nil {
+			return blob.WithHint(err, "password, kit and devices of a synced vault change together with its remote: try again when it can be reached")
+		}
+		c, err := propose()
+		if errors.Is(err, vaultcore.ErrNewEpoch) && v.AcceptPassword(ctx, password) == nil {
+			continue // a revocation elsewhere keeps the password
+		}
+		if err != nil {
+			return err
+		}
+		switch err := publish(ctx, r, c); {
+		case err == nil:
+			if err = c.Commit(ctx); !errors.Is(err, vaultcore.ErrHeaderMoved) {
+				return err
+			}
+		case errors.Is(err, ErrOtherBytes):
+			if err := c.Drop(); err != nil {
+				return err
+			}
+		case errors.Is(err, ErrInDoubt):
+			c.Doubt()
+			return blob.WithHint(err, "the next contact with the remote tells: sync now; until then the vault is as it was")
+		default:
+			return errors.Join(err, c.Drop())
+		}
+	}
+	return fmt.Errorf("%w: other devices change the vault's header all the time", ErrUnavailable)
+}
+
+// publish puts a header. ErrInDoubt: no answer came, and it may be there.
+func publish(ctx context.Context, r Remote, c *vaultcore.HeaderChange) error {
+	for try := 1; ; try++ {
+		err := r.Put(ctx, HeaderKey(c.Seq()), c.Envelope())
+		switch {
+		case err == nil, errors.Is(err, ErrOtherBytes), refused(err):
+			return err
+		case try == doubtTries || ctx.Err() != nil:
+			return fmt.Errorf("%w: %w", ErrInDoubt, err)
+		}
+		timer := time.NewTimer(doubtPause << try)
+		select {
+		case <-timer.C:
+		case <-ctx.Done():
+			timer.Stop()
+		}
+	}
+}
+
+// refused says whether an error means that nothing was stored.
+func refused(err error) bool {
+	for _, cause := range []error{ErrDenied, ErrFull, ErrTooLarge, ErrForeign, ErrKey, ErrNoStore} {
+		if errors.Is(err, cause) {
+			return true
+		}
+	}
+	return false
+}
+
+// pullAll brings the newest header and all chains here, no contents.
+func pullAll(ctx context.Context, v *vaultcore.Vault, r Remote) error {
+	if err := PullHeaders(ctx, v, r); err != nil {
+		return err
+	}
+	cursor, err := v.Cursor(ctx)
+	if err != nil {
+		return err
+	}
+	for more := true; more; {
+		c, err := r.Changes(ctx, cursor, Reconcile)
+		if errors.Is(err, ErrStartOver) && cursor != nil {
+			cursor = nil
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		if err := receiveListed(ctx, v, r, c.List); err != nil {
+			return err
+		}
+		cursor, more = c.Next, c.More
+	}
+	return nil
+}
+
+// receiveListed fetches the batches of others that are not applied here.
+func receiveListed(ctx context.Context, v *vaultcore.Vault, r Remote, list []Change) error {
+	heads, err := v.Heads(ctx)
+	if err != nil {
+		return err
+	}
+	s := &Site{r: r}
+	own, known := v.DeviceID().UUID(), make(map[string]uint64)
+	for id, head := range heads {
+		known[id.UUID()] = head.Seq
+	}
+	var keys []string
+	for _, c := range list {
+		if c.Kind == KindBatch && c.Device != own && c.Seq > known[c.Device] {
+			keys = append(keys, BatchKey(c.Device, c.Seq))
+		}
+	}
+	slices.Sort(keys) // each chain in order
+	for some := range slices.Chunk(keys, applyAtATime) {
+		frames, err := s.fetch(ctx, some)
+		if err != nil {
+			return err
+		}
+		// What is wrong with a single chain is no reason to change nothing.
+		if _, err := v.Receive(ctx, frames...); err != nil {
+			return err
+		}
+	}
+	return nil
+}
