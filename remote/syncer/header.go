@@ -266,7 +266,6 @@ func receiveListed(ctx context.Context, v *vaultcore.Vault, r Remote, list []Cha
 	if err != nil {
 		return err
 	}
-	s := &Site{r: r}
 	own, known := v.DeviceID().UUID(), make(map[string]uint64)
 	for id, head := range heads {
 		known[id.UUID()] = head.Seq
@@ -279,7 +278,7 @@ func receiveListed(ctx context.Context, v *vaultcore.Vault, r Remote, list []Cha
 	}
 	slices.Sort(keys) // each chain in order
 	for some := range slices.Chunk(keys, applyAtATime) {
-		frames, err := s.fetch(ctx, some)
+		frames, err := fetchSmall(ctx, r, some)
 		if err != nil {
 			return err
 		}

@@ -134,8 +134,11 @@ func (s *Site) Fill(ctx context.Context, r Remote, v *vaultcore.Vault, progress 
 		if err != nil {
 			return err
 		}
-		if len(got.Refused) > 0 {
-			return got.Refused[0]
+		for _, err := range got.Refused {
+			// What a revoked device went on to say is not part of the vault.
+			if !errors.Is(err, vaultcore.ErrStaleEpoch) {
+				return err
+			}
 		}
 		if done += int64(len(some)); progress != nil {
 			progress(done, total)
