@@ -80,7 +80,7 @@ func (h *History) finish() Changed {
 	for t := range h.now.files {
 		h.claim(t)
 		h.now.attached[t] = true
-		if len(t.versions) == 0 && len(t.ends) == 0 {
+		if len(t.versions) == 0 && len(t.ends) == 0 && t.birth == nil {
 			delete(h.files, t.id)
 		}
 	}

@@ -67,6 +67,7 @@ func New() *History {
 func (h *History) Add(ops Ops) Changed {
 	h.begin()
 	h.addDevices(ops.Devices)
+	h.addBirths(ops.Births)
 	for i := range ops.Assets {
 		r := &ops.Assets[i]
 		h.openAssetThread(r.ID).addVersion(version{
@@ -102,9 +103,11 @@ func (h *History) Revoke(id seal.ID, seq uint64) Changed {
 	record := func(v *version) bool { return v.dev == d && v.seq > seq }
 	del := func(e end) bool { return e.dev == d && e.seq > seq }
 	for _, t := range h.files {
+		h.unborn(t, d, seq)
 		h.strip(t, record, del)
 	}
 	for _, a := range h.assets {
+		h.unborn(&a.thread, d, seq)
 		h.strip(&a.thread, record, del)
 	}
 	h.rename(d, slices.DeleteFunc(slices.Clone(d.names), func(n DeviceName) bool { return n.Seq > seq }))
@@ -142,6 +145,23 @@ func (h *History) removeEnd(t *thread, d Del) {
 	h.strip(t, func(*version) bool { return false }, func(e end) bool { return e == gone })
 }
 
+// unborn forgets a birth that is revoked.
+func (h *History) unborn(t *thread, d *device, seq uint64) {
+	if t.birth != nil && t.birth.dev == d && t.birth.seq > seq {
+		h.open(t)
+		t.birth = nil
+	}
+}
+
+// open withdraws a thread from the names.
+func (h *History) open(t *thread) {
+	if a := h.assets[t.id]; a != nil && t == &a.thread {
+		h.openAssetThread(t.id)
+	} else {
+		h.openFile(t.id)
+	}
+}
+
 // strip deletes from a thread, which it opens only if there is something.
 func (h *History) strip(t *thread, record func(*version) bool, del func(end) bool) {
 	if t == nil {
@@ -154,11 +174,7 @@ func (h *History) strip(t *thread, record func(*version) bool, del func(end) boo
 	if !hit {
 		return
 	}
-	if a := h.assets[t.id]; a != nil && t == &a.thread {
-		h.openAssetThread(t.id)
-	} else {
-		h.openFile(t.id)
-	}
+	h.open(t)
 	t.ends = slices.DeleteFunc(t.ends, del)
 	t.versions = slices.DeleteFunc(t.versions, func(v version) bool { return record(&v) })
 }

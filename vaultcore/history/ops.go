@@ -94,4 +94,5 @@ type Ops struct {
 	Assets    []AssetRecord
 	AssetDels []Del
 	Devices   []DeviceName
+	Births    []Birth
 }

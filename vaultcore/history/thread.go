@@ -15,6 +15,7 @@ type thread struct {
 	id       seal.ID
 	versions []version // a record that two authors made stands here twice
 	ends     []end
+	birth    *stamp // of a first record that is dropped, nil if none is
 }
 
 // device is an author; it is shared by all its ops.
@@ -129,6 +130,9 @@ func (t *thread) born() stamp {
 		return stamp{hlc: ^HLC(0)}
 	}
 	first := t.versions[0].stamp
+	if t.birth != nil && t.birth.compare(first) < 0 {
+		first = *t.birth
+	}
 	for i := range t.versions[1:] {
 		if s := t.versions[i+1].stamp; s.compare(first) < 0 {
 			first = s

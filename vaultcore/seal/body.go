@@ -37,7 +37,7 @@ func (b *Body) Encode() ([]byte, error) {
 	w.heads("seen", b.Seen)
 	w.open("ops", '[')
 	for _, op := range b.Ops {
-		w.op(op, nil)
+		w.op(&PlacedOp{Op: op})
 	}
 	w.close(']')
 	w.close('}')

@@ -252,7 +252,7 @@ func TestOpLimits(t *testing.T) {
 		} else if a, ok := op.(*AssetPut); ok && int(a.Type) >= len(parentNames) {
 			continue
 		}
-		w.op(op, nil)
+		w.op(&PlacedOp{Op: op})
 		_, err = ParseBody([]byte(`{"v":1,"hlc":"0000000000000001","seen":{},"ops":[` + string(w.b) + `]}`))
 		wantErr(t, what+" as JSON", err, ErrFormat)
 	}

@@ -6,6 +6,7 @@ import (
 	"crypto/ed25519"
 	"fmt"
 	"maps"
+	"slices"
 )
 
 // A checkpoint stands for the batches up to its heads: those ops of theirs that
@@ -36,9 +37,9 @@ func (a *At) check() error {
 	return nil
 }
 
-// write adds "at":[device,seq,index,hlc].
-func (a *At) write(w *jsonWriter) {
-	w.open("at", '[')
+// write adds "at":[device,seq,index,hlc], or the same under another key.
+func (a *At) write(w *jsonWriter, key string) {
+	w.open(key, '[')
 	w.next()
 	w.quote(a.Device.UUID())
 	w.b = fmt.Appendf(w.b, ",%d,%d,", a.Seq, a.Index)
@@ -50,14 +51,44 @@ func (a *At) write(w *jsonWriter) {
 type PlacedOp struct {
 	At
 	Op Op
+	// Born, of a Put or AssetPut whose id has older records that were dropped, is
+	// the place of the first of them; its index is not kept and 0. Else nil.
+	Born *At
+}
+
+func (p *PlacedOp) check() error {
+	if err := p.At.check(); err != nil || p.Born == nil {
+		return err
+	}
+	if !isRecord(p.Op) || p.Born.Index != 0 || p.Born.HLC > p.HLC {
+		return fmt.Errorf("%w: birth in a checkpoint", ErrFormat)
+	}
+	return p.Born.check()
+}
+
+func isRecord(op Op) bool {
+	switch op.(type) {
+	case *Put, *AssetPut:
+		return true
+	}
+	return false
+}
+
+// Chain is where a device's chain stands at the head a checkpoint names: what
+// the next batch of it is held against.
+type Chain struct {
+	Head
+	Epoch uint32
+	HLC   HLC
+	Seen  map[ID]Head // all that its batches have named
 }
 
 // Checkpoint is what the last part says of the whole.
 type Checkpoint struct {
-	Parts uint64      // parts before the last
-	Heads map[ID]Head // the batches covered, the author's own included
-	HLC   HLC         // the greatest of them
-	State [32]byte    // of the vault they give, see State
+	Parts uint64       // parts before the last
+	Heads map[ID]Chain // the batches covered, the author's own included
+	HLC   HLC          // the greatest of them
+	State [32]byte     // of the vault they give, see State
 }
 
 // CheckpointWriter seals a checkpoint part by part, holding one part at a time.
@@ -82,11 +113,20 @@ func (w *CheckpointWriter) Add(op PlacedOp) (*Batch, error) {
 	if err := checkOp(op.Op); err != nil {
 		return nil, err
 	}
-	if err := w.cover.add(&op.At); err != nil {
+	if err := w.cover.add(&op); err != nil {
 		return nil, err
 	}
-	w.ops.op(op.Op, &op.At)
+	w.ops.op(&op)
 	if len(w.ops.b) < PartTarget {
+		return nil, nil
+	}
+	return w.seal(nil)
+}
+
+// Flush seals what was added since the last part, if that is much: then the last
+// part, which everybody reads, is small. nil if it is not.
+func (w *CheckpointWriter) Flush() (*Batch, error) {
+	if len(w.ops.b) < lastTarget {
 		return nil, nil
 	}
 	return w.seal(nil)
@@ -94,7 +134,7 @@ func (w *CheckpointWriter) Add(op PlacedOp) (*Batch, error) {
 
 // Finish seals the last part. heads, hlc and state are those of Checkpoint; every
 // op added lies within them. Error: ErrFormat.
-func (w *CheckpointWriter) Finish(heads map[ID]Head, hlc HLC, state [32]byte) (*Batch, error) {
+func (w *CheckpointWriter) Finish(heads map[ID]Chain, hlc HLC, state [32]byte) (*Batch, error) {
 	c := &Checkpoint{Parts: w.seq, Heads: heads, HLC: hlc, State: state}
 	if err := w.cover.check(c, w.signer.device); err != nil {
 		return nil, err
@@ -122,7 +162,7 @@ func (w *CheckpointWriter) body(c *Checkpoint) []byte {
 	body.close(']')
 	if c != nil {
 		body.number("parts", c.Parts)
-		body.heads("heads", c.Heads)
+		body.chains("heads", c.Heads)
 		body.text("hlc", c.HLC.String())
 		body.bytes("state", c.State[:])
 	}
@@ -210,7 +250,7 @@ func parsePart(plain []byte, last bool) ([]PlacedOp, *Checkpoint, error) {
 	var ops []PlacedOp
 	for _, v := range f.list("ops") {
 		var p PlacedOp
-		if p.Op, err = parseOp(newFields(v), &p.At); err != nil {
+		if p.Op, err = parseOp(newFields(v), &p); err != nil {
 			return nil, nil, asFormatError(err)
 		}
 		ops = append(ops, p)
@@ -218,7 +258,7 @@ func parsePart(plain []byte, last bool) ([]PlacedOp, *Checkpoint, error) {
 	var c *Checkpoint
 	if last {
 		c = &Checkpoint{
-			Parts: f.number("parts", 0, maxJSONInt), Heads: f.heads("heads"), HLC: f.hlc("hlc"), State: f.hash("state"),
+			Parts: f.number("parts", 0, maxJSONInt), Heads: f.chains("heads"), HLC: f.hlc("hlc"), State: f.hash("state"),
 		}
 	}
 	if err := f.end(); err != nil {
@@ -235,17 +275,21 @@ type cover struct {
 	hlc   HLC
 }
 
-func (c *cover) add(at *At) error {
-	if err := at.check(); err != nil {
+func (c *cover) add(op *PlacedOp) error {
+	if err := op.check(); err != nil {
 		return err
 	}
+	at := &op.At
 	if at.Compare(&c.last) <= 0 {
 		return fmt.Errorf("%w: ops of a checkpoint out of order", ErrFormat)
 	}
 	if c.heads == nil {
 		c.heads = map[ID]uint64{}
 	}
-	c.heads[at.Device] = at.Seq // they ascend
+	c.heads[at.Device] = max(c.heads[at.Device], at.Seq)
+	if b := op.Born; b != nil {
+		c.heads[b.Device] = max(c.heads[b.Device], b.Seq)
+	}
 	if len(c.heads) > maxDevices {
 		return fmt.Errorf("%w: checkpoint of %d devices", ErrFormat, len(c.heads))
 	}
@@ -255,7 +299,7 @@ func (c *cover) add(at *At) error {
 
 func (c *cover) addAll(ops []PlacedOp) error {
 	for i := range ops {
-		if err := c.add(&ops[i].At); err != nil {
+		if err := c.add(&ops[i]); err != nil {
 			return err
 		}
 	}
@@ -264,7 +308,7 @@ func (c *cover) addAll(ops []PlacedOp) error {
 
 // check compares the places with what the checkpoint says it covers.
 func (c *cover) check(all *Checkpoint, author ID) error {
-	if err := checkHeads(all.Heads); err != nil {
+	if err := checkChains(all.Heads); err != nil {
 		return err
 	}
 	if _, ok := all.Heads[author]; !ok {
@@ -275,8 +319,111 @@ func (c *cover) check(all *Checkpoint, author ID) error {
 			return fmt.Errorf("%w: checkpoint reaches beyond its head of device %s", ErrFormat, id)
 		}
 	}
+	for _, h := range all.Heads {
+		c.hlc = max(c.hlc, h.HLC)
+	}
 	if c.hlc > all.HLC {
 		return fmt.Errorf("%w: checkpoint reaches beyond its clock", ErrFormat)
 	}
 	return nil
+}
+
+func checkChains(chains map[ID]Chain) error {
+	if len(chains) > maxDevices {
+		return fmt.Errorf("%w: heads of %d devices", ErrFormat, len(chains))
+	}
+	for id, c := range chains {
+		if err := checkHeads(map[ID]Head{id: c.Head}); err != nil {
+			return err
+		}
+		if err := checkHeads(c.Seen); err != nil {
+			return err
+		}
+		if _, own := c.Seen[id]; own || c.Epoch < 1 {
+			return fmt.Errorf("%w: chain of a device", ErrFormat)
+		}
+	}
+	return nil
+}
+
+// chains writes the object from device to chain, in the order of the ids.
+func (w *jsonWriter) chains(key string, chains map[ID]Chain) {
+	w.open(key, '{')
+	for _, id := range slices.SortedFunc(maps.Keys(chains), compareIDs) {
+		c := chains[id]
+		w.open(id.UUID(), '{')
+		w.number("seq", c.Seq)
+		w.bytes("hash", c.Hash[:])
+		w.number("epoch", uint64(c.Epoch))
+		w.text("hlc", c.HLC.String())
+		w.heads("seen", c.Seen)
+		w.close('}')
+	}
+	w.close('}')
+}
+
+// chains takes an object from device to chain; nil when it is empty.
+func (f *fields) chains(key string) map[ID]Chain {
+	o := f.object(key)
+	if o.err == nil && len(o.m) > maxDevices {
+		o.fail(fmt.Errorf("%w: heads of %d devices", ErrFormat, len(o.m)))
+		o.m = nil
+	}
+	var chains map[ID]Chain
+	for text := range maps.Clone(o.m) {
+		id, err := ParseUUID(text)
+		o.check(err)
+		e := o.object(text)
+		c := Chain{
+			Head:  Head{Seq: e.number("seq", 1, maxJSONInt), Hash: e.hash("hash")},
+			Epoch: e.epoch("epoch"), HLC: e.hlc("hlc"), Seen: e.heads("seen"),
+		}
+		o.check(e.end())
+		if chains == nil {
+			chains = make(map[ID]Chain, len(o.m)+1)
+		}
+		chains[id] = c
+	}
+	f.check(o.end())
+	f.check(checkChains(chains))
+	return chains
+}
+
+// OpenCheckpointEnd opens the last part alone: what it says is signed, whether
+// the other parts belong to it is seen by reading them all. Errors: those of
+// CheckpointReader.
+func OpenCheckpointEnd(keys *EpochKeys, pk ed25519.PublicKey, b *Batch) (*Checkpoint, error) {
+	if !b.Checkpoint {
+		return nil, fmt.Errorf("%w: batch in place of a checkpoint part", ErrFormat)
+	}
+	if err := b.VerifySignature(pk); err != nil {
+		return nil, fmt.Errorf("checkpoint: %w", err)
+	}
+	plain, err := b.Open(keys)
+	if err != nil {
+		return nil, fmt.Errorf("checkpoint: %w", err)
+	}
+	ops, c, err := parsePart(plain, true)
+	if err != nil {
+		return nil, fmt.Errorf("checkpoint part %d: %w", b.Seq, err)
+	}
+	if c.Parts != b.Seq-1 {
+		return nil, fmt.Errorf("%w: checkpoint of %d parts ends at part %d", ErrFormat, c.Parts, b.Seq)
+	}
+	var some cover
+	if err := some.addAll(ops); err != nil {
+		return nil, err
+	}
+	return c, some.check(c, b.Device)
+}
+
+// OpenPart opens any part that was verified before. Errors: ErrAuth, ErrFormat,
+// ErrNewer.
+func OpenPart(keys *EpochKeys, b *Batch, last bool) ([]PlacedOp, error) {
+	plain, err := b.Open(keys)
+	if err != nil {
+		return nil, fmt.Errorf("checkpoint: %w", err)
+	}
+	ops, _, err := parsePart(plain, last)
+	return ops, err
 }

@@ -11,7 +11,7 @@ import (
 
 // sampleCheckpoint is n ops of two devices, and what covers them.
 func sampleCheckpoint(n int) ([]PlacedOp, *Checkpoint) {
-	c := &Checkpoint{Heads: map[ID]Head{testDevice: {Seq: 40}, otherDevice: {Seq: 50}}, HLC: HLCAt(1000), State: [32]byte{5}}
+	c := &Checkpoint{Heads: chains(map[ID]uint64{testDevice: 40, otherDevice: 50}), HLC: HLCAt(1000), State: [32]byte{5}}
 	ops := make([]PlacedOp, n)
 	for i := range ops {
 		at := At{Device: testDevice, Seq: uint64(1 + i/MaxOps), Index: i % MaxOps, HLC: HLC(1 + i)}
@@ -19,8 +19,31 @@ func sampleCheckpoint(n int) ([]PlacedOp, *Checkpoint) {
 			at.Device = otherDevice
 		}
 		ops[i] = PlacedOp{At: at, Op: samplePut(V3, i)}
+		if i%3 == 0 {
+			ops[i].Born = &At{Device: otherDevice, Seq: 1, HLC: HLC(i)}
+		}
 	}
 	return ops, c
+}
+
+// chains gives each device a chain that ends at a number.
+func chains(seqs map[ID]uint64) map[ID]Chain {
+	m := make(map[ID]Chain)
+	for id, seq := range seqs {
+		m[id] = Chain{Head: Head{Seq: seq}, Epoch: 1}
+		if id != otherDevice {
+			m[id] = Chain{Head{seq, [32]byte{7}}, 3, 1, map[ID]Head{otherDevice: {Seq: 2, Hash: [32]byte{8}}}}
+		}
+	}
+	return m
+}
+
+func manySeqs(n int) map[ID]uint64 {
+	m := map[ID]uint64{testDevice: 1}
+	for _, id := range manyIDs(n) {
+		m[id] = 1
+	}
+	return m
 }
 
 // write seals a checkpoint; c.Parts becomes what it takes.
@@ -76,16 +99,58 @@ func TestCheckpointRoundTrip(t *testing.T) {
 			t.Errorf("only %d parts", len(parts))
 		}
 	}
+	empty := k.write(t, nil, &Checkpoint{Heads: map[ID]Chain{testDevice: {Head: Head{Seq: 1}, Epoch: 1}}})
+	if len(empty[0]) != 444 { // FORMAT.md
+		t.Errorf("an empty checkpoint has %d bytes", len(empty[0]))
+	}
 	// Every op stands there in the bytes it has in its batch.
-	ops := []PlacedOp{{At{testDevice, 3, 4, 5}, &Del{testAttachment, [32]byte{1}}}}
-	part := must[*Batch](t)(ParsePart(testVault, k.write(t, ops, &Checkpoint{Heads: map[ID]Head{testDevice: {Seq: 3}}, HLC: 5})[0]))
+	ops := []PlacedOp{{At{testDevice, 3, 4, 5}, &Del{testAttachment, [32]byte{1}}, nil}}
+	part := must[*Batch](t)(ParsePart(testVault, k.write(t, ops, &Checkpoint{Heads: chains(map[ID]uint64{testDevice: 3}), HLC: 5})[0]))
 	plain := string(must[[]byte](t)(part.Open(k.keys)))
+	hash7, hash8 := [32]byte{7}, [32]byte{8}
 	op := string(must[[]byte](t)(AppendOp(nil, ops[0].Op)))
 	want := `{"v":1,"ops":[` + op[:len(op)-1] + `,"at":["` + testDevice.UUID() + `",3,4,"0000000000000005"]}],"parts":0,"heads":{"` + testDevice.UUID() +
-		`":{"seq":3,"hash":"` + EncodeBase64(make([]byte, 32)) + `"}},"hlc":"0000000000000005","state":"` + EncodeBase64(make([]byte, 32)) + `"}`
+		`":{"seq":3,"hash":"` + EncodeBase64(hash7[:]) + `","epoch":3,"hlc":"0000000000000001","seen":{"` + otherDevice.UUID() +
+		`":{"seq":2,"hash":"` + EncodeBase64(hash8[:]) + `"}}}},"hlc":"0000000000000005","state":"` + EncodeBase64(make([]byte, 32)) + `"}`
 	if plain != want {
 		t.Errorf("got %s, want %s", plain, want)
 	}
+}
+
+// The last part can be read alone, and is small if its writer wants that.
+func TestCheckpointEnd(t *testing.T) {
+	k := newLogKit()
+	ops, want := sampleCheckpoint(300)
+	w := NewCheckpointWriter(k.keys, k.signer)
+	for _, op := range ops {
+		must[*Batch](t)(w.Add(op))
+	}
+	part := must[*Batch](t)(w.Flush())
+	if more := must[*Batch](t)(w.Flush()); part == nil || more != nil {
+		t.Fatalf("flushed %v, then %v", part != nil, more != nil)
+	}
+	want.Parts = 1
+	last := must[*Batch](t)(w.Finish(want.Heads, want.HLC, want.State))
+	if len(last.Bytes) > 2048 {
+		t.Errorf("last part of %d bytes", len(last.Bytes))
+	}
+	if _, c, err := k.read([][]byte{part.Bytes, last.Bytes}); err != nil || !reflect.DeepEqual(c, want) {
+		t.Errorf("got %+v, %v", c, err)
+	}
+	if c, err := OpenCheckpointEnd(k.keys, k.signer.Public(), last); err != nil || !reflect.DeepEqual(c, want) {
+		t.Errorf("got %+v, %v", c, err)
+	}
+	if got, err := OpenPart(k.keys, part, false); err != nil || !reflect.DeepEqual(got, ops) {
+		t.Errorf("got %d ops, %v", len(got), err)
+	}
+	_, err := OpenCheckpointEnd(k.keys, k.signer.Public(), part)
+	wantErr(t, "a part before the last", err, ErrFormat)
+	_, err = OpenCheckpointEnd(k.keys, k.signer.Public(), must[*Batch](t)(ParseBatch(testVault, k.seal(t).Bytes)))
+	wantErr(t, "a batch", err, ErrFormat)
+	_, err = OpenCheckpointEnd(k.keys, NewDeviceSigner(testDevice, keyFrom(2)).Public(), last)
+	wantErr(t, "another's key", err, ErrSignature)
+	_, err = OpenCheckpointEnd(DeriveEpoch(keyFrom(0x60), testVault, 4), k.signer.Public(), last)
+	wantErr(t, "another epoch", err, ErrAuth)
 }
 
 // A checkpoint is whole, in order, and of one writer, or it is refused.
@@ -145,9 +210,10 @@ func TestCheckpointMutations(t *testing.T) {
 // What a writer with a key of the roster may say, and what not.
 func TestCheckpointRules(t *testing.T) {
 	k := newLogKit()
-	op := &Want{}
-	heads := map[ID]Head{testDevice: {Seq: 3}, otherDevice: {Seq: 3}}
-	at := func(d ID, seq uint64, index int, hlc HLC) PlacedOp { return PlacedOp{At{d, seq, index, hlc}, op} }
+	op, put := &Want{}, samplePut(V3, 1)
+	heads := chains(map[ID]uint64{testDevice: 3, otherDevice: 3})
+	at := func(d ID, seq uint64, index int, hlc HLC) PlacedOp { return PlacedOp{At: At{d, seq, index, hlc}, Op: op} }
+	born := func(op Op, b At) []PlacedOp { return []PlacedOp{{At{testDevice, 2, 0, 3}, op, &b}} }
 	manyAts := make([]PlacedOp, maxDevices+1)
 	for i, id := range manyIDs(maxDevices + 1) {
 		manyAts[i] = at(id, 1, 0, 1)
@@ -162,7 +228,10 @@ func TestCheckpointRules(t *testing.T) {
 		"index -1": {at(testDevice, 1, -1, 1)}, "index 512": {at(testDevice, 1, MaxOps, 1)},
 		"no device": {at(ID{}, 1, 0, 1)}, "beyond a head": {at(testDevice, 4, 0, 1)},
 		"device without head": {at(testBlob, 1, 0, 1)}, "beyond the clock": {at(testDevice, 1, 0, 10)},
-		"bad op": {{At{testDevice, 1, 0, 1}, &Del{}}}, "no op": {{At{testDevice, 1, 0, 1}, nil}}, "many devices": manyAts,
+		"bad op": {{At{testDevice, 1, 0, 1}, &Del{}, nil}}, "no op": {{At{testDevice, 1, 0, 1}, nil, nil}}, "many devices": manyAts,
+		"birth of no record": born(op, At{testDevice, 1, 0, 1}), "birth beyond a head": born(put, At{otherDevice, 4, 0, 1}),
+		"birth of no device": born(put, At{Seq: 1}), "birth with index": born(put, At{testDevice, 1, 1, 1}),
+		"birth after": born(put, At{testDevice, 1, 0, 4}), "birth by a stranger": born(put, At{testBlob, 1, 0, 1}),
 	} {
 		w := NewCheckpointWriter(k.keys, k.signer)
 		var err error
@@ -181,13 +250,18 @@ func TestCheckpointRules(t *testing.T) {
 		// The same by a writer who does not check.
 		rogue := &jsonWriter{}
 		for _, op := range ops {
-			rogue.op(op.Op, &op.At)
+			rogue.op(&op)
 		}
 		_, _, err = k.read([][]byte{k.rogue(t, `"ops":[`+string(rogue.b)+`],`+lastFields(heads, 9))})
 		wantErr(t, what+" read", err, ErrFormat)
 	}
-	for what, heads := range map[string]map[ID]Head{
-		"no heads": nil, "without author": {otherDevice: {Seq: 1}}, "seq 0": {testDevice: {}}, "zero device": {testDevice: {Seq: 1}, {}: {Seq: 1}},
+	one := Chain{Head: Head{Seq: 1}, Epoch: 1}
+	seen := func(h map[ID]Head) Chain { return Chain{one.Head, 1, 0, h} }
+	for what, heads := range map[string]map[ID]Chain{
+		"no heads": nil, "without author": {otherDevice: one}, "seq 0": {testDevice: {Epoch: 1}}, "zero device": {testDevice: one, {}: one},
+		"epoch 0": {testDevice: {Head: one.Head}}, "clock of a head": {testDevice: {one.Head, 1, 10, nil}},
+		"own in seen": {testDevice: seen(map[ID]Head{testDevice: {Seq: 1}})}, "seen 0": {testDevice: seen(map[ID]Head{otherDevice: {}})},
+		"many": chains(manySeqs(maxDevices + 1)),
 	} {
 		_, err := NewCheckpointWriter(k.keys, k.signer).Finish(heads, 9, [32]byte{})
 		wantErr(t, what+" written", err, ErrFormat)
@@ -221,10 +295,10 @@ func (k logKit) rogue(t testing.TB, js string) []byte {
 	return must[*Batch](t)(sealFrame(k.keys, k.signer, flagCheckpoint, 1, [32]byte{}, []byte(`{"v":1,`+js+`}`))).Bytes
 }
 
-func lastFields(heads map[ID]Head, hlc HLC) string {
+func lastFields(heads map[ID]Chain, hlc HLC) string {
 	w := &jsonWriter{}
 	w.number("parts", 0)
-	w.heads("heads", heads)
+	w.chains("heads", heads)
 	w.text("hlc", hlc.String())
 	w.bytes("state", make([]byte, 32))
 	return string(w.b)
@@ -235,7 +309,7 @@ func TestCheckpointStrictJSON(t *testing.T) {
 	ops, c := sampleCheckpoint(1)
 	frame := must[*Batch](t)(ParsePart(testVault, k.write(t, ops, c)[0]))
 	plain := string(must[[]byte](t)(frame.Open(k.keys)))
-	for _, key := range []string{"v", "ops", "at", "parts", "heads", "seq", "hash", "hlc", "state"} {
+	for _, key := range []string{"v", "ops", "at", "parts", "born", "heads", "seq", "hash", "epoch", "hlc", "seen", "state"} {
 		for what, by := range map[string]string{
 			"no": `"` + key + `x":`, "upper case": `"` + strings.ToUpper(key) + `":`, "null": `"` + key + `":null,"y":`,
 			"twice": `"` + key + `":1,"` + key + `":`, "unknown before": `"zz":0,"` + key + `":`,
@@ -252,7 +326,7 @@ func TestCheckpointStrictJSON(t *testing.T) {
 func FuzzBatch(f *testing.F) {
 	k := newLogKit()
 	first := must[*Batch](f)(SealBatch(k.keys, k.signer, 1, [32]byte{}, &Body{}))
-	part := k.write(f, nil, &Checkpoint{Heads: map[ID]Head{testDevice: {Seq: 1}}})[0]
+	part := k.write(f, nil, &Checkpoint{Heads: chains(map[ID]uint64{testDevice: 1}), HLC: 1})[0]
 	seeds(f, nil, []byte(magicBatch), first.Bytes, k.seal(f).Bytes, part, make([]byte, minBatch))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		for _, parse := range []func(ID, []byte) (*Batch, error){ParseBatch, ParsePart} {
@@ -322,7 +396,7 @@ func FuzzCheckpoint(f *testing.F) {
 	k := newLogKit()
 	ops, c := sampleCheckpoint(2)
 	part := must[*Batch](f)(ParsePart(testVault, k.write(f, ops, c)[0]))
-	heads := map[ID]Head{testDevice: {Seq: 1}}
+	heads := chains(map[ID]uint64{testDevice: 1})
 	seeds(f, nil, must[[]byte](f)(part.Open(k.keys)), []byte(`{"v":1,"ops":[]}`), []byte(`{"v":1,"ops":[],`+lastFields(heads, 3)+`}`),
 		[]byte(`{"v":1,"ops":[{"op":"want","blobs":[],"at":["`+testDevice.UUID()+`",1,0,"0000000000000001"]}],`+lastFields(heads, 3)+`}`))
 	f.Fuzz(func(t *testing.T, plain []byte) {

@@ -63,6 +63,7 @@ const (
 	BatchTarget = 256 << 10 // a writer ends a batch whose ops have this many bytes
 	MaxOps      = 512       // in one batch
 	MaxBlobs    = 512       // named by one op
+	lastTarget  = 64 << 10  // a writer puts more than that into a part before the last
 	PartTarget  = 1 << 20   // a writer ends a checkpoint part whose ops have this many bytes
 
 	MaxName       = 4096

@@ -76,6 +76,12 @@ func (f *fields) list(key string) []any  { return takeAs[[]any](f, key) }
 // object takes an object; the caller ends it.
 func (f *fields) object(key string) *fields { return &fields{m: takeAs[map[string]any](f, key)} }
 
+// has says whether there is such a key, and it was not taken yet.
+func (f *fields) has(key string) bool {
+	_, ok := f.m[key]
+	return ok
+}
+
 // optional is object, but null gives nil.
 func (f *fields) optional(key string) *fields {
 	if v, ok := f.m[key]; ok && v == nil {

@@ -9,13 +9,17 @@ import (
 // parentNames are the kinds of parent as text; each stands at its own number.
 var parentNames = [...]string{ParentPassword: "password", ParentNote: "note", ParentItem: "item"}
 
-// parseOp takes an op, with its place in a checkpoint if at is not nil. Errors:
+// parseOp takes an op, with its place in a checkpoint if that is not nil. Errors:
 // ErrNewer for an op or a format nobody knows yet, else ErrFormat and the classes
 // of what is in it.
-func parseOp(f *fields, at *At) (Op, error) {
+func parseOp(f *fields, place *PlacedOp) (Op, error) {
 	op := f.op(f.text("op"))
-	if at != nil {
-		*at = f.at("at")
+	if place != nil {
+		place.At = f.at("at")
+		if f.has("born") {
+			born := f.at("born")
+			place.Born = &born
+		}
 	}
 	if err := f.end(); err != nil {
 		return nil, err

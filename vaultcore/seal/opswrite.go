@@ -19,17 +19,20 @@ func AppendOp(dst []byte, op Op) ([]byte, error) {
 		return dst, err
 	}
 	w := &jsonWriter{}
-	w.op(op, nil)
+	w.op(&PlacedOp{Op: op})
 	return append(dst, w.b...), nil
 }
 
-// op writes an op as an item of a list; at is where a checkpoint took it from.
-func (w *jsonWriter) op(op Op, at *At) {
+// op writes an op as an item of a list, with its place if it has one.
+func (w *jsonWriter) op(p *PlacedOp) {
 	w.open("", '{')
-	w.text("op", op.name())
-	op.write(w)
-	if at != nil {
-		at.write(w)
+	w.text("op", p.Op.name())
+	p.Op.write(w)
+	if !p.Device.IsZero() {
+		p.At.write(w, "at")
+	}
+	if p.Born != nil {
+		p.Born.write(w, "born")
 	}
 	w.close('}')
 }
