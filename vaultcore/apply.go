@@ -287,8 +287,10 @@ func (a *applying) planAsset(s history.Asset) {
 
 // write is the transaction.
 func (a *applying) write(t *txn) error {
-	if err := t.setMeta(metaBehind, int64(0)); err != nil {
-		return err
+	if a.in == nil || !a.in.unfinished {
+		if err := t.setMeta(metaBehind, int64(0)); err != nil {
+			return err
+		}
 	}
 	if a.in != nil {
 		if err := a.in.write(a.l, t); err != nil {
@@ -477,6 +479,11 @@ func (a *applying) writeNew(t *txn, ch *fileChange) error {
 	r := ch.row
 	r.version, r.epoch, r.size = put.Version, put.Epoch, int64(put.Size)
 	r.wrapped, r.blob, r.blobLen, r.hdr = put.WK, put.Blob.ID, int64(put.Blob.Len), put.Blob.Hdr
+	if a.in != nil {
+		if w := a.in.keys[put.Blob.ID]; w != nil && w.Epoch > put.Epoch {
+			r.wrapped, r.epoch = w.WK, w.Epoch
+		}
+	}
 	r.sha, r.place = put.Blob.SHA256[:], placeElsewhere
 	switch {
 	case a.in != nil && a.in.arrived[r.blob], a.x.here(r.blob) == placeBin:

@@ -77,6 +77,11 @@ type ledger struct {
 
 	strangers map[[32]byte]bool // frames of devices that no header names
 
+	base   baseCheckpoint
+	part   []seal.PlacedOp // of the base, opened last
+	partNo int             // its number, 0 for none
+	takes  int             // counts when ops were taken back, or dropped
+
 	patience int // tries left at hashing a large content before an exclusive section
 }
 
@@ -91,9 +96,14 @@ type peer struct {
 // Keys of meta.
 const (
 	metaLedger = "ledger"        // the name of this device, sealed; there when the ledger is on
-	metaBehind = "ledger_behind" // not 0 while rows and tree lag behind a batch that is sealed, or a revocation
+	metaBehind = "ledger_behind" // what rows and tree lag behind
+)
 
-	behindRevoked = 2
+// Values of metaBehind; 0 and none: rows and tree are as the history says.
+const (
+	behindBatch      = 1 // a batch that is sealed
+	behindRevoked    = 2 // a revocation
+	behindCheckpoint = 3 // one that was loaded
 )
 
 // EnableLedger turns the ledger on, for good; name is what other devices call
@@ -241,7 +251,7 @@ func (l *ledger) load() error {
 		return err
 	}
 	defer c.close()
-	for _, step := range []func(*conn) error{l.loadPeers, l.loadSent, l.loadOps} {
+	for _, step := range []func(*conn) error{l.loadBase, l.loadPeers, l.loadSent, l.loadOps} {
 		if err := step(c); err != nil {
 			return fmt.Errorf("load ledger: %w", err)
 		}
@@ -328,13 +338,10 @@ func (l *ledger) catchUp() error {
 	}
 	v.ns.Lock()
 	defer v.ns.Unlock()
-	in := &incoming{}
-	if err := l.sealFirst(in); err != nil {
+	if err := l.sealFirst(&incoming{}); err != nil {
 		return err
 	}
-	in.note(history.Changed{Attachments: slices.Collect(l.h.Attachments()), Assets: slices.Collect(l.h.Assets())})
-	in.revoked = how == behindRevoked
-	changes, err := l.applyChanged(in.changed(), in)
+	changes, err := l.applyAll(how, nil)
 	v.wg.Add(1)
 	go func() {
 		defer v.wg.Done()
@@ -424,5 +431,10 @@ func (v *Vault) State(ctx context.Context) ([32]byte, error) {
 		return [32]byte{}, err
 	}
 	defer l.mu.Unlock()
-	return l.state(), nil
+	return l.state(nil), nil
+}
+
+// state is that of the batches that in says, nil for all.
+func (l *ledger) state(in func(history.At) bool) [32]byte {
+	return seal.State(slices.Collect(l.h.Tips(in)))
 }

@@ -17,6 +17,7 @@ const (
 	opAssetPut
 	opAssetDel
 	opDevice
+	opBirth // no op: what a checkpoint says of an id whose first record it dropped
 )
 
 const tableOps = "ops"
@@ -105,6 +106,8 @@ func (o *opRow) addTo(ops *history.Ops) {
 		ops.AssetDels = append(ops.AssetDels, del)
 	case opDevice:
 		ops.Devices = append(ops.Devices, history.DeviceName{At: r.At, Name: r.Name})
+	case opBirth:
+		ops.Births = append(ops.Births, history.Birth{At: r.At, ID: r.ID, Kind: r.Parent.Type})
 	}
 }
 
@@ -118,13 +121,17 @@ func historyOps(rows []*opRow) (ops history.Ops) {
 // opRowOf makes the row of an op of a batch; false for one the history does not
 // need. What no key opens gets an empty name, which is shown as one of its own.
 func (v *Vault) opRowOf(b *seal.Batch, hlc seal.HLC, idx int, op seal.Op) (*opRow, bool) {
-	o := &opRow{device: b.Device, seq: b.Seq, idx: idx, hlc: hlc}
-	r := &o.put
+	return v.opRowAt(&seal.At{Device: b.Device, Seq: b.Seq, Index: idx, HLC: hlc}, op)
+}
+
+func (v *Vault) opRowAt(at *seal.At, op seal.Op) (*opRow, bool) {
+	o := &opRow{device: at.Device, seq: at.Seq, idx: at.Index, hlc: at.HLC}
+	r, vault := &o.put, v.keys.vaultID()
 	switch op := op.(type) {
 	case *seal.Put:
 		o.kind = opPut
 		*r = history.Record{
-			ID: op.ID, Digest: op.Digest(b.Vault), Prev: op.Prev, Rev: op.Rev, Parent: history.Parent(op.Parent),
+			ID: op.ID, Digest: op.Digest(vault), Prev: op.Prev, Rev: op.Rev, Parent: history.Parent(op.Parent),
 			Mode: op.Mode, Mtime: op.Mtime, Size: int64(op.Size), Blob: op.Blob.ID,
 		}
 		r.Name, r.MIME = v.openTexts(op)
@@ -132,7 +139,7 @@ func (v *Vault) opRowOf(b *seal.Batch, hlc seal.HLC, idx int, op seal.Op) (*opRo
 		o.kind, r.ID, r.Prev = opDel, op.ID, op.Prev
 	case *seal.AssetPut:
 		o.kind = opAssetPut
-		*r = history.Record{ID: op.ID, Digest: op.Digest(b.Vault), Prev: op.Prev, Rev: op.Rev, Mtime: op.Ctime}
+		*r = history.Record{ID: op.ID, Digest: op.Digest(vault), Prev: op.Prev, Rev: op.Rev, Mtime: op.Ctime}
 		r.Parent.Type = op.Type
 		r.Name, _ = v.keys.openTitle(op.Epoch, op.ID, op.Title)
 	case *seal.AssetDel:
@@ -159,20 +166,14 @@ func (v *Vault) openTexts(p *seal.Put) (name, mime string) {
 	return name, mime
 }
 
-// findPut gives the op that brought a record, from the batch it came in.
+// findPut gives the op that brought a record, from the batch or checkpoint it
+// came in.
 func (l *ledger) findPut(digest history.Digest) (*seal.Put, error) {
-	l.v.readMu.Lock()
-	defer l.v.readMu.Unlock()
-	if l.v.reader == nil {
-		return nil, ErrClosed
-	}
-	var frame []byte
+	var device seal.ID
+	var seq uint64
 	idx := -1
-	err := l.v.reader.query(`SELECT b.bytes,o.idx FROM ops o JOIN batches b ON b.device=o.device AND b.seq=o.seq
-		WHERE o.digest=? LIMIT 1`, func(c []dbValue) error {
-		s := rowScanner{c: c}
-		frame, idx = s.blob(), int(s.num())
-		return nil
+	err := l.read("SELECT device,seq,idx FROM ops WHERE digest=? LIMIT 1", func(s *rowScanner) {
+		device, seq, idx = s.id(), uint64(s.num()), int(s.num())
 	}, digest[:])
 	if err != nil {
 		return nil, err
@@ -180,14 +181,12 @@ func (l *ledger) findPut(digest history.Digest) (*seal.Put, error) {
 	if idx < 0 {
 		return nil, fmt.Errorf("%w: record %x", ErrNotFound, digest[:4])
 	}
-	body, err := l.body(frame)
+	op, err := l.opAt(device, seq, idx)
 	if err != nil {
 		return nil, err
 	}
-	if idx < len(body.Ops) {
-		if p, ok := body.Ops[idx].(*seal.Put); ok {
-			return p, nil
-		}
+	if p, ok := op.(*seal.Put); ok {
+		return p, nil
 	}
 	return nil, fmt.Errorf("%w: record %x", ErrDamaged, digest[:4])
 }

@@ -154,8 +154,11 @@ func (l *ledger) admit(frame []byte) error {
 		if same {
 			return nil
 		}
+		if !known && b.Seq <= l.base.heads[b.Device] {
+			return nil // a checkpoint stands for it
+		}
 		if !known {
-			return fmt.Errorf("%w: batch %d of device %s, which a checkpoint covers", seal.ErrRollback, b.Seq, b.Device)
+			return fmt.Errorf("%w: batch %d of device %s", seal.ErrRollback, b.Seq, b.Device)
 		}
 		follows = fmt.Errorf("%w: batch %d of device %s", seal.ErrFork, b.Seq, b.Device)
 	}
@@ -424,6 +427,9 @@ type incoming struct {
 	revoked  bool                // what no op names any more was taken back
 	attached map[seal.ID]bool
 	assets   map[seal.ID]bool
+
+	unfinished bool                   // a piece of more
+	keys       map[seal.ID]*seal.Wrap // newer keys of contents than their records have
 }
 
 func (in *incoming) note(c history.Changed) {

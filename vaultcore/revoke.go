@@ -96,6 +96,7 @@ func (l *ledger) revokeCut() error {
 		return err
 	}
 	l.broken = true // until tree and rows have followed
+	l.takes++
 	in := &incoming{revoked: true}
 	for _, id := range due {
 		cut := header.Cut[id]

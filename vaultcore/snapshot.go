@@ -153,7 +153,7 @@ func (l *ledger) snapshot(s *Snapshot) (changes []Change, err error) {
 			return nil, err
 		}
 	}
-	s.Heads, s.State = l.headsOf(), l.state()
+	s.Heads, s.State = l.headsOf(), l.state(nil)
 	return changes, l.takeContents(s)
 }
 
@@ -368,22 +368,4 @@ func (l *ledger) headsOf() map[seal.ID]seal.Head {
 		}
 	}
 	return heads
-}
-
-// state is the hash over all tips.
-func (l *ledger) state() [32]byte {
-	var tips []seal.Tip
-	for id := range l.h.Attachments() {
-		for _, f := range l.h.Attachment(id, nil).Live {
-			for _, d := range f.Base {
-				tips = append(tips, seal.Tip{ID: id, Digest: d})
-			}
-		}
-	}
-	for id := range l.h.Assets() {
-		for _, d := range l.h.Asset(id).Base {
-			tips = append(tips, seal.Tip{ID: id, Digest: d})
-		}
-	}
-	return seal.State(tips)
 }

@@ -50,15 +50,17 @@ func (k *Kept) Record(d Digest) (kept bool, born *At) {
 // records together is kept, from the record down from which they fork; nothing
 // is left out inside of that, since branches are ordered, merged and named by
 // each other. What lies outside can neither be seen nor changed any more.
-func (h *History) Keep(settled func(At) bool, arrived func(blob seal.ID) bool) *Kept {
+//
+// in says which batches count, nil for all.
+func (h *History) Keep(in, settled func(At) bool, arrived func(blob seal.ID) bool) *Kept {
 	k := &Kept{records: make(map[Digest]bool, len(h.files)), births: make(map[Digest]At)}
 	old := func(s stamp) bool { return settled(s.at()) }
 	for _, t := range h.files {
-		k.thread(t, old, func(v *version) bool { return old(v.stamp) && arrived(v.blob) }, false)
+		k.thread(t.within(in), old, func(v *version) bool { return old(v.stamp) && arrived(v.blob) }, false)
 	}
 	for _, a := range h.assets {
 		// A dead asset may have to show its title again, for a file saved in it late.
-		k.thread(&a.thread, old, func(v *version) bool { return old(v.stamp) }, true)
+		k.thread(a.thread.within(in), old, func(v *version) bool { return old(v.stamp) }, true)
 	}
 	return k
 }
@@ -88,16 +90,14 @@ func (k *Kept) thread(t *thread, old func(stamp) bool, replaces func(*version) b
 	}
 }
 
-// settledEnds gives the records that have a settled del.
+// settledEnds gives the records that have a del, and whether one is settled.
 func (t *thread) settledEnds(old func(stamp) bool) map[Digest]bool {
-	var m map[Digest]bool
+	if len(t.ends) == 0 {
+		return nil
+	}
+	m := make(map[Digest]bool, len(t.ends))
 	for _, e := range t.ends {
-		if old(e.stamp) {
-			if m == nil {
-				m = make(map[Digest]bool)
-			}
-			m[e.prev] = true
-		}
+		m[e.prev] = m[e.prev] || old(e.stamp)
 	}
 	return m
 }
@@ -108,7 +108,8 @@ func (w *view) open(ends map[Digest]bool, replaces func(*version) bool, leaves b
 	replaced, dead := make([]bool, len(w.v)), make([]bool, len(w.v))
 	for i, v := range w.v {
 		p := w.up[i]
-		dead[i] = ends[v.digest] || p >= 0 && dead[p] && w.v[p].sameWork(v)
+		settled, ended := ends[v.digest]
+		dead[i] = settled || !ended && p >= 0 && dead[p] && w.v[p].sameWork(v)
 		if p >= 0 && replaces(v) {
 			replaced[p] = true
 		}
@@ -158,9 +159,7 @@ func (h *History) Tips(in func(At) bool) iter.Seq[seal.Tip] {
 }
 
 func (t *thread) eachTip(in func(At) bool, yield func(seal.Tip) bool) bool {
-	if in != nil && !t.all(in) {
-		t = t.only(func(s stamp) bool { return in(s.at()) })
-	}
+	t = t.within(in)
 	if len(t.versions) == 0 {
 		return true
 	}
@@ -173,10 +172,33 @@ func (t *thread) eachTip(in func(At) bool, yield func(seal.Tip) bool) bool {
 	return true
 }
 
-func (t *thread) all(in func(At) bool) bool {
+// within gives the thread as it is with some batches only, nil for all.
+func (t *thread) within(in func(At) bool) *thread {
+	if in == nil {
+		return t
+	}
 	out := func(s stamp) bool { return !in(s.at()) }
-	return !slices.ContainsFunc(t.ends, func(e end) bool { return out(e.stamp) }) &&
-		!slices.ContainsFunc(t.versions, func(v version) bool { return out(v.stamp) })
+	if !slices.ContainsFunc(t.ends, func(e end) bool { return out(e.stamp) }) &&
+		!slices.ContainsFunc(t.versions, func(v version) bool { return out(v.stamp) }) {
+		return t
+	}
+	part := t.only(func(s stamp) bool { return in(s.at()) })
+	part.birth = t.birth
+	return part
+}
+
+// Blobs gives the blobs of the attachments' records that are kept, some of them
+// more than once.
+func (h *History) Blobs(k *Kept) iter.Seq[seal.ID] {
+	return func(yield func(seal.ID) bool) {
+		for _, t := range h.files {
+			for i := range t.versions {
+				if v := &t.versions[i]; k.records[v.digest] && !yield(v.blob) {
+					return
+				}
+			}
+		}
+	}
 }
 
 // addBirths enters births; of two of one id the earlier counts.

@@ -31,6 +31,7 @@ type world struct {
 	newID   func() seal.ID
 	fate    map[seal.ID]string // blob -> who replaced or deleted it knowingly
 	made    []seal.ID
+	sent    map[seal.ID]bool // blobs that everybody knows to be on the remote
 	watch   bool
 }
 
@@ -64,7 +65,7 @@ var noon = time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC).UnixMilli()
 // and a counter, so that suffixes can be foretold: ada a0.., bob b0.., cyd c0..;
 // ids begin with 1d and a counter.
 func newWorld(t tester, names ...string) *world {
-	w := &world{t: t, now: noon, content: make(map[seal.ID]string), fate: make(map[seal.ID]string)}
+	w := &world{t: t, now: noon, content: make(map[seal.ID]string), fate: make(map[seal.ID]string), sent: make(map[seal.ID]bool)}
 	w.digest = func(d *drive, n int) Digest {
 		sum := hashDigest(d.name, n)
 		sum[0], sum[1] = d.id[0], byte(n)
@@ -174,7 +175,7 @@ func (w *world) device(name string) *drive {
 // of others are uploaded unless the world dropped them.
 func (d *drive) where(b seal.ID) Presence {
 	switch {
-	case d.dropped[b] && !d.here[b]:
+	case d.dropped[b] && !d.here[b] && !d.w.sent[b]:
 		return Nowhere
 	case d.here[b]:
 		return Here

@@ -82,6 +82,7 @@ CREATE TABLE gates (
   until  INTEGER NOT NULL,
   PRIMARY KEY (remote, class)
 ) WITHOUT ROWID;
+
 -- Headers that are known and not accepted: from the first of an epoch whose
 -- password has not been given here on, or one made here that the remote is not
 -- known to have.
@@ -91,3 +92,28 @@ CREATE TABLE pending_headers (
   sig     BLOB NOT NULL,
   own     INTEGER NOT NULL -- 1: made here
 );
+
+-- Checkpoints known to be on the remote, or made here and to be put there.
+CREATE TABLE checkpoints (
+  c       INTEGER PRIMARY KEY,
+  device  BLOB NOT NULL,    -- its author, whose batch
+  seq     INTEGER NOT NULL, -- it covers last: together its name
+  hlc     INTEGER NOT NULL,
+  parts   INTEGER NOT NULL, -- before the last
+  state   INTEGER NOT NULL, -- 1 ours and not on the remote, 2 on the remote
+  verdict INTEGER NOT NULL, -- 0 not compared, 1 it agrees with our log, 2 it does not
+  held    INTEGER NOT NULL, -- bytes of all its frames if they are kept here, else 0
+  frame   BLOB NOT NULL,    -- the last part
+  UNIQUE (device, seq)
+);
+
+-- Their frames: of those made here, and of the base, which stands for the
+-- batches it covers.
+CREATE TABLE checkpoint_parts (
+  c      INTEGER NOT NULL,
+  part   INTEGER NOT NULL,
+  first  BLOB NOT NULL,     -- place of its first op
+  bytes  BLOB NOT NULL,
+  PRIMARY KEY (c, part)
+);
+CREATE INDEX checkpoint_first ON checkpoint_parts (c, first);

@@ -212,7 +212,9 @@ func TestCheckpointRules(t *testing.T) {
 	k := newLogKit()
 	op, put := &Want{}, samplePut(V3, 1)
 	heads := chains(map[ID]uint64{testDevice: 3, otherDevice: 3})
-	at := func(d ID, seq uint64, index int, hlc HLC) PlacedOp { return PlacedOp{At: At{d, seq, index, hlc}, Op: op} }
+	at := func(d ID, seq uint64, index int, hlc HLC) PlacedOp {
+		return PlacedOp{At: At{d, seq, index, hlc}, Op: op}
+	}
 	born := func(op Op, b At) []PlacedOp { return []PlacedOp{{At{testDevice, 2, 0, 3}, op, &b}} }
 	manyAts := make([]PlacedOp, maxDevices+1)
 	for i, id := range manyIDs(maxDevices + 1) {
