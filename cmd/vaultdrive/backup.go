@@ -26,7 +26,7 @@ func backupCLI(u *ui) *cli.Command {
 		Description: "A backup is sealed like the vault: it needs no other protection than the password, and opens with the\n" +
 			"password of the time it was made in. The trash, files of this device only (scratch) and extended attributes are\n" +
 			"no part of it.",
-		Subcommands: []*cli.Command{backupCreateCLI(u), backupVerifyCLI(u), backupRestoreCLI(u)},
+		Subcommands: []*cli.Command{backupCreateCLI(u), backupVerifyCLI(u), backupRestoreCLI(u), backupMountCLI(u)},
 	}
 }
 
@@ -54,19 +54,23 @@ func openBackup(u *ui, path string) (io.ReadCloser, error) {
 }
 
 // backupPassword asks for the password of a backup, once it is known which one.
-func (c *common) backupPassword(_ context.Context, given []byte) func(context.Context, *seal.Manifest) ([]byte, error) {
+func (c *common) backupPassword(given []byte) func(context.Context, *seal.Manifest) ([]byte, error) {
+	if given != nil {
+		return givenPassword(given)
+	}
 	return func(ctx context.Context, m *seal.Manifest) ([]byte, error) {
-		if given != nil {
-			return given, nil
-		}
 		made := time.Unix(m.Created, 0).Local().Format("2006-01-02 15:04")
 		return c.password.forAction(ctx, c.ui, "Password of the backup of "+made+": ", "open a backup")
 	}
 }
 
-func (c *common) opening(ctx context.Context, given []byte, did string, bar *progress) backup.Opening {
+func givenPassword(password []byte) func(context.Context, *seal.Manifest) ([]byte, error) {
+	return func(context.Context, *seal.Manifest) ([]byte, error) { return password, nil }
+}
+
+func (c *common) opening(given []byte, did string, bar *progress) backup.Opening {
 	return backup.Opening{
-		Password: c.backupPassword(ctx, given), KDF: vaultcore.ChildKDF, DID: did, Name: hostName(), Progress: bar.set,
+		Password: c.backupPassword(given), KDF: vaultcore.ChildKDF, DID: did, Name: hostName(), Progress: bar.set,
 	}
 }
 

@@ -2,12 +2,16 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"errors"
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
+
+	"github.com/adrg/xdg"
 )
 
 // TestBackupCommands goes once around: create, verify, lose, fill, restore.
@@ -115,4 +119,45 @@ func TestBackupLeavesNothingHalf(t *testing.T) {
 	if err := errors.Join(err, globErr); err != nil || !bytes.Equal(before, after) || len(left) > 0 {
 		t.Errorf("the old backup is gone, or %q is left: %v", left, err)
 	}
+}
+
+// TestBackupMount: a backup is read where it lies, beside the vault it is of, and
+// leaves nothing behind.
+func TestBackupMount(t *testing.T) {
+	p := newPlace(t)
+	cacheDir := filepath.Join(p.dir, "cache")
+	t.Setenv("XDG_CACHE_HOME", cacheDir)
+	xdg.Reload()
+	pw := filepath.Join(p.dir, "pw")
+	p.ok("asset", "add", "A")
+	p.input = "as it was"
+	p.ok("put", "-", "A/f")
+	file := filepath.Join(p.dir, "b.nt2backup")
+	p.ok("backup", "create", file)
+	p.input = "as it is"
+	p.ok("put", "-f", "-", "A/f")
+	p.mounted()
+	then := filepath.Join(p.dir, "then")
+	if err := os.Mkdir(then, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = unmountDirect(context.Background(), then, true) })
+	p.says(said{"backup mount --password-file " + pw + " --did did:key:zOther " + file + " " + then, 71, "another vault"})
+	p.ok("backup", "mount", "--password-file", pw, file, then)
+	for dir, want := range map[string]string{then: "as it was", filepath.Join(p.dir, "mnt"): "as it is"} {
+		if b, err := os.ReadFile(filepath.Join(dir, "A", "f")); string(b) != want {
+			t.Errorf("%s: %q, %v; want %q", dir, b, err, want)
+		}
+	}
+	if err := os.WriteFile(filepath.Join(then, "A", "g"), nil, 0o600); !errors.Is(err, syscall.EROFS) {
+		t.Errorf("write into a backup: %v; want EROFS", err)
+	}
+	if out := p.ok("get", "A/f", "-"); out != "as it is" {
+		t.Errorf("get beside the mount of a backup: %q", out)
+	}
+	p.ok("umount", then)
+	if left, _ := filepath.Glob(filepath.Join(cacheDir, "vaultdrive", "backups", "*")); len(left) > 0 {
+		t.Errorf("left behind: %q", left)
+	}
+	p.ok("lock")
 }

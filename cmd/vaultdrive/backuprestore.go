@@ -129,7 +129,7 @@ func (c *backupRestoreCommand) runRestore(ctx context.Context) error {
 	defer in.Close()
 	bar := c.ui.progress("restore", true)
 	defer bar.finish()
-	r, err := backup.Restore(ctx, in, c.opening(ctx, password, c.did, bar), o.Home, o.Label, c.noRemote)
+	r, err := backup.Restore(ctx, in, c.opening(password, c.did, bar), o.Home, o.Label, c.noRemote)
 	bar.finish()
 	if err != nil {
 		return err
@@ -235,7 +235,7 @@ func (c *backupRestoreCommand) runNew(ctx context.Context) error {
 	defer file.Close()
 	bar := c.ui.progress("restore", true)
 	defer bar.finish()
-	opened, done, err := openBackupVault(ctx, file, c.opening(ctx, password, c.did, bar))
+	opened, done, err := openBackupVault(ctx, file, c.opening(password, c.did, bar))
 	if err != nil {
 		return err
 	}

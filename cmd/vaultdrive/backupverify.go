@@ -31,7 +31,7 @@ func backupVerifyCLI(u *ui) *cli.Command {
 			"stands on the recovery kit too. With one also that it opens, that its log leads to the state that was signed, and\n" +
 			"that every file's content is there. FILE may be - (standard input), but for --deep. Exit code 70 for one that is\n" +
 			"damaged or altered, 72 for one that is good and lacks contents.",
-		Flags: append(c.password.flags(), c.jsonFlag(),
+		Flags: append(c.passwordFlags(), c.jsonFlag(),
 			&cli.StringFlag{Name: "did", Destination: &c.did, Usage: "the `DID` it has to be of"},
 			&cli.BoolFlag{Name: "open", Destination: &c.open, Usage: "ask for the password if none is given"},
 			&cli.BoolFlag{Name: "deep", Destination: &c.deep, Usage: "decrypt every byte (needs the password)"},
@@ -50,9 +50,6 @@ func backupVerifyCLI(u *ui) *cli.Command {
 
 // Run verifies and fails if something is wrong or missing.
 func (c *backupVerifyCommand) Run(ctx context.Context) error {
-	if c.password.deviceKey != "" {
-		return usage("a device key opens no backup: give the password, or none")
-	}
 	password, err := c.password.given(ctx, c.ui)
 	if err != nil {
 		return err
@@ -82,7 +79,7 @@ func (c *backupVerifyCommand) verify(ctx context.Context, password []byte, bar *
 	defer in.Close()
 	if password != nil || c.open && !c.deep {
 		if !c.deep {
-			r, err := backup.Verify(ctx, in, c.opening(ctx, password, c.did, bar), backupDir())
+			r, err := backup.Verify(ctx, in, c.opening(password, c.did, bar), backupDir())
 			return reported(c.file, r, err)
 		}
 	}
@@ -107,7 +104,7 @@ func (c *backupVerifyCommand) decrypt(ctx context.Context, password []byte, bar 
 		return view, err
 	}
 	defer file.Close()
-	o := c.opening(ctx, password, c.did, bar)
+	o := c.opening(password, c.did, bar)
 	v, done, err := openBackupVault(ctx, file, o)
 	if err != nil {
 		return view, err
@@ -147,7 +144,7 @@ func openBackupVault(ctx context.Context, file *os.File, o backup.Opening) (open
 	if err != nil {
 		return opened, nil, err
 	}
-	vault, err := vaultcore.Open(ctx, view.Home, vaultcore.Credentials{Password: password}, view.Options(vaultcore.Options{KDF: kdf}))
+	vault, err := vaultcore.Open(ctx, view.Home, vaultcore.Credentials{Password: password}, view.Options(vaultcore.Options{KDF: kdf, Log: o.Log}))
 	if err != nil {
 		return opened, nil, errors.Join(err, view.Close())
 	}

@@ -30,14 +30,16 @@ type daemon struct {
 	log     *slog.Logger
 	hooks   daemonHooks
 
-	point    string // as the kernel has it
-	vault    *vaultcore.Vault
-	mount    *fs.Server
-	server   *server
-	sync     *syncing
-	load     load
-	listener net.Listener
-	socket   string
+	point string // as the kernel has it
+	vault *vaultcore.Vault
+	// closeBackup closes the vault and the backup it lies in; nil without one.
+	closeBackup func() error
+	mount       *fs.Server
+	server      *server
+	sync        *syncing
+	load        load
+	listener    net.Listener
+	socket      string
 
 	cut      chan struct{} // closed when it shall not be waited for
 	forced   sync.Once     // closes cut
@@ -123,7 +125,7 @@ func (d *daemon) start(ctx context.Context, creds *credentials) (err error) {
 	if err := d.openVault(ctx, creds); err != nil {
 		return err
 	}
-	undo = append(undo, func() { _ = d.vault.Close(context.Background()) })
+	undo = append(undo, func() { _ = d.closeVault() })
 	if err := d.listen(); err != nil {
 		return err
 	}
@@ -132,6 +134,10 @@ func (d *daemon) start(ctx context.Context, creds *credentials) (err error) {
 }
 
 func (d *daemon) openHome() (err error) {
+	if d.plan.Backup != "" { // its home is made when it is opened
+		d.logPath = filepath.Join(stateDir(), "backup.log")
+		return nil
+	}
 	d.home, err = selectVault(d.plan.Home + "/")
 	d.logPath = d.plan.logPath(d.home)
 	return err
@@ -161,6 +167,9 @@ func (d *daemon) startLog() {
 // openVault waits a little for another process to let go: a mount that is
 // just ending, or a short command.
 func (d *daemon) openVault(ctx context.Context, creds *credentials) error {
+	if d.plan.Backup != "" {
+		return d.openBackup(ctx, creds)
+	}
 	o := d.plan.vaultOptions()
 	o.Log = d.log
 	deadline := time.Now().Add(openPatience)
@@ -236,7 +245,7 @@ func (d *daemon) record() {
 	entry, _, err := mountAt(d.point)
 	if err == nil {
 		err = writeRecord(d.socket, mountRecord{Vault: d.home.id, Home: d.home.path, MountPoint: d.point,
-			Asset: d.plan.Asset, Device: entry.device, Log: d.logPath})
+			Asset: d.plan.Asset, Device: entry.device, Log: d.logPath, Backup: d.plan.Backup})
 	}
 	if err != nil {
 		d.log.Warn("the mount is not recorded", "err", err)
@@ -292,7 +301,7 @@ func (d *daemon) finish() error {
 	stop := keepAlive()
 	defer stop()
 	d.sync.end()
-	err := d.vault.Close(context.Background())
+	err := d.closeVault()
 	if err != nil {
 		d.log.Error("close vault", "err", err)
 	}

@@ -21,6 +21,10 @@ type mountPlan struct {
 	Asset      string   `json:"asset"`
 	Scratch    []string `json:"scratch"`
 	DebugAddr  string   `json:"debug_addr,omitempty"`
+	// Backup is the file of a backup to mount instead of Home, and DID what it
+	// has to be of, if that is known.
+	Backup string `json:"backup,omitempty"`
+	DID    string `json:"did,omitempty"`
 }
 
 func (p *mountPlan) vaultOptions() vaultcore.Options {

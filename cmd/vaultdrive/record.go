@@ -22,6 +22,7 @@ type mountRecord struct {
 	Asset      string `json:"asset,omitempty"`
 	Device     string `json:"device"` // major:minor, as in mountinfo
 	Log        string `json:"log,omitempty"`
+	Backup     string `json:"backup,omitempty"` // the file mounted, in place of a vault
 
 	socket string // beside it
 }
@@ -118,8 +119,8 @@ func (r mountRecord) served() bool {
 func mountedHomes() []vaultHome {
 	var homes []vaultHome
 	for _, r := range recordsHere() {
-		if !r.seen() && !r.served() {
-			continue
+		if r.Backup != "" || !r.seen() && !r.served() {
+			continue // no command means a backup that does not name its mount point
 		}
 		if _, err := os.Stat(filepath.Join(r.Home, headerFile)); errors.Is(err, fs.ErrNotExist) {
 			continue

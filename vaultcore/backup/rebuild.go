@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"os"
 	"path/filepath"
 
@@ -22,6 +23,7 @@ type Opening struct {
 	DID      string // of the vault; empty if nobody knows
 	Name     string // of this device
 	Progress func(done, total int64)
+	Log      *slog.Logger // of the vault in it, by ids only; nil: discarded
 }
 
 // rebuilder is a backup whose log is being replayed.
