@@ -99,6 +99,9 @@ func (l *ledger) presence(x *nodeIndex, arrived ...seal.ID) func(seal.ID) histor
 		if l.sent[blob] {
 			return history.Remote
 		}
+		if l.isKept(blob) {
+			return history.Here
+		}
 		return history.Nowhere
 	}
 }
@@ -117,6 +120,7 @@ type applying struct {
 	buries  []*Node // rows that go to the trash
 	assets  []*assetChange
 	claimed map[*Node]bool
+	kept    map[*Node]bool   // of drops: those whose blob is not doomed
 	blobs   map[seal.ID]bool // that a file of this change has taken
 	now     int64
 	no      uint64
@@ -152,7 +156,8 @@ func (l *ledger) applyChanged(c history.Changed, in *incoming) ([]Change, error)
 		}
 	}
 	a := &applying{
-		l: l, x: x, in: in, where: l.presence(x, arrived...), claimed: make(map[*Node]bool), blobs: make(map[seal.ID]bool),
+		l: l, x: x, in: in, where: l.presence(x, arrived...), claimed: make(map[*Node]bool),
+		kept: make(map[*Node]bool), blobs: make(map[seal.ID]bool),
 		now: l.v.nowNS(), touched: make(map[*Node]bool),
 	}
 	a.plan(c)
@@ -183,18 +188,14 @@ func (a *applying) plan(c history.Changed) {
 
 // planLive gives each visible file a row: the one that has its content.
 func (a *applying) planLive(att *history.Attachment) {
-	for blob, id := range a.l.pending {
-		if id == att.ID {
-			delete(a.l.pending, blob)
-		}
-	}
+	a.l.pending.clear(att.ID)
 	for _, f := range att.Live {
 		if f.Twin {
 			continue // the folder is shown already
 		}
 		blob := f.Blob
 		if f.Pending {
-			a.l.pending[f.Blob] = att.ID
+			a.l.pending.add(f.Blob, att.ID)
 			if f.Shows != (history.Digest{}) {
 				blob = f.ShowsBlob
 			}
@@ -224,9 +225,35 @@ func (a *applying) rowFor(id, blob seal.ID) *Node {
 	return other
 }
 
-// shared says whether another row than n's names its blob, now or in a moment.
+// shared says whether the blob of a row that goes stays because another row
+// names it, now or in a moment. Where several go, one of them takes it along.
 func (a *applying) shared(n *Node) bool {
-	return a.blobs[n.content.ref.blob] || len(a.x.byBlob[n.content.ref.blob]) > 1
+	blob := n.content.ref.blob
+	if a.blobs[blob] {
+		return true
+	}
+	last := n
+	for _, o := range a.x.byBlob[blob] {
+		if o == n {
+			continue
+		}
+		if !slices.Contains(a.drops, o) {
+			return true
+		}
+		if lasts(o, last) {
+			last = o
+		}
+	}
+	return last != n
+}
+
+// lasts orders rows of one content: those that have it after those that do not,
+// then by number.
+func lasts(o, n *Node) bool {
+	if here := o.content.place.Load() != placeElsewhere; here != (n.content.place.Load() != placeElsewhere) {
+		return here
+	}
+	return o.n > n.n
 }
 
 // free says whether a row of another id may be taken over: an undelete and a
@@ -364,8 +391,14 @@ func (a *applying) writeDrop(t *txn, n *Node) error {
 		return err
 	}
 	if !a.shared(n) {
-		if err := t.exec(sqlDoom, n.content.ref.blob[:], int64(t.no)); err != nil {
+		kept, err := t.keepUnsent(n.n)
+		if err != nil {
 			return err
+		}
+		if a.kept[n] = kept; !kept {
+			if err := t.exec(sqlDoom, n.content.ref.blob[:], int64(t.no)); err != nil {
+				return err
+			}
 		}
 	}
 	return t.exec(sqlDeleteAtt, n.n)
@@ -485,17 +518,8 @@ func (a *applying) writeNew(t *txn, ch *fileChange) error {
 		}
 	}
 	r.sha, r.place = put.Blob.SHA256[:], placeElsewhere
-	switch {
-	case a.in != nil && a.in.arrived[r.blob], a.x.here(r.blob) == placeBin:
-		r.place = placeBin
-	case a.x.here(r.blob) == placeFresh:
-		b, err := t.one("SELECT fresh FROM asset_attachments WHERE blob=? AND place=2 LIMIT 1", r.blob[:])
-		if err != nil {
-			return err
-		}
-		if fresh, _ := b.([]byte); fresh != nil {
-			r.place, r.fresh = placeFresh, fresh
-		}
+	if err := a.findBytes(t, r); err != nil {
+		return err
 	}
 	a.newestWrap(r)
 	r.name, r.mime = put.Name, put.MIME
@@ -508,4 +532,29 @@ func (a *applying) writeNew(t *txn, ch *fileChange) error {
 	}
 	v.sealAtt(r)
 	return t.exec(sqlInsertAtt, r.values(t.no)...)
+}
+
+// findBytes says in a new row where its content lies: in a file, in another row,
+// or among what was kept because it was not sent. What nobody else has is sent.
+func (a *applying) findBytes(t *txn, r *attRow) error {
+	switch {
+	case a.in != nil && a.in.arrived[r.blob], a.x.here(r.blob) == placeBin:
+		r.place = placeBin
+	case a.x.here(r.blob) == placeFresh:
+		b, err := t.one("SELECT fresh FROM asset_attachments WHERE blob=? AND place=2 LIMIT 1", r.blob[:])
+		if err != nil {
+			return err
+		}
+		if fresh, _ := b.([]byte); fresh != nil {
+			r.place, r.fresh = placeFresh, fresh
+		}
+	default:
+		if err := t.takeKept(r); err != nil {
+			return err
+		}
+	}
+	if r.place == placeElsewhere || a.l.sent[r.blob] {
+		return nil
+	}
+	return t.exec(sqlQueueUpload, r.blob[:], r.blobLen, int64(0))
 }

@@ -98,7 +98,7 @@ func (a *applying) showDrop(n *Node) {
 		a.vanish(n)
 	}
 	if !a.shared(n) {
-		v.retired.add(n.content, a.no)
+		v.replaced(n.content, a.kept[n], a.no)
 	}
 }
 
@@ -110,7 +110,7 @@ func (a *applying) showFolderGone(n *Node) {
 		return
 	}
 	if !a.shared(n) {
-		v.retired.add(n.content, a.no)
+		v.replaced(n.content, a.kept[n], a.no)
 	}
 	asset, whole := v.storedName(n)
 	n.id, n.n, n.commitNo, n.dirty, n.content, n.sync = impliedID(asset.id, whole), 0, 0, 0, nil, nil
@@ -263,6 +263,10 @@ func (a *applying) newNode(ch *fileChange) *Node {
 		n.kind, n.mime = KindSymlink, ""
 	}
 	n.content = v.store.newContent(r.ref(), r.place, r.n)
+	if r.place != placeElsewhere {
+		v.retired.revive(r.blob)
+		v.fresh.add(v, n.content, len(r.fresh))
+	}
 	return n
 }
 
@@ -366,7 +370,7 @@ func (l *ledger) notePending() {
 	for id := range l.h.Attachments() {
 		for _, f := range l.h.Attachment(id, where).Live {
 			if f.Pending {
-				l.pending[f.Blob] = id
+				l.pending.add(f.Blob, id)
 			}
 		}
 	}

@@ -332,6 +332,9 @@ func (v *Vault) passed(c uint64) error {
 			if !v.retired.has(blob) {
 				return nil // some row names it still
 			}
+			if kept, err := t.isKept(blob); err != nil || kept {
+				return err
+			}
 			freed = append(freed, blob)
 			return t.exec(sqlDoom, blob[:], int64(t.no))
 		}); err != nil {

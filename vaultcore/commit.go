@@ -154,9 +154,9 @@ func (v *Vault) commitSealedNS(o *openState, sc *sealedContent, publish bool) (u
 	if err := v.fillRow(r, sc); err != nil {
 		return 0, err
 	}
-	var undone bool
+	var stays bool
 	no, err := v.com.do(func(t *txn) (err error) {
-		if undone, err = t.putContent(r, oldNo, old); err != nil {
+		if stays, err = t.putContent(r, oldNo, old); err != nil {
 			return err
 		}
 		return t.endDraftRow(draftID)
@@ -177,7 +177,7 @@ func (v *Vault) commitSealedNS(o *openState, sc *sealedContent, publish bool) (u
 	if late {
 		v.queueAttrs(n) // changed since the row was made
 	}
-	v.replaced(old, undone, no)
+	v.replaced(old, stays, no)
 	if o.content != nil {
 		o.content.release()
 	}
@@ -239,34 +239,39 @@ func (v *Vault) sealWire(r *attRow, key *seal.Key) (err error) {
 // putContent writes a row with a new content. The row it replaces goes to
 // undo if it is, or is about to be, behind a barrier; else its blob, which
 // nothing names any more, is doomed.
-func (t *txn) putContent(r *attRow, oldNo uint64, old *content) (undone bool, err error) {
+func (t *txn) putContent(r *attRow, oldNo uint64, old *content) (stays bool, err error) {
 	if oldNo == 0 {
 		return false, t.exec(sqlInsertAtt, r.values(t.no)...)
 	}
-	undone, err = t.retire(r.n, oldNo, old)
+	stays, err = t.retire(r.n, oldNo, old)
 	if err != nil {
 		return false, err
 	}
-	return undone, t.exec(sqlReplaceAtt, r.values(t.no)...)
+	return stays, t.exec(sqlReplaceAtt, r.values(t.no)...)
 }
 
-// retire keeps a row about to change in undo, or dooms its blob.
-func (t *txn) retire(row int64, oldNo uint64, old *content) (undone bool, err error) {
+// retire keeps a row about to change in undo, or what it holds as unsent, or
+// dooms its blob. stays: the blob is not doomed.
+func (t *txn) retire(row int64, oldNo uint64, old *content) (stays bool, err error) {
+	kept, err := t.keepUnsent(row)
+	if err != nil {
+		return false, err
+	}
 	if oldNo <= t.undoMark {
 		return true, t.exec(sqlKeepUndo, row)
 	}
-	if old == nil {
-		return false, nil
+	if old == nil || kept {
+		return kept, nil
 	}
 	return false, t.exec(sqlDoom, old.ref.blob[:], int64(t.no))
 }
 
-// replaced notes that old lost its row in commit no.
-func (v *Vault) replaced(old *content, undone bool, no uint64) {
+// replaced notes that old lost its row in commit no; stays: it is not doomed.
+func (v *Vault) replaced(old *content, stays bool, no uint64) {
 	if old == nil {
 		return
 	}
-	if undone {
+	if stays {
 		no = 0
 	}
 	v.retired.add(old, no)

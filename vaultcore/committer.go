@@ -4,6 +4,7 @@ import (
 	"errors"
 	"sync"
 	"sync/atomic"
+	"time"
 )
 
 // txn is what an operation sees of the transaction it runs in.
@@ -13,6 +14,9 @@ type txn struct {
 	// undoMark: a row with a commit number up to it is, or is about to be,
 	// behind a barrier and must be kept in undo before it is changed.
 	undoMark uint64
+	// synced: the ledger is on, so a content that loses its row may be needed.
+	synced bool
+	now    func() time.Time
 }
 
 // committer owns the write connection. Operations pass its queue in order;
@@ -34,6 +38,8 @@ type committer struct {
 	inflight atomic.Uint64 // commit a running barrier will make durable
 
 	committed atomic.Pointer[func()] // told of every transaction
+	synced    atomic.Bool            // the ledger is on
+	now       func() time.Time
 }
 
 // commitOp is one operation. fn may run twice (alone, after a shared
@@ -50,7 +56,7 @@ type commitOp struct {
 const maxShared = 512
 
 func newCommitter(c *conn, last, durable uint64) *committer {
-	k := &committer{c: c}
+	k := &committer{c: c, now: time.Now}
 	k.last.Store(last)
 	k.durable.Store(durable)
 	return k
@@ -138,7 +144,7 @@ func (op *commitOp) finish() {
 }
 
 func (k *committer) transaction(batch []*commitOp) error {
-	t := &txn{conn: k.c, no: k.last.Load() + 1, undoMark: max(k.durable.Load(), k.inflight.Load())}
+	t := &txn{conn: k.c, no: k.last.Load() + 1, undoMark: max(k.durable.Load(), k.inflight.Load()), synced: k.synced.Load(), now: k.now}
 	if err := k.c.exec("BEGIN IMMEDIATE"); err != nil {
 		return err
 	}

@@ -123,6 +123,9 @@ func (v *Vault) closeOpen(o *openState) {
 	}
 	if o.node.has(flagUnlinked) || o.node.has(flagTmp) {
 		v.dropDraft(o)
+		if c := o.node.content; c != nil {
+			o.node.size = c.ref.size // in the trash lies what was saved
+		}
 	}
 	if o.draft != nil {
 		return // its commit failed; retryDrafts goes on

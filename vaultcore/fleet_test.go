@@ -34,6 +34,7 @@ type device struct {
 	name     string
 	home     string
 	password string
+	drafts   []*Node // open for writing
 }
 
 var noonOfMarch = time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
@@ -145,9 +146,6 @@ func (d *device) pushBlobs() {
 	if err != nil {
 		d.f.t.Fatal(err)
 	}
-	if len(ids) == 0 {
-		return
-	}
 	var sent []seal.ID
 	for _, id := range ids {
 		src, err := d.UploadSource(ctx, id)
@@ -168,7 +166,11 @@ func (d *device) pushBlobs() {
 	if err := d.Sent(ctx, sent); err != nil {
 		d.f.t.Fatal(err)
 	}
-	for some := range slices.Chunk(sent, seal.MaxBlobs) {
+	unsaid, err := d.Unsaid(ctx, 1<<20)
+	if err != nil {
+		d.f.t.Fatal(err)
+	}
+	for some := range slices.Chunk(unsaid, seal.MaxBlobs) {
 		d.sealAll(SealOptions{Ops: []seal.Op{&seal.Sent{Remote: d.f.remote, Blobs: some}}})
 	}
 	d.pushBatches()

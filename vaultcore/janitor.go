@@ -8,6 +8,7 @@ import (
 const (
 	trashEvery = time.Hour
 	idleEvery  = 15 * time.Second
+	keptEvery  = time.Minute
 )
 
 // janitorLoop removes what the last session left, keeps the trash within its
@@ -17,8 +18,9 @@ func (v *Vault) janitorLoop() {
 		v.log.Warn("leftovers of the last session not removed yet", "err", err)
 	}
 	v.trimTrash()
-	trash, idle := time.NewTicker(trashEvery), time.NewTicker(idleEvery)
+	trash, idle, kept := time.NewTicker(trashEvery), time.NewTicker(idleEvery), time.NewTicker(keptEvery)
 	defer trash.Stop()
+	defer kept.Stop()
 	defer idle.Stop()
 	last, trimmed := v.activity(), false
 	for {
@@ -27,6 +29,8 @@ func (v *Vault) janitorLoop() {
 			return
 		case <-trash.C:
 			v.trimTrash()
+		case <-kept.C:
+			v.trimKept()
 		case <-idle.C:
 			now := v.activity()
 			switch {

@@ -131,7 +131,8 @@ const wantedEvery = 24 * time.Hour
 // queueWanted makes a job for a content that another device cannot fetch, if it
 // is here.
 func (t *txn) queueWanted(blob seal.ID, now int64) error {
-	size, err := t.one("SELECT max(blob_len) FROM asset_attachments WHERE blob=? AND place<>0", blob[:])
+	size, err := t.one(`SELECT max(len) FROM (SELECT blob_len AS len FROM asset_attachments WHERE blob=?1 AND place<>0
+		UNION ALL SELECT len FROM kept WHERE blob=?1)`, blob[:])
 	if err != nil || size == nil {
 		return err
 	}
@@ -157,13 +158,16 @@ func (v *Vault) QueueUploads(ctx context.Context) error {
 	}
 	defer l.mu.Unlock()
 	last := l.peer(v.keys.deviceID()).head.Seq
-	_, err = v.com.do(func(t *txn) error {
-		return t.exec(`INSERT INTO transfer_jobs(blob,up,size,seq)
+	_, err = v.com.do(func(t *txn) error { return t.queueAll(last) })
+	return err
+}
+
+// queueAll queues what no remote is known to have; seq is our last batch.
+func (t *txn) queueAll(seq uint64) error {
+	return t.exec(`INSERT INTO transfer_jobs(blob,up,size,seq)
 			SELECT blob,1,max(blob_len),? FROM asset_attachments a WHERE place<>0 AND deleted=0 AND rev>0 AND dirty&2=0
 			AND NOT EXISTS (SELECT 1 FROM blob_presence p WHERE p.blob=a.blob)
-			AND NOT EXISTS (SELECT 1 FROM transfer_jobs j WHERE j.blob=a.blob AND j.up=1) GROUP BY blob ORDER BY max(n)`, int64(last))
-	})
-	return err
+			AND NOT EXISTS (SELECT 1 FROM transfer_jobs j WHERE j.blob=a.blob AND j.up=1) GROUP BY blob ORDER BY max(n)`, int64(seq))
 }
 
 // Unsaid lists at most max contents that this device confirmed on the remote and

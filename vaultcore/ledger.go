@@ -66,8 +66,8 @@ type ledger struct {
 	// remote is the id of the vault's remote, zero for none: a content that was
 	// sent to another one is not there.
 	remote seal.ID
-	// pending: contents neither here nor there, and whose they are.
-	pending map[seal.ID]seal.ID
+	// pending: contents neither here nor there.
+	pending pendingSet
 	// coming: contents that follow the log of a vault that is being rebuilt.
 	coming map[seal.ID]bool
 	clock  seal.HLC // the greatest own or accepted one
@@ -145,18 +145,22 @@ func (v *Vault) EnableLedger(ctx context.Context, name string) error {
 // LedgerOn says whether synchronisation was turned on.
 func (v *Vault) LedgerOn() bool { return v.ledger.Load() != nil }
 
+// findLedger notes whether the ledger is on, before the first content can be
+// replaced.
+func (v *Vault) findLedger() error {
+	on, err := v.com.c.one("SELECT 1 FROM meta WHERE key=?", metaLedger)
+	v.com.synced.Store(on != nil)
+	return err
+}
+
 // resumeLedger starts the ledger of a vault where it is on.
 func (v *Vault) resumeLedger() error {
-	on, err := v.com.c.one("SELECT 1 FROM meta WHERE key=?", metaLedger)
-	if err != nil {
-		return err
-	}
 	fork, err := v.com.c.one("SELECT 1 FROM alarms WHERE kind='fork'")
 	if err != nil {
 		return err
 	}
 	v.frozen.Store(fork != nil)
-	if on != nil {
+	if v.com.synced.Load() {
 		v.startLedger()
 	}
 	return nil
@@ -167,6 +171,7 @@ func (v *Vault) startLedger() {
 	if !v.ledger.CompareAndSwap(nil, s) {
 		return
 	}
+	v.com.synced.Store(true)
 	v.wg.Add(1)
 	go func() {
 		defer v.wg.Done()
@@ -243,7 +248,7 @@ func (l *ledger) reload() error {
 func (l *ledger) load() error {
 	l.h = history.New()
 	l.peers, l.held = make(map[seal.ID]*peer), make(map[seal.ID][]*heldBatch)
-	l.sent, l.pending = make(map[seal.ID]bool), make(map[seal.ID]seal.ID)
+	l.sent, l.pending = make(map[seal.ID]bool), newPendingSet()
 	l.bodies = make(map[[32]byte]*seal.Body)
 	l.clock, l.lastOp, l.remote = 0, 0, seal.ID{}
 	c, err := openConn(l.v.home.Path(dbName), true, false)

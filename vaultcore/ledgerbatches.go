@@ -79,9 +79,16 @@ func (v *Vault) LastPushed(ctx context.Context) (uint64, error) {
 		return 0, err
 	}
 	defer l.mu.Unlock()
+	return v.lastPushed()
+}
+
+func (v *Vault) lastPushed() (uint64, error) {
 	device := v.keys.deviceID()
 	v.readMu.Lock()
 	defer v.readMu.Unlock()
+	if v.reader == nil {
+		return 0, ErrClosed
+	}
 	n, err := v.reader.one("SELECT coalesce(max(seq),0) FROM batches WHERE device=? AND state=?", device[:], int64(batchPushed))
 	seq, _ := n.(int64)
 	return uint64(seq), err

@@ -7,11 +7,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
-	"slices"
 	"time"
 
 	"github.com/vaultdrive/vaultdrive/vaultcore/blob"
+	"github.com/vaultdrive/vaultdrive/vaultcore/history"
 	"github.com/vaultdrive/vaultdrive/vaultcore/seal"
 )
 
@@ -37,39 +36,56 @@ func (v *Vault) WantedBlobs(ctx context.Context) ([]WantedBlob, error) {
 	defer l.mu.Unlock()
 	var out []WantedBlob
 	seen := make(map[seal.ID]bool)
-	v.readMu.Lock()
-	err = v.reader.query("SELECT blob,blob_len,sha256 FROM asset_attachments WHERE place=0 AND deleted=0 ORDER BY n DESC", func(c []dbValue) error {
-		s := rowScanner{c: c}
-		w := WantedBlob{Blob: s.id(), Len: s.num()}
-		copy(w.SHA256[:], s.blob())
-		w.Pending = !l.sent[w.Blob]
-		out, seen[w.Blob] = append(out, w), true
-		return nil
+	err = l.wantedRows("SELECT blob,blob_len,sha256 FROM asset_attachments WHERE place=0 AND deleted=0 ORDER BY n DESC", func(w WantedBlob) {
+		if !seen[w.Blob] {
+			out, seen[w.Blob] = append(out, w), true
+		}
 	})
-	v.readMu.Unlock()
 	if err != nil {
 		return nil, err
 	}
 	stalled := l.stalled()
-	for b, id := range l.pending {
+	for b := range l.pending.byBlob {
 		if seen[b] || stalled {
 			continue // nothing could be shown in its place
 		}
-		put, err := l.pendingPut(id, b)
+		w, err := l.wantedPending(b)
 		if err != nil {
 			return nil, err
 		}
-		out = append(out, WantedBlob{Blob: b, Len: int64(put.Blob.Len), SHA256: put.Blob.SHA256, Pending: true})
+		out = append(out, *w)
 	}
 	return out, nil
 }
 
-// pendingPut gives the op that brought a content that is shown as an earlier
-// one.
-func (l *ledger) pendingPut(id, blob seal.ID) (*seal.Put, error) {
-	for _, f := range l.h.Attachment(id, nil).Live {
-		if f.Blob == blob {
-			return l.findPut(f.Content)
+func (l *ledger) wantedRows(sql string, fn func(WantedBlob), args ...dbValue) error {
+	l.v.readMu.Lock()
+	defer l.v.readMu.Unlock()
+	if l.v.reader == nil {
+		return ErrClosed
+	}
+	return l.v.reader.query(sql, func(c []dbValue) error {
+		s := rowScanner{c: c}
+		w := WantedBlob{Blob: s.id(), Len: s.num()}
+		copy(w.SHA256[:], s.blob())
+		w.Pending = !l.sent[w.Blob]
+		fn(w)
+		return nil
+	}, args...)
+}
+
+// wantedPending describes a content that is shown as an earlier one.
+func (l *ledger) wantedPending(blob seal.ID) (*WantedBlob, error) {
+	for _, id := range l.pending.byBlob[blob] {
+		for _, f := range l.h.Attachment(id, nil).Live {
+			if f.Blob != blob {
+				continue
+			}
+			put, err := l.findPut(f.Content)
+			if err != nil {
+				return nil, err
+			}
+			return &WantedBlob{Blob: blob, Len: int64(put.Blob.Len), SHA256: put.Blob.SHA256, Pending: true}, nil
 		}
 	}
 	return nil, fmt.Errorf("%w: blob %s", ErrNotFound, blob.Hex())
@@ -90,15 +106,20 @@ func (v *Vault) PutBlob(ctx context.Context, id seal.ID, r io.Reader) error {
 	return v.placeBlob(ctx, id)
 }
 
-func (v *Vault) wanted(ctx context.Context, id seal.ID) (*WantedBlob, error) {
-	all, err := v.WantedBlobs(ctx)
+// wanted describes one content that is not here; nil if it is, or nobody wants
+// it.
+func (v *Vault) wanted(ctx context.Context, id seal.ID) (want *WantedBlob, err error) {
+	l, err := v.lockLedger(ctx)
 	if err != nil {
 		return nil, err
 	}
-	if i := slices.IndexFunc(all, func(w WantedBlob) bool { return w.Blob == id }); i >= 0 {
-		return &all[i], nil
+	defer l.mu.Unlock()
+	const sql = "SELECT blob,blob_len,sha256 FROM asset_attachments WHERE blob=? AND place=0 AND deleted=0 LIMIT 1"
+	err = l.wantedRows(sql, func(w WantedBlob) { want = &w }, id[:])
+	if err != nil || want != nil || l.pending.byBlob[id] == nil || l.stalled() {
+		return want, err
 	}
-	return nil, nil
+	return l.wantedPending(id)
 }
 
 // receiveBlob writes and verifies the file of a blob, durably.
@@ -121,7 +142,7 @@ func (v *Vault) receiveBlob(w *WantedBlob, r io.Reader) (err error) {
 		return err
 	}
 	v.retired.reclaim(w.Blob)
-	if err := v.attachments.Rename(part, binName(w.Blob)); err != nil {
+	if err := v.nameReceived(w, part); err != nil {
 		return err
 	}
 	return v.attachments.Sync()
@@ -156,6 +177,19 @@ func (v *Vault) writeBlobPart(w *WantedBlob, r io.Reader) (err error) {
 	return nil
 }
 
+// nameReceived gives a verified file its name. The row that may come back after
+// a power cut can have the same content, whole or not.
+func (v *Vault) nameReceived(w *WantedBlob, part string) error {
+	err := v.attachments.Rename(part, binName(w.Blob))
+	if !errors.Is(err, blob.ErrExist) {
+		return err
+	}
+	if sum, err := v.hashFile(w.Blob, w.Len); err == nil && bytes.Equal(sum, w.SHA256[:]) {
+		return errors.Join(v.attachments.SyncFiles([]string{binName(w.Blob)}, 1), v.attachments.Remove(part))
+	}
+	return errors.Join(v.attachments.Remove(binName(w.Blob)), v.attachments.Rename(part, binName(w.Blob)))
+}
+
 // placeBlob says in its row that a blob is here; a file that showed an earlier
 // content meanwhile shows this one now.
 func (v *Vault) placeBlob(ctx context.Context, id seal.ID) error {
@@ -178,158 +212,49 @@ func (l *ledger) placeArrived(id seal.ID) ([]Change, error) {
 	v.ns.Lock()
 	defer v.ns.Unlock()
 	x := v.indexNodes(func(n *Node) bool { return n.content != nil && n.content.ref.blob == id })
-	if nodes := x.byBlob[id]; len(nodes) > 0 {
-		_, err := v.com.do(func(t *txn) error {
-			for _, n := range nodes {
-				if err := t.exec("UPDATE asset_attachments SET place=? WHERE n=? AND blob=? AND place=0", int64(placeBin), n.n, id[:]); err != nil {
-					return err
-				}
-			}
-			return nil
-		})
-		for _, n := range nodes {
-			if err == nil {
-				n.content.place.CompareAndSwap(placeElsewhere, placeBin)
-			}
-		}
-		return nil, err
-	}
-	att, ok := l.pending[id]
-	if !ok {
+	nodes, waiting := x.byBlob[id], l.pending.byBlob[id]
+	if len(nodes) == 0 && len(waiting) == 0 {
 		return nil, v.attachments.Remove(binName(id)) // nobody wants it any more
+	}
+	if err := v.placeRows(id, nodes); err != nil || len(waiting) == 0 {
+		return nil, err
 	}
 	if l.stalled() {
 		return nil, nil // it is asked for again
 	}
 	in := &incoming{arrived: map[seal.ID]bool{id: true}}
-	in.attached = map[seal.ID]bool{att: true}
+	in.note(history.Changed{Attachments: waiting})
 	// A save over what is shown meanwhile was made on that, so it is sealed first.
 	if err := l.sealFirst(in); err != nil {
 		return nil, err
 	}
-	return l.applyChanged(in.changed(), in)
+	changes, err := l.applyChanged(in.changed(), in)
+	if err == nil && !v.stillNamed(id) {
+		err = v.attachments.Remove(binName(id)) // what was sealed just now replaced it
+	}
+	return changes, err
 }
 
-// UploadSource is the sealed bytes of a content that is here.
-type UploadSource struct {
-	*io.SectionReader
-	Len    int64
-	SHA256 [32]byte
-	file   *os.File // nil for one that lies in its row
-}
-
-// Close gives the file back.
-func (s *UploadSource) Close() error {
-	if s.file == nil {
+// placeRows says in the rows of a content that its file is here.
+func (v *Vault) placeRows(id seal.ID, nodes []*Node) error {
+	if len(nodes) == 0 {
 		return nil
 	}
-	return s.file.Close()
-}
-
-// UploadSource opens a blob for upload; the caller closes it. Errors:
-// ErrNotFound when no row names the blob or it is not here, ErrDamaged when its
-// file is missing or of another length.
-func (v *Vault) UploadSource(ctx context.Context, id seal.ID) (*UploadSource, error) {
-	l, err := v.lockLedger(ctx)
-	if err != nil {
-		return nil, err
-	}
-	defer l.mu.Unlock()
-	src := &UploadSource{}
-	var place, row int64 = -1, 0
-	v.readMu.Lock()
-	err = v.reader.query("SELECT n,blob_len,sha256,place FROM asset_attachments WHERE blob=? ORDER BY place=1 DESC,place DESC LIMIT 1", func(c []dbValue) error {
-		s := rowScanner{c: c}
-		row, src.Len = s.num(), s.num()
-		copy(src.SHA256[:], s.blob())
-		place = s.num()
-		return nil
-	}, id[:])
-	v.readMu.Unlock()
-	if err != nil {
-		return nil, err
-	}
-	if err := v.openSource(src, row, place, id); err != nil {
-		return nil, err
-	}
-	return src, nil
-}
-
-func (v *Vault) openSource(src *UploadSource, row, place int64, id seal.ID) error {
-	if place == placeFresh {
-		// Settling may move it to a file at any moment: then it is there.
-		if b, err := v.loadFresh(row, id); err == nil {
-			src.SectionReader = io.NewSectionReader(bytes.NewReader(b), 0, int64(len(b)))
-			return nil
-		}
-		place = placeBin
-	}
-	if place != placeBin {
-		return fmt.Errorf("%w: blob %s", ErrNotFound, id.Hex())
-	}
-	f, err := v.attachments.Open(binName(id))
-	if err != nil {
-		return fmt.Errorf("%w: file of blob %s: %w", ErrDamaged, id.Hex(), err)
-	}
-	fi, err := f.Stat()
-	if err == nil && fi.Size() != src.Len {
-		err = fmt.Errorf("%w: file of blob %s has %d bytes, its row says %d", ErrDamaged, id.Hex(), fi.Size(), src.Len)
-	}
-	if err != nil {
-		return errors.Join(err, f.Close())
-	}
-	src.file, src.SectionReader = f, io.NewSectionReader(f, 0, src.Len)
-	return nil
-}
-
-// UploadBlobs lists the sealed contents of live files that are here and not
-// known to be on the remote, newest first.
-func (v *Vault) UploadBlobs(ctx context.Context) ([]seal.ID, error) {
-	l, err := v.lockLedger(ctx)
-	if err != nil {
-		return nil, err
-	}
-	defer l.mu.Unlock()
-	v.readMu.Lock()
-	defer v.readMu.Unlock()
-	var out []seal.ID
-	err = v.reader.query("SELECT blob FROM asset_attachments WHERE place<>0 AND deleted=0 AND rev>0 AND dirty&2=0 ORDER BY n DESC", func(c []dbValue) error {
-		s := rowScanner{c: c}
-		if id := s.id(); !l.sent[id] {
-			out = append(out, id)
+	_, err := v.com.do(func(t *txn) error {
+		for _, n := range nodes {
+			if err := t.exec("UPDATE asset_attachments SET place=? WHERE n=? AND blob=? AND place=0", int64(placeBin), n.n, id[:]); err != nil {
+				return err
+			}
 		}
 		return nil
 	})
-	return out, err
-}
-
-// Sent notes that this device confirmed blobs on the remote. The caller says so
-// to the others with a seal.Sent in the next batch.
-func (v *Vault) Sent(ctx context.Context, blobs []seal.ID) error {
-	l, err := v.lockLedger(ctx)
 	if err != nil {
 		return err
 	}
-	defer l.mu.Unlock()
-	device := v.keys.deviceID()
-	_, err = v.com.do(func(t *txn) error {
-		for _, b := range blobs {
-			if err := t.exec(`INSERT INTO blob_presence(blob,state,device,said) VALUES(?,2,?,0)
-				ON CONFLICT(blob) DO UPDATE SET state=2,device=excluded.device,said=0`, b[:], device[:]); err != nil {
-				return err
-			}
-			if err := t.exec("DELETE FROM transfer_jobs WHERE blob=? AND up=1", b[:]); err != nil {
-				return err
-			}
-		}
-		return nil
-	})
-	if err == nil {
-		for _, b := range blobs {
-			l.sent[b] = true
-		}
+	for _, n := range nodes {
+		n.content.place.CompareAndSwap(placeElsewhere, placeBin)
 	}
-	return err
+	return nil
 }
 
 // OnFetch sets what brings a content that is not here, by PutBlob, before it

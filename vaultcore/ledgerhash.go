@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+
+	"github.com/vaultdrive/vaultdrive/vaultcore/seal"
 )
 
 // hashed runs an exclusive section with every large content hashed before it.
@@ -82,7 +84,12 @@ func (v *Vault) hashRow(r *attRow) ([]byte, error) {
 			return sum[:], nil
 		}
 	}
-	f, err := v.attachments.Open(binName(r.blob))
+	return v.hashFile(r.blob, r.blobLen)
+}
+
+// hashFile gives the SHA-256 of a sealed content that is a file of that length.
+func (v *Vault) hashFile(blob seal.ID, length int64) ([]byte, error) {
+	f, err := v.attachments.Open(binName(blob))
 	if err != nil {
 		return nil, err
 	}
@@ -92,8 +99,8 @@ func (v *Vault) hashRow(r *attRow) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	if n != r.blobLen {
-		return nil, fmt.Errorf("%w: blob %s has %d bytes, its row says %d", ErrDamaged, r.blob.Hex(), n, r.blobLen)
+	if n != length {
+		return nil, fmt.Errorf("%w: blob %s has %d bytes, its row says %d", ErrDamaged, blob.Hex(), n, length)
 	}
 	return h.Sum(nil), nil
 }

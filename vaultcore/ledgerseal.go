@@ -323,7 +323,7 @@ func (s *sealing) addAttachment(r *attRow) error {
 
 // contentBase leaves out a content the user never saw because it is pending.
 func (s *sealing) contentBase(r *attRow, base []history.Digest) []history.Digest {
-	if !s.l.isPending(r.id) {
+	if !s.l.pending.waits(r.id) {
 		return base
 	}
 	x := s.l.v.indexNodes(func(n *Node) bool { return n.id == r.id })
@@ -334,15 +334,6 @@ func (s *sealing) contentBase(r *attRow, base []history.Digest) []history.Digest
 		}
 	}
 	return base
-}
-
-func (l *ledger) isPending(id seal.ID) bool {
-	for _, of := range l.pending {
-		if of == id {
-			return true
-		}
-	}
-	return false
 }
 
 func (s *sealing) addPut(r *attRow, base []history.Digest) error {

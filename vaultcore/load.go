@@ -322,6 +322,9 @@ func (l *loader) readRetired() error {
 	for blob := range l.undo {
 		l.v.retired.addBlob(blob, 0)
 	}
+	if err := l.readKept(); err != nil {
+		return err
+	}
 	return l.v.reader.query("SELECT blob,commit_no FROM doomed", func(c []dbValue) error {
 		s := rowScanner{c: c}
 		blob, no := s.id(), uint64(s.num())

@@ -471,9 +471,7 @@ func (l *ledger) take(in *incoming, h *heldBatch) {
 				in.sent[blob] = h.b.Device
 				if !l.sent[blob] {
 					l.sent[blob] = true
-					if id, ok := l.pending[blob]; ok {
-						in.note(history.Changed{Attachments: []seal.ID{id}})
-					}
+					in.note(history.Changed{Attachments: l.pending.byBlob[blob]})
 				}
 			}
 		}

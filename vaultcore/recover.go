@@ -523,7 +523,7 @@ func (v *Vault) namedFiles() (map[string]bool, error) {
 	if v.reader == nil {
 		return nil, ErrClosed
 	}
-	for _, table := range []string{"asset_attachments", "undo", "doomed"} {
+	for _, table := range []string{"asset_attachments", "undo", "doomed", "kept"} {
 		err := v.reader.query("SELECT blob FROM "+table, func(c []dbValue) error {
 			s := rowScanner{c: c}
 			named[binName(s.id())] = true

@@ -3,6 +3,7 @@ package vaultcore
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 
 	"github.com/vaultdrive/vaultdrive/vaultcore/seal"
@@ -56,7 +57,7 @@ func (v *Vault) SetRemote(ctx context.Context, r RemoteSettings) error {
 	fresh := !known || old.ID != r.ID
 	_, err = v.com.do(func(t *txn) error {
 		if fresh {
-			if err := v.forgetRemote(t); err != nil {
+			if err := errors.Join(v.forgetRemote(t), t.queueAll(l.peer(v.keys.deviceID()).head.Seq)); err != nil {
 				return err
 			}
 		}

@@ -1,6 +1,10 @@
 package vaultcore
 
-import "github.com/vaultdrive/vaultdrive/vaultcore/seal"
+import (
+	"errors"
+
+	"github.com/vaultdrive/vaultdrive/vaultcore/seal"
+)
 
 // Unlink takes a file's or symlink's name away. What is open goes on for its
 // handles; what is older than a minute goes to the trash. It returns when
@@ -65,7 +69,7 @@ func (v *Vault) removeNode(n *Node) error {
 	if err := v.keepParent(n); err != nil {
 		return err
 	}
-	var undone bool
+	var stays bool
 	v.tree.RLock()
 	row, trash := n.n, v.goesToTrash(n)
 	v.tree.RUnlock()
@@ -74,7 +78,7 @@ func (v *Vault) removeNode(n *Node) error {
 	if row != 0 {
 		var err error
 		no, err = v.com.do(func(t *txn) (err error) {
-			undone, err = v.removeRow(t, n, trash, deleted)
+			stays, err = v.removeRow(t, n, trash, deleted)
 			return err
 		})
 		if err != nil {
@@ -84,7 +88,7 @@ func (v *Vault) removeNode(n *Node) error {
 	}
 	v.tree.Lock()
 	defer v.tree.Unlock()
-	v.removed(n, trash, deleted, no, undone)
+	v.removed(n, trash, deleted, no, stays)
 	return nil
 }
 
@@ -123,8 +127,9 @@ func (v *Vault) goesToTrash(n *Node) bool {
 	return !n.has(flagScratch) && v.nowNS()-n.btime >= youngFor
 }
 
-// removeRow deletes a node's row, or marks it deleted; within t.
-func (v *Vault) removeRow(t *txn, n *Node, trash bool, deleted int64) (undone bool, err error) {
+// removeRow deletes a node's row, or marks it deleted; within t. stays: its blob
+// is not doomed.
+func (v *Vault) removeRow(t *txn, n *Node, trash bool, deleted int64) (stays bool, err error) {
 	if err := t.dropDraftRow(n.draftID); err != nil {
 		return false, err
 	}
@@ -159,6 +164,10 @@ func (v *Vault) removeRow(t *txn, n *Node, trash bool, deleted int64) (undone bo
 	if err := v.keepFresh(t, n.n, n.content); err != nil {
 		return false, err
 	}
+	kept, err := t.keepUnsent(n.n)
+	if err != nil || kept {
+		return kept, errors.Join(err, t.exec(sqlDeleteAtt, n.n))
+	}
 	// By the row, since a damaged one has no content in the tree.
 	if err := t.exec("INSERT INTO doomed(blob,commit_no) SELECT blob,? FROM asset_attachments WHERE n=?", int64(t.no), n.n); err != nil {
 		return false, err
@@ -175,7 +184,7 @@ func (t *txn) dropDraftRow(id seal.ID) error {
 }
 
 // removed shows a removal in the tree; tree is held.
-func (v *Vault) removed(n *Node, trash bool, deleted int64, no uint64, undone bool) {
+func (v *Vault) removed(n *Node, trash bool, deleted int64, no uint64, stays bool) {
 	asset, name := v.storedName(n)
 	v.unplace(n)
 	n.draftID = seal.ID{}
@@ -193,7 +202,7 @@ func (v *Vault) removed(n *Node, trash bool, deleted int64, no uint64, undone bo
 		return
 	}
 	if n.content != nil {
-		if undone {
+		if stays {
 			no = 0
 		}
 		v.retired.add(n.content, no)

@@ -54,10 +54,11 @@ type rename struct {
 
 	moves []*rowMove
 	// What the transaction found, for the tree.
-	no        uint64
-	dstUndone bool
-	dstTrash  bool
-	deleted   int64
+	no       uint64
+	dstStays bool // the blob of dst is not doomed
+	srcStays bool
+	dstTrash bool
+	deleted  int64
 }
 
 // rowMove is one row that gets another name or place.
@@ -229,7 +230,8 @@ func (m *rename) move() error {
 				}
 			}
 			if remove && m.dst.n != 0 {
-				_, err := v.removeRow(t, m.dst, m.dstTrash, m.deleted)
+				stays, err := v.removeRow(t, m.dst, m.dstTrash, m.deleted)
+				m.dstStays = stays
 				return err
 			}
 			return nil
@@ -253,7 +255,7 @@ func (m *rename) show(no uint64, remove, exchange bool) {
 	defer v.tree.Unlock()
 	now := v.nowNS()
 	if remove {
-		v.removed(m.dst, m.dstTrash, m.deleted, no, false)
+		v.removed(m.dst, m.dstTrash, m.deleted, no, m.dstStays)
 	}
 	detach(m.src)
 	if exchange {

@@ -61,7 +61,7 @@ func (m *rename) putReplace(t *txn) (*attRow, error) {
 	if err := v.keepFresh(t, r.n, m.dst.content); err != nil {
 		return nil, err
 	}
-	if m.dstUndone, err = t.retire(r.n, oldNo, m.dst.content); err != nil {
+	if m.dstStays, err = t.retire(r.n, oldNo, m.dst.content); err != nil {
 		return nil, err
 	}
 	if err := t.exec(sqlReplaceAtt, r.values(t.no)...); err != nil {
@@ -122,8 +122,14 @@ func (m *rename) dropMoved(t *txn) error {
 	}
 	if m.sealed != nil && m.src.content != nil {
 		// The draft replaced it; nothing names the old content now.
-		if err := t.exec(sqlDoom, m.src.content.ref.blob[:], int64(t.no)); err != nil {
+		var err error
+		if m.srcStays, err = t.keepUnsent(m.src.n); err != nil {
 			return err
+		}
+		if !m.srcStays {
+			if err := t.exec(sqlDoom, m.src.content.ref.blob[:], int64(t.no)); err != nil {
+				return err
+			}
 		}
 	}
 	if m.src.rev() == 0 {
@@ -172,13 +178,11 @@ func (m *rename) showReplace(r *attRow, no uint64) {
 	s.id, s.n, s.commitNo, s.dirty, s.sync = r.id, r.n, no, r.dirty, m.dst.sync
 	s.btime, s.content, s.draftID = m.dst.btime, c, seal.ID{}
 	v.tree.Unlock()
-	v.replaced(old, m.dstUndone, no)
+	v.replaced(old, m.dstStays, no)
 	if m.sealed == nil {
 		return
 	}
-	if moved != nil {
-		v.retired.add(moved, no)
-	}
+	v.replaced(moved, m.srcStays, no)
 	if o := m.open; o != nil {
 		c.acquire()
 		if o.content != nil {

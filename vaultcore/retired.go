@@ -114,6 +114,7 @@ func (r *retiredContents) reclaim(blob seal.ID) {
 }
 
 func (r *retiredContents) doom(blobs []seal.ID, no uint64) {
+
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for _, b := range blobs {
@@ -217,7 +218,7 @@ func (r *retiredContents) forget(t *txn) error {
 // ledger on, two files may show one content, and one that was replaced may come
 // back. In doubt it stays; the next unlock removes what nothing names.
 func (v *Vault) stillNamed(blob seal.ID) bool {
-	if v.ledger.Load() == nil {
+	if !v.com.synced.Load() {
 		return false
 	}
 	v.readMu.Lock()
@@ -225,7 +226,7 @@ func (v *Vault) stillNamed(blob seal.ID) bool {
 	if v.reader == nil {
 		return true
 	}
-	found, err := v.reader.one("SELECT 1 FROM asset_attachments WHERE blob=? AND place=1 LIMIT 1", blob[:])
+	found, err := v.reader.one("SELECT 1 FROM asset_attachments WHERE blob=? AND place<>0 LIMIT 1", blob[:])
 	return err != nil || found != nil
 }
 

@@ -183,8 +183,12 @@ func (v *Vault) settle(batch []freshItem) error {
 			return err
 		}
 		name := binName(it.c.ref.blob)
-		if err := v.writeSettled(name, sealed); err != nil {
+		if there, err := v.isFile(it.c.ref.blob); err != nil {
 			return err
+		} else if !there {
+			if err := v.writeSettled(name, sealed); err != nil {
+				return err
+			}
 		}
 		names, written = append(names, name), append(written, it.c)
 	}
@@ -198,6 +202,21 @@ func (v *Vault) settle(batch []freshItem) error {
 		return err
 	}
 	return v.placeSettled(written, names)
+}
+
+// isFile says whether a row has a content as a file already: with the ledger on
+// two may show one.
+func (v *Vault) isFile(blob seal.ID) (bool, error) {
+	if !v.com.synced.Load() {
+		return false, nil
+	}
+	v.readMu.Lock()
+	defer v.readMu.Unlock()
+	if v.reader == nil {
+		return false, ErrClosed
+	}
+	found, err := v.reader.one("SELECT 1 FROM asset_attachments WHERE blob=? AND place=1 LIMIT 1", blob[:])
+	return found != nil, err
 }
 
 // writeSettled writes a whole file under a temporary name, so that a name
@@ -222,26 +241,20 @@ func (v *Vault) writeSettled(name string, sealed []byte) (err error) {
 	return nil
 }
 
+// placeSettled says in the rows that their contents are files now. A file whose
+// row is gone goes too, unless another row shows the same content.
 func (v *Vault) placeSettled(written []*content, names []string) error {
-	var moved []bool
+	var moved, named []bool
 	v.ns.RLock()
 	defer v.ns.RUnlock()
 	_, err := v.com.do(func(t *txn) error {
-		moved = moved[:0]
+		moved, named = moved[:0], named[:0]
 		for _, c := range written {
-			row, blob := c.row.Load(), c.ref.blob
-			place, err := t.one("SELECT place FROM asset_attachments WHERE n=? AND blob=?", row, blob[:])
+			m, n, err := t.placeFile(c)
 			if err != nil {
 				return err
 			}
-			here := place == int64(placeFresh)
-			moved = append(moved, here)
-			if !here {
-				continue
-			}
-			if err := t.exec("UPDATE asset_attachments SET place=?,fresh=NULL WHERE n=?", int64(placeBin), row); err != nil {
-				return err
-			}
+			moved, named = append(moved, m), append(named, n)
 		}
 		return nil
 	})
@@ -251,11 +264,31 @@ func (v *Vault) placeSettled(written []*content, names []string) error {
 	for i, c := range written {
 		if moved[i] {
 			c.place.Store(placeBin)
-		} else if err := v.attachments.Remove(names[i]); err != nil {
-			return err
+		} else if !named[i] {
+			if err := v.attachments.Remove(names[i]); err != nil {
+				return err
+			}
 		}
 	}
 	return nil
+}
+
+// placeFile turns the place of a content in its row into that of its file;
+// named: if it is not there, another row has it.
+func (t *txn) placeFile(c *content) (moved, named bool, err error) {
+	row, blob := c.row.Load(), c.ref.blob
+	place, err := t.one("SELECT place FROM asset_attachments WHERE n=? AND blob=?", row, blob[:])
+	if err != nil {
+		return false, false, err
+	}
+	if place == int64(placeFresh) {
+		return true, true, t.exec("UPDATE asset_attachments SET place=?,fresh=NULL WHERE n=?", int64(placeBin), row)
+	}
+	if !t.synced {
+		return false, false, nil // a blob has one row
+	}
+	other, err := t.one("SELECT 1 FROM asset_attachments WHERE blob=? AND place<>0 LIMIT 1", blob[:])
+	return false, other != nil, err
 }
 
 // loadFresh reads the sealed bytes of a content that lies in its row.

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"math"
 	"path"
 	"slices"
 	"strings"
@@ -316,9 +317,10 @@ func (v *Vault) purgeBatch(batch []*trashItem) (n int, bytes int64, err error) {
 	if len(due) == 0 {
 		return 0, 0, nil
 	}
-	no, err := v.com.do(func(t *txn) error {
-		for _, it := range due {
-			if _, err := v.removeRow(t, it.node, false, 0); err != nil {
+	stays := make([]bool, len(due))
+	no, err := v.com.do(func(t *txn) (err error) {
+		for i, it := range due {
+			if stays[i], err = v.removeRow(t, it.node, false, 0); err != nil {
 				return err
 			}
 		}
@@ -330,15 +332,13 @@ func (v *Vault) purgeBatch(batch []*trashItem) (n int, bytes int64, err error) {
 	v.bar.commit()
 	v.tree.Lock()
 	defer v.tree.Unlock()
-	for _, it := range due {
+	for i, it := range due {
 		delete(v.trash, it.key)
 		if it.node.isDir() {
 			continue
 		}
 		n, bytes = n+1, bytes+it.node.size
-		if it.node.content != nil {
-			v.retired.add(it.node.content, no)
-		}
+		v.replaced(it.node.content, stays[i], no)
 	}
 	return n, bytes, nil
 }
@@ -346,12 +346,7 @@ func (v *Vault) purgeBatch(batch []*trashItem) (n int, bytes int64, err error) {
 // trimTrash drops what is older than its time, or more than its share of the
 // disk, oldest first.
 func (v *Vault) trimTrash() {
-	_, total, err := v.attachments.Free()
-	if err != nil {
-		return
-	}
-	limits := v.store.limits
-	room := int64(total) / 100 * int64(limits.TrashShare)
+	limits, room := v.store.limits, v.trashRoom()
 	var bytes int64
 	items := v.oldestTrash()
 	for _, t := range items {
@@ -371,9 +366,19 @@ func (v *Vault) trimTrash() {
 	}
 }
 
+// trashRoom is the trash's share of the disk, in bytes; all of it where the disk
+// does not say how large it is.
+func (v *Vault) trashRoom() int64 {
+	_, total, err := v.attachments.Free()
+	if err != nil {
+		return math.MaxInt64
+	}
+	return int64(total) / 100 * int64(v.store.limits.TrashShare)
+}
+
 // makeRoom frees space before a write fails for want of it: first what was
-// replaced or deleted and only waits for the barrier, then trash. It says
-// whether anything came free.
+// replaced or deleted and only waits for the barrier, then what was kept because
+// it was not sent, then trash. It says whether anything came free.
 func (v *Vault) makeRoom() bool {
 	before := v.retired.unlinked()
 	// What undo still names is doomed by one barrier and gone by the next.
@@ -385,7 +390,7 @@ func (v *Vault) makeRoom() bool {
 			return false
 		}
 	}
-	return v.retired.unlinked() > before || v.freeTrash()
+	return v.retired.unlinked() > before || v.freeKept() || v.freeTrash()
 }
 
 func (v *Vault) barrierSoon() bool {

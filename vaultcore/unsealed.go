@@ -133,9 +133,7 @@ func (v *Vault) Found(ctx context.Context, blobs []seal.ID) error {
 	var c history.Changed
 	for _, b := range blobs {
 		l.sent[b] = true
-		if id, ok := l.pending[b]; ok {
-			c.Attachments = append(c.Attachments, id)
-		}
+		c.Attachments = append(c.Attachments, l.pending.byBlob[b]...)
 	}
 	if len(c.Attachments) == 0 {
 		return nil

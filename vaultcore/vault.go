@@ -160,6 +160,9 @@ func openVault(ctx context.Context, home *Home, c Credentials, o Options) (_ *Va
 		return nil, err
 	}
 	if !o.ReadOnly {
+		if err = v.findLedger(); err != nil {
+			return nil, err
+		}
 		if err = v.recover(ctx); err != nil {
 			return nil, err
 		}
@@ -241,6 +244,7 @@ func (v *Vault) openIndex() error {
 		return errors.Join(err, c.close())
 	}
 	v.com = newCommitter(c, last, durable)
+	v.com.now = v.now
 	if v.reader, err = openConn(path, true, false); err != nil {
 		return err
 	}

@@ -126,6 +126,22 @@ func (w *view) file(b *branch, where func(seal.ID) Presence) File {
 	return f
 }
 
+// Named says whether a live tip of an attachment holds the content in a blob: it
+// is a visible file, or becomes one when those that replaced it end.
+func (h *History) Named(id, blob seal.ID) bool {
+	t := h.files[id]
+	if t == nil || len(t.versions) == 0 {
+		return false
+	}
+	w := t.evaluate()
+	for k := range w.v {
+		if w.leaf(k) && w.ended[k] == 0 && w.v[w.content[k]].blob == blob {
+			return true
+		}
+	}
+	return false
+}
+
 // Rev gives the revision of a record, for the next one made on it.
 func (h *History) Rev(id seal.ID, d Digest) (uint64, bool) {
 	for _, t := range []*thread{h.files[id], h.assetThread(id)} {

@@ -75,6 +75,20 @@ CREATE TABLE transfer_jobs (
   UNIQUE (blob, up)
 );
 
+-- Contents that a batch of ours named and that lost their last row before any
+-- remote had them. Somebody may have built on such a record, so they stay until
+-- that is out of the question.
+CREATE TABLE kept (
+  k      INTEGER PRIMARY KEY,
+  blob   BLOB NOT NULL UNIQUE,
+  id     BLOB NOT NULL,    -- attachment that had it
+  len    INTEGER NOT NULL,
+  sha256 BLOB,
+  since  INTEGER NOT NULL, -- ns
+  seq    INTEGER NOT NULL, -- own batch that says what became of it; 0 not sealed yet
+  fresh  BLOB              -- the bytes; null: in a file
+);
+
 -- Until when a remote asked not to be bothered with a kind of request.
 CREATE TABLE gates (
   remote BLOB NOT NULL,
