@@ -73,6 +73,28 @@ func TestUploadJobs(t *testing.T) {
 }
 
 // What is confirmed is told once, also if the program ends in between.
+// Whoever has seen a job has seen all with lower numbers, also when the queue
+// was empty meanwhile.
+func TestJobNumbersAreNotUsedAgain(t *testing.T) {
+	t.Parallel()
+	f := newFleet(t, "laptop")
+	d, ctx := f.devices[0], context.Background()
+	d.mkdir("a")
+	var last int64
+	for range 3 {
+		d.write("a/x", time.Now().String())
+		d.sealAll(SealOptions{})
+		jobs, err := d.Jobs(ctx, last)
+		if err != nil || len(jobs) != 1 {
+			t.Fatalf("jobs above %d: %+v, %v; want one", last, jobs, err)
+		}
+		last = jobs[0].N
+		if err := d.Sent(ctx, []seal.ID{jobs[0].Blob}); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
 func TestUnsaid(t *testing.T) {
 	t.Parallel()
 	f := newFleet(t, "laptop", "desktop")

@@ -66,7 +66,7 @@ ALTER TABLE blob_presence ADD COLUMN wanted INTEGER NOT NULL DEFAULT 0;
 -- Contents to be sent, and what is known of those that are hard to send or to
 -- fetch. A job to send one comes with the batch that names it.
 CREATE TABLE transfer_jobs (
-  j      INTEGER PRIMARY KEY, -- counts up: the newest save is the last
+  j      INTEGER PRIMARY KEY AUTOINCREMENT, -- counts up for ever: who has seen one has seen all before it
   blob   BLOB NOT NULL,
   up     INTEGER NOT NULL,    -- 1 to send, 0 to fetch
   size   INTEGER NOT NULL,
