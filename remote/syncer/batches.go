@@ -22,12 +22,13 @@ const (
 
 // chain is what is known of a device's chain beyond what is applied.
 type chain struct {
-	listed map[uint64]bool // numbers the remote was seen to have
-	held   uint64          // last batch that is verified and waits; 0: none
-	count  int             // of those
-	waited time.Duration   // for batches they name, in looks that went well
-	stuck  bool            // the next one is missing or was refused; not tried at every look
-	tried  uint64          // number that was not listed and was tried all the same
+	listed  map[uint64]bool // numbers the remote was seen to have
+	held    uint64          // last batch that is verified and waits; 0: none
+	count   int             // of those
+	waited  time.Duration   // for batches they name, in looks that went well
+	stuck   bool            // the next one is missing or was refused; not tried at every look
+	missing uint64          // the first one that is not there though it should be; 0: none
+	tried   uint64          // number that was not listed and was tried all the same
 }
 
 // last is the greatest number that was seen.
@@ -87,6 +88,13 @@ func (e *Engine) takeBatches(ctx context.Context, news map[seal.ID][]uint64, rec
 		}
 		todo := e.todo(heads)
 		if len(todo) == 0 {
+			over, err := e.pastGap(ctx)
+			if err != nil {
+				return false, err
+			}
+			if over {
+				continue
+			}
 			break
 		}
 		if err := e.takeRun(ctx, todo[:min(len(todo), fetchRun)]); err != nil {
@@ -119,7 +127,7 @@ func (e *Engine) hearOf(news map[seal.ID][]uint64, reconcile bool) {
 	}
 	if reconcile {
 		for _, c := range e.chains {
-			c.stuck, c.tried = false, 0
+			c.stuck, c.tried, c.missing = false, 0, 0
 		}
 	}
 }
@@ -195,7 +203,7 @@ func (e *Engine) gap(r ref) {
 	e.mu.Lock()
 	c := e.chains[r.device]
 	delete(c.listed, r.seq)
-	c.stuck = true
+	c.stuck, c.missing = true, r.seq
 	e.mu.Unlock()
 	m := meaningOf(seal.ErrGap)
 	e.cond.set(m.kind, fmt.Sprintf("%s: batch %d of device %s", m.text, r.seq, r.device), m.hint)

@@ -36,6 +36,7 @@ const (
 	CondDisk      = "disk-full"        // ours
 	CondLocal     = "local-disk"       // the vault's own database or disk
 	CondStartOver = "start-over"       // the remote keeps less than we need
+	CondPoint     = "checkpoint-wrong" // a checkpoint that does not agree with the log
 )
 
 // meaning is what an error of a remote or a chain says to a person.
@@ -63,6 +64,8 @@ var meanings = []meaning{
 	{seal.ErrGap, CondGap, "batches of another device are missing on the remote", "run `vaultdrive sync now --heal` on a device that has them", false},
 	{vaultcore.ErrWithheld, CondWithheld, "batches that others know have not been delivered", "they are applied when they come; is every device's remote the same?", false},
 	{vaultcore.ErrClock, CondPeerClock, "the clock of another device is wrong", "set date and time there", false},
+	{vaultcore.ErrCheckpoint, CondPoint, "a checkpoint on the remote is not what the log says",
+		"it is not used, and nothing is dropped for it; is the device that made it under your control?", false},
 	{seal.ErrSignature, CondAltered, "an object on the remote is not what its author wrote", "delete it there, then run `vaultdrive sync now --heal` on a device that has it", false},
 	{seal.ErrFormat, CondAltered, "an object on the remote is not what its author wrote", "delete it there, then run `vaultdrive sync now --heal` on a device that has it", false},
 	{seal.ErrRollback, CondAltered, "an object on the remote is an older one in another's place", "delete it there, then run `vaultdrive sync now --heal` on a device that has it", false},

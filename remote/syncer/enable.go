@@ -30,6 +30,9 @@ func Enable(ctx context.Context, v *vaultcore.Vault, r Remote, device string) (r
 	if err := putChains(ctx, v, r, nil); err != nil {
 		return "", fmt.Errorf("enable sync: %w", err)
 	}
+	if err := putPoints(ctx, v, r, nil); err != nil {
+		return "", fmt.Errorf("enable sync: %w", err)
+	}
 	if _, err := r.Settle(ctx, Settlement{}); err != nil {
 		return "", fmt.Errorf("enable sync: %w", err)
 	}

@@ -228,7 +228,9 @@ func (e *Engine) SyncNow(ctx context.Context, heal bool) error {
 		return err
 	}
 	errs := []error{e.up.drain(ctx)}
-	errs = append(errs, e.say(ctx), e.down.drain(ctx), e.settleSoon(ctx))
+	errs = append(errs, e.say(ctx), e.down.drain(ctx))
+	e.tendNow(ctx)
+	errs = append(errs, e.settleSoon(ctx))
 	return errors.Join(append(errs, e.trouble())...)
 }
 

@@ -26,17 +26,12 @@ const (
 	patience = 30 * time.Second // for what has to happen; nothing waits that long if all is well
 )
 
-// quickKDF is no KDF: tests have no time for one.
-func quickKDF(_ context.Context, password []byte, p seal.KDFParams) (seal.Key, error) {
-	sum := sha256.Sum256(append(p.Salt[:], password...))
-	return seal.KeyFromBytes(sum[:])
-}
-
 // fleet is one vault on several devices over one real remote.
 type fleet struct {
 	t       testing.TB
 	url     string
 	faults  func(device string, r syncer.Remote) syncer.Remote // nil: none
+	now     func() time.Time                                   // nil: time.Now
 	devices []*device
 }
 
@@ -109,7 +104,7 @@ func (f *fleet) join(d *device) {
 
 func (d *device) openVault() {
 	d.f.t.Helper()
-	v, err := vaultcore.Open(context.Background(), d.home, vaultcore.Credentials{Password: []byte(password)}, vaultcore.Options{KDF: quickKDF})
+	v, err := vaultcore.Open(context.Background(), d.home, vaultcore.Credentials{Password: []byte(password)}, vaultcore.Options{KDF: quickKDF, Now: d.f.now})
 	d.f.must(err)
 	d.v = v
 	d.f.t.Cleanup(func() {
@@ -159,6 +154,9 @@ func (d *device) connect(caps []byte, id string) {
 func (d *device) engine() {
 	o := d.o
 	o.Vault, o.Remote = d.v, d.remote
+	if d.f.now != nil {
+		o.Now = d.f.now
+	}
 	if d.f.faults != nil {
 		o.Remote = d.f.faults(d.name, d.remote)
 	}

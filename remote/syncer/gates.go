@@ -66,6 +66,26 @@ func (g *gates) heed(class string, err error) error {
 	return g.v.SetGate(context.Background(), remote, class, until)
 }
 
+// known says whether a gate was ever closed.
+func (g *gates) known(class string) bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	_, known := g.until[class]
+	return known
+}
+
+// shut closes a gate by our own will.
+func (g *gates) shut(class string, until time.Time) error {
+	g.mu.Lock()
+	if g.until == nil {
+		g.until = make(map[string]time.Time)
+	}
+	g.until[class] = until
+	remote := g.remote
+	g.mu.Unlock()
+	return g.v.SetGate(context.Background(), remote, class, until)
+}
+
 // closed gives until when the gate is closed; false if it is open. A wait that
 // no remote can have asked for, because the clock was put back, is none.
 func (g *gates) closed(class string) (time.Time, bool) {

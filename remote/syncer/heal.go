@@ -24,10 +24,12 @@ func (e *Engine) heal(ctx context.Context) error {
 			there[HeaderKey(c.Seq)] = true
 		case KindBatch:
 			there[BatchKey(c.Device, c.Seq)] = true
+		case KindCheckpoint:
+			there[CheckpointEnd(c.Name)] = true
 		}
 	}
 	errs := []error{putHeaders(ctx, e.o.Vault, e.o.Remote, there)}
-	errs = append(errs, putChains(ctx, e.o.Vault, e.o.Remote, there), e.healBlobs(ctx))
+	errs = append(errs, putChains(ctx, e.o.Vault, e.o.Remote, there), putPoints(ctx, e.o.Vault, e.o.Remote, there), e.healBlobs(ctx))
 	e.mu.Lock()
 	e.unsettled = true
 	e.mu.Unlock()

@@ -25,6 +25,7 @@ type Site struct {
 	DID      string              // of the newest header, and the address says the same
 	Headers  [][]byte            // envelopes, all, ascending
 	logs     map[string][]uint64 // numbers of the batches there, by device
+	points   []vaultcore.CheckpointID
 }
 
 // Look finds a vault at a remote by its address and changes nothing. Nothing
@@ -75,6 +76,10 @@ func (s *Site) survey(ctx context.Context, r Remote) (newest uint64, err error) 
 				newest = max(newest, change.Seq)
 			case KindBatch:
 				s.logs[change.Device] = append(s.logs[change.Device], change.Seq)
+			case KindCheckpoint:
+				if id, ok := pointID(change); ok {
+					s.points = append(s.points, id)
+				}
 			}
 		}
 		cursor, more = c.Next, c.More
@@ -111,14 +116,30 @@ const (
 	applyAtATime = 64
 )
 
-// Fill brings what the remote has of the vault's log into a new home of it.
-// progress is told after each step, in batches; it may be nil. Errors: those of
-// the remote and of vaultcore.Receive, the first batch that was refused.
+// Fill brings what the remote has of the vault's log into a new home of it: the
+// newest checkpoint, then the batches that follow. progress is told after each
+// step, in parts and then in batches; it may be nil. Errors: those of the remote
+// and of vaultcore.Receive, the first batch that was refused; those of
+// checkpoints only when batches are missing that one should stand for.
 func (s *Site) Fill(ctx context.Context, r Remote, v *vaultcore.Vault, progress func(done, total int64)) error {
+	loaded, fault := loadNewest(ctx, v, r, s.points, progress)
+	if !loaded && fault != nil && (!ofPoint(fault) || !s.fromFirst()) {
+		return fault
+	}
+	heads, err := v.Heads(ctx)
+	if err != nil {
+		return err
+	}
 	var keys []string
 	for device, seqs := range s.logs {
+		id, err := seal.ParseUUID(device)
+		if err != nil {
+			continue
+		}
 		for _, seq := range seqs {
-			keys = append(keys, BatchKey(device, seq))
+			if seq > heads[id].Seq {
+				keys = append(keys, BatchKey(device, seq))
+			}
 		}
 	}
 	slices.Sort(keys)
@@ -145,6 +166,17 @@ func (s *Site) Fill(ctx context.Context, r Remote, v *vaultcore.Vault, progress 
 		}
 	}
 	return nil
+}
+
+// fromFirst says whether every chain is there from its first batch on, so that
+// nothing is missing without a checkpoint.
+func (s *Site) fromFirst() bool {
+	for _, seqs := range s.logs {
+		if len(seqs) > 0 && seqs[0] != 1 {
+			return false
+		}
+	}
+	return true
 }
 
 // fetchSmall reads small objects; the order stays.

@@ -40,6 +40,12 @@ type loopState struct {
 	pushFailures  int
 	pushAgain     time.Time
 	settleTried   time.Time
+	tending       bool // housekeeping is under way
+	tended        time.Time
+	pointTried    time.Time // last try to write a checkpoint
+	grown         time.Time // since when the log has been long enough for one
+	pointJitter   float64
+	whole         bool // the last look left nothing missing, held back or refused
 	clockTooWrong bool
 }
 
@@ -91,6 +97,7 @@ func (e *Engine) turnOnce(ctx context.Context) error {
 		e.up.pump()
 		e.down.pump()
 		e.settleIdle(ctx)
+		e.tend()
 		e.noteDone()
 		e.sleep(ctx, e.again(s))
 		return nil

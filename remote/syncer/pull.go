@@ -2,6 +2,7 @@ package syncer
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -18,6 +19,9 @@ const (
 func (e *Engine) pull(ctx context.Context, reconcile bool) error {
 	for {
 		ch, err := e.changes(ctx, reconcile)
+		if errors.Is(err, ErrStartOver) {
+			ch, err = e.fromStart(ctx, err)
+		}
 		if err != nil {
 			return err
 		}
@@ -29,6 +33,27 @@ func (e *Engine) pull(ctx context.Context, reconcile bool) error {
 		}
 		reconcile = false
 	}
+}
+
+// fromStart goes on when the cursor is older than what the remote keeps: all that
+// is there is listed anew, and a checkpoint covers what is not.
+func (e *Engine) fromStart(ctx context.Context, cause error) (Changes, error) {
+	e.meet(cause)
+	e.mu.Lock()
+	e.cursor = nil
+	e.mu.Unlock()
+	ch, err := e.changes(ctx, true)
+	if err != nil {
+		return Changes{}, err
+	}
+	if err := e.takeCheckpoints(ctx, slices.DeleteFunc(slices.Clone(ch.List), func(c Change) bool { return c.Kind != KindCheckpoint })); err != nil {
+		return Changes{}, err
+	}
+	if err := e.startOver(ctx); err != nil {
+		return Changes{}, err
+	}
+	e.cond.clear(CondStartOver)
+	return ch, nil
 }
 
 func (e *Engine) changes(ctx context.Context, reconcile bool) (Changes, error) {
@@ -79,8 +104,13 @@ func (e *Engine) takeChanges(ctx context.Context, ch Changes, reconcile bool) er
 	if err != nil {
 		return err
 	}
+	if len(ch.List) > 0 || reconcile {
+		if err := e.comparePoints(ctx); err != nil {
+			return err
+		}
+	}
 	e.mu.Lock()
-	e.cursor = ch.Next
+	e.cursor, e.whole = ch.Next, whole
 	remote := e.remote
 	e.mu.Unlock()
 	if !whole {

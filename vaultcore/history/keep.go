@@ -59,7 +59,6 @@ func (h *History) Keep(in, settled func(At) bool, arrived func(blob seal.ID) boo
 		k.thread(t.within(in), old, func(v *version) bool { return old(v.stamp) && arrived(v.blob) }, false)
 	}
 	for _, a := range h.assets {
-		// A dead asset may have to show its title again, for a file saved in it late.
 		k.thread(a.thread.within(in), old, func(v *version) bool { return old(v.stamp) }, true)
 	}
 	return k
@@ -68,13 +67,13 @@ func (h *History) Keep(in, settled func(At) bool, arrived func(blob seal.ID) boo
 func (s stamp) at() At { return At{Device: s.dev.id, Seq: s.seq, HLC: s.hlc} }
 
 // thread enters what is kept of one id.
-func (k *Kept) thread(t *thread, old func(stamp) bool, replaces func(*version) bool, leaves bool) {
+func (k *Kept) thread(t *thread, old func(stamp) bool, replaces func(*version) bool, directory bool) {
 	if len(t.versions) == 0 {
 		return
 	}
 	w := t.evaluate()
 	top, last := 0, len(w.v)-1
-	if root, ok := w.top(w.open(t.settledEnds(old), replaces, leaves)); ok {
+	if root, ok := w.top(w.open(t.settledEnds(old), replaces, directory)); ok {
 		if root == noOpen {
 			return
 		}
@@ -102,9 +101,10 @@ func (t *thread) settledEnds(old func(stamp) bool) map[Digest]bool {
 	return m
 }
 
-// open gives the records that a change can still be made of, in branch order;
-// with leaves all tips are among them.
-func (w *view) open(ends map[Digest]bool, replaces func(*version) bool, leaves bool) (open []int) {
+// open gives the records that a change can still be made of, in branch order. A
+// dead directory may come back under its title, for a file saved in it late, and
+// be renamed: a del closes nothing there, and all its tips stay.
+func (w *view) open(ends map[Digest]bool, replaces func(*version) bool, directory bool) (open []int) {
 	replaced, dead := make([]bool, len(w.v)), make([]bool, len(w.v))
 	for i, v := range w.v {
 		p := w.up[i]
@@ -115,7 +115,7 @@ func (w *view) open(ends map[Digest]bool, replaces func(*version) bool, leaves b
 		}
 	}
 	for i := range w.v {
-		if leaves && w.leaf(i) || !replaced[i] && !dead[i] {
+		if directory && (w.leaf(i) || !replaced[i]) || !replaced[i] && !dead[i] {
 			open = append(open, i)
 		}
 	}
@@ -212,6 +212,21 @@ func (h *History) addBirths(births []Birth) {
 		}
 		if s := h.stamp(b.At); t.birth == nil || s.compare(*t.birth) < 0 {
 			t.birth = &s
+		}
+	}
+}
+
+// BlobsOf gives the blobs of all records of an attachment.
+func (h *History) BlobsOf(id seal.ID) iter.Seq[seal.ID] {
+	return func(yield func(seal.ID) bool) {
+		t := h.files[id]
+		if t == nil {
+			return
+		}
+		for i := range t.versions {
+			if !yield(t.versions[i].blob) {
+				return
+			}
 		}
 	}
 }

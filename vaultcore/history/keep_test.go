@@ -203,7 +203,13 @@ func TestCheckpointHistory(t *testing.T) {
 			for _, r := range b.ops.Records {
 				gone[r.Digest] = true
 			}
+			for _, r := range b.ops.Assets {
+				gone[r.Digest] = true
+			}
 			for _, r := range ops.Records {
+				delete(gone, r.Digest)
+			}
+			for _, r := range ops.Assets {
 				delete(gone, r.Digest)
 			}
 		}
@@ -235,6 +241,12 @@ func TestCheckpointHistory(t *testing.T) {
 				exact = exact && !gone[r.Prev] && (r.Prev != Digest{} || !thinned[r.ID])
 			}
 			for _, r := range ops.Dels {
+				exact = exact && !gone[r.Prev]
+			}
+			for _, r := range ops.Assets {
+				exact = exact && !gone[r.Prev]
+			}
+			for _, r := range ops.AssetDels {
 				exact = exact && !gone[r.Prev]
 			}
 			full.Add(ops)
