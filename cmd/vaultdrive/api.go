@@ -35,9 +35,12 @@ const (
 	callEvents       = "events"
 	callBarrier      = "barrier"
 	callPassword     = "password"
+	callAccept       = "password/accept"
 	callKit          = "kit"
 	callEnroll       = "device/enroll"
 	callUnenroll     = "device/unenroll"
+	callDevices      = "device/list"
+	callRevoke       = "device/revoke"
 	callUnmount      = "unmount"
 
 	callBackup   = "backup"   // GET ?name=&missing=
@@ -132,6 +135,16 @@ type passwordRequest struct {
 	New []byte `json:"new,omitempty"`
 	// Raise asks for the default costs where the vault has lower ones.
 	Raise bool `json:"raise,omitempty"`
+	// Access is for a process that has no credentials of the remote.
+	Access *accessKeys `json:"access,omitempty"`
+}
+
+// deviceRequest is about other devices of the vault.
+type deviceRequest struct {
+	Password []byte      `json:"password,omitempty"`
+	Devices  []string    `json:"devices,omitempty"` // ids
+	Code     string      `json:"code,omitempty"`    // of a pairing
+	Access   *accessKeys `json:"access,omitempty"`
 }
 
 type textAnswer struct {

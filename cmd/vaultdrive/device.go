@@ -11,10 +11,12 @@ import (
 	"github.com/vaultdrive/vaultdrive/vaultcore/seal"
 )
 
-// deviceCommand lets this device open the vault without the password.
+// deviceCommand lets this device open the vault without the password, and says
+// which other devices have it.
 type deviceCommand struct {
 	common
 	keyFile string
+	yes     bool
 }
 
 func deviceCLI(u *ui) *cli.Command {
@@ -29,7 +31,7 @@ func deviceCLI(u *ui) *cli.Command {
 	}
 	return &cli.Command{
 		Name:  "device",
-		Usage: "let this device open the vault without the password",
+		Usage: "let this device open the vault without the password; list devices and revoke them",
 		Subcommands: []*cli.Command{{
 			Name:  "enroll",
 			Usage: "make a key for this device, kept by the keyring of the desktop",
@@ -44,11 +46,12 @@ func deviceCLI(u *ui) *cli.Command {
 			Flags:  c.flags(),
 			Action: noOperands(c.unenroll),
 		}, {
-			Name:   "list",
-			Usage:  "list the devices of the vault",
-			Flags:  []cli.Flag{c.vaultFlag(), c.jsonFlag()},
-			Action: noOperands(c.list),
-		}},
+			Name:        "list",
+			Usage:       "list the devices of the vault",
+			Description: "Of a vault that is not mounted it shows what needs no key, unless a password option is given.",
+			Flags:       c.flags(),
+			Action:      noOperands(c.list),
+		}, c.revokeCLI()},
 	}
 }
 
@@ -156,53 +159,6 @@ func (c *deviceCommand) unenroll(ctx context.Context) error {
 		return c.ui.writeJSON(map[string]any{"vault": home.id, "enrolled": false})
 	}
 	return nil
-}
-
-// deviceView is a device as device list shows it.
-type deviceView struct {
-	ID       string `json:"id"`
-	This     bool   `json:"this"`
-	Revoked  bool   `json:"revoked"`
-	Enrolled bool   `json:"enrolled"`
-}
-
-// list reads the header, which is signed but not secret.
-func (c *deviceCommand) list(context.Context) error {
-	home, err := selectVault(c.vault)
-	if err != nil {
-		return err
-	}
-	header, err := readVaultHeader(home)
-	if err != nil {
-		return err
-	}
-	this := thisDevice(home)
-	views := []deviceView{}
-	for _, d := range header.Devices {
-		is := d.ID == this
-		views = append(views, deviceView{d.ID.UUID(), is, d.Revoked, is && home.isEnrolled()})
-	}
-	if c.json {
-		return c.ui.writeJSON(views)
-	}
-	for _, v := range views {
-		c.ui.printf("%s%s\n", v.ID, v.notes())
-	}
-	return nil
-}
-
-func (v deviceView) notes() string {
-	s := ""
-	if v.This {
-		s += "  this device"
-	}
-	if v.Enrolled {
-		s += "  enrolled"
-	}
-	if v.Revoked {
-		s += "  revoked"
-	}
-	return s
 }
 
 func readVaultHeader(home vaultHome) (*seal.SignedHeader, error) {

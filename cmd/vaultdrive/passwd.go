@@ -15,8 +15,9 @@ import (
 // passwdCommand changes the password of a vault.
 type passwdCommand struct {
 	common
-	next passwordSource
-	kdf  string
+	next   passwordSource
+	kdf    string
+	accept bool
 }
 
 func passwdCLI(u *ui) *cli.Command {
@@ -27,12 +28,15 @@ func passwdCLI(u *ui) *cli.Command {
 		Usage: "change the password",
 		Description: "Every file key is sealed anew; no content is. From the first moment only the new password opens the vault;\n" +
 			"if the rest is interrupted it goes on at the next unlock. A recovery kit stays good. The current password is needed, a device key cannot\n" +
-			"do this; with --device-key the key of this device goes on opening the vault.",
+			"do this; with --device-key the key of this device goes on opening the vault.\n" +
+			"Of a vault that is synced the remote has to be reachable. Other devices go on saving, and sync again once they are\n" +
+			"given the new password: at their next mount, or with passwd --accept beside a running one.",
 		Flags: c.flags(
 			&cli.StringFlag{Name: "new-password-file", Destination: &c.next.file, Usage: "read the new password from `FILE`"},
 			&cli.IntFlag{Name: "new-password-fd", Destination: &c.next.fd, Value: -1, DefaultText: "none", Usage: "read the new password from descriptor `N`"},
 			&cli.StringFlag{Name: "new-password-command", Destination: &c.next.command, Usage: "read the new password from the output of `CMD`"},
 			&cli.StringFlag{Name: "kdf", Destination: &c.kdf, Value: "keep", Usage: "`COST` of an unlock: keep it, or raise it to the default"},
+			&cli.BoolFlag{Name: "accept", Destination: &c.accept, Usage: "give this device the password that was changed on another one"},
 		),
 		Action: func(cx *cli.Context) error {
 			if cx.NArg() > 0 {
@@ -40,6 +44,9 @@ func passwdCLI(u *ui) *cli.Command {
 			}
 			if c.kdf != "keep" && c.kdf != "default" {
 				return usage("--kdf %s: it is keep or default", c.kdf)
+			}
+			if c.accept {
+				return c.acceptNew(cx.Context)
 			}
 			return c.Run(cx.Context)
 		},
@@ -70,10 +77,49 @@ func (c *passwdCommand) Run(ctx context.Context) error {
 	if bytes.Equal(old, fresh) {
 		return fail(vaultcore.ErrInvalid, "nothing was changed; choose another one", "the new password is the same as the old one")
 	}
-	if err := c.change(ctx, cl, passwordRequest{Old: old, New: fresh, Raise: c.kdf == "default"}); err != nil {
+	access, err := (&accessSource{}).find("")
+	if err != nil {
+		return err
+	}
+	if err := c.change(ctx, cl, passwordRequest{Old: old, New: fresh, Raise: c.kdf == "default", Access: access}); err != nil {
 		return err
 	}
 	return c.tellDevice(ctx, cl, home)
+}
+
+// acceptNew gives this device the password of now. A vault that nobody has open
+// takes it by being opened with it.
+func (c *passwdCommand) acceptNew(ctx context.Context) error {
+	home, err := selectVault(c.vault)
+	if err != nil {
+		return err
+	}
+	source := &c.password
+	if c.next.explicit() {
+		source = &c.next
+	}
+	password, err := source.forAction(ctx, c.ui, "Password of now: ", "accept the new password")
+	if err != nil {
+		return err
+	}
+	defer clear(password)
+	cl, err := c.connectWith(ctx, home, password)
+	if err != nil {
+		return err
+	}
+	defer cl.close(ctx)
+	err = cl.call(ctx, callAccept, passwordRequest{New: password}, nil)
+	if cl.pid == 0 && errors.Is(err, vaultcore.ErrNotFound) {
+		err = nil // the opening was the accepting, or there was nothing to accept
+	}
+	if err != nil {
+		return err
+	}
+	if c.json {
+		return c.ui.writeJSON(map[string]any{"accepted": true})
+	}
+	c.ui.note("The password is accepted; synchronisation goes on.")
+	return nil
 }
 
 // tellDevice warns when the key of this device was not there to be carried

@@ -5,7 +5,6 @@ import (
 	"net/http"
 
 	"github.com/vaultdrive/vaultdrive/vaultcore"
-	"github.com/vaultdrive/vaultdrive/vaultcore/seal"
 )
 
 // routeAdmin serves the calls about the vault as a whole.
@@ -47,37 +46,4 @@ func (s *server) routeAdmin(mux *http.ServeMux) {
 		return k.item(left)
 	})
 	s.routeKeys(mux)
-}
-
-// routeKeys serves the calls that change what opens the vault.
-func (s *server) routeKeys(mux *http.ServeMux) {
-	streaming(mux, callPassword, func(ctx context.Context, in passwordRequest, k *sink) error {
-		defer clear(in.Old)
-		defer clear(in.New)
-		var params seal.KDFParams
-		if in.Raise {
-			params = seal.DefaultKDF()
-		}
-		// Whoever asked may go away: a change that has begun is finished.
-		ctx = context.WithoutCancel(ctx)
-		return s.vault.ChangePassword(ctx, in.Old, in.New, params, func(done, total int) {
-			k.progress(int64(done), int64(total))
-		})
-	})
-	unary(mux, callKit, func(ctx context.Context, in passwordRequest) (textAnswer, error) {
-		defer clear(in.Old)
-		sheet, err := s.vault.CreateKit(ctx, in.Old)
-		return textAnswer{sheet}, err
-	})
-	unary(mux, callEnroll, func(context.Context, none) (keyAnswer, error) {
-		key, err := s.vault.Enroll()
-		if err != nil {
-			return keyAnswer{}, err
-		}
-		defer key.Wipe()
-		return keyAnswer{vaultcore.FormatDeviceKey(s.vault.VaultID(), &key)}, nil
-	})
-	unary(mux, callUnenroll, func(context.Context, none) (none, error) {
-		return none{}, s.vault.Unenroll()
-	})
 }

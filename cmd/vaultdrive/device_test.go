@@ -1,0 +1,111 @@
+package main
+
+import (
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// twoDevices makes the place's vault one of two devices, ada and bob, that sync
+// through a directory.
+func twoDevices(t *testing.T) (p *place, pw, bob string) {
+	t.Helper()
+	p = newPlace(t)
+	pw, bob = p.file("pw", testPassword+"\n"), filepath.Join(p.dir, "bob")+"/"
+	remote := filepath.Join(p.dir, "remote")
+	if err := os.Mkdir(remote, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	p.ok("sync", "enable", "--device-name", "ada", "file://"+remote)
+	p.ok("asset", "add", "A")
+	p.ok("sync", "now")
+	p.ok("join", "--remote", "file://"+remote, "--vault", bob, "--password-file", pw, "--device-name", "bob", "--yes", p.address())
+	p.ok("sync", "now", "--vault", bob, "--password-file", pw)
+	p.ok("sync", "now")
+	return p, pw, bob
+}
+
+func (p *place) address() string {
+	p.t.Helper()
+	var view struct{ Address string }
+	if err := json.Unmarshal([]byte(p.ok("sync", "status", "--json")), &view); err != nil {
+		p.t.Fatal(err)
+	}
+	return view.Address
+}
+
+func TestDeviceList(t *testing.T) {
+	p, _, _ := twoDevices(t)
+	key := filepath.Join(p.dir, credentialDeviceKey)
+	var views []deviceView
+	if err := json.Unmarshal([]byte(p.ok("device", "list", "--json", "--device-key", key)), &views); err != nil {
+		t.Fatal(err)
+	}
+	names := map[string]bool{}
+	for _, v := range views {
+		if v.Name == nil || v.LastChange == nil || v.Revoked || *v.Batches == 0 {
+			t.Fatalf("%+v", v)
+		}
+		names[*v.Name] = v.This
+	}
+	if len(names) != 2 || !names["ada"] || names["bob"] {
+		t.Fatalf("%v", names)
+	}
+	// Without a key it says what the header says.
+	if out := p.ok("device", "list"); strings.Contains(out, "bob") || strings.Count(out, "\n") != 2 {
+		t.Fatalf("%s", out)
+	}
+}
+
+// A password changed on one device: the other goes on with the old one until it
+// is given the new one.
+func TestPasswordOnAnotherDevice(t *testing.T) {
+	p, pw, bob := twoDevices(t)
+	pw2 := p.file("pw2", testPassword+" two\n")
+	p.ok("passwd", "--password-file", pw, "--new-password-file", pw2)
+	p.says(said{"sync now --vault " + bob + " --password-file " + pw, 56, "the password was changed on another device"})
+	p.says(said{"ls --vault " + bob + " --password-file " + pw, 0, "A"})
+	p.ok("asset", "add", "--vault", bob, "--password-file", pw, "B")
+	p.says(
+		said{"passwd --accept --vault " + bob + " --password-file " + p.file("pw3", "not this one at all\n"), 3, "wrong password"},
+		said{"passwd --accept --vault " + bob + " --password-file " + pw2, 0, "accepted"},
+		said{"ls --vault " + bob + " --password-file " + pw, 3, "wrong password"},
+	)
+	p.ok("sync", "now", "--vault", bob, "--password-file", pw2)
+	p.ok("sync", "now", "--password-file", pw2)
+	p.says(said{"ls --password-file " + pw2, 0, "B"}, said{"ls --vault " + bob + " --password-file " + pw2, 0, "A"})
+}
+
+// Without the remote a synced vault keeps its password, and says so.
+func TestPasswordNeedsRemote(t *testing.T) {
+	p, pw, _ := twoDevices(t)
+	if err := os.Rename(filepath.Join(p.dir, "remote"), filepath.Join(p.dir, "unmounted")); err != nil {
+		t.Fatal(err)
+	}
+	pw2 := p.file("pw2", testPassword+" two\n")
+	p.says(
+		said{"passwd --password-file " + pw + " --new-password-file " + pw2, 60, "change together with its remote"},
+		said{"kit create --password-file " + pw, 60, "change together with its remote"},
+		said{"ls --password-file " + pw, 0, "A"},
+	)
+}
+
+func TestDeviceRevoke(t *testing.T) {
+	p, pw, bob := twoDevices(t)
+	p.says(
+		said{"device revoke --yes --password-file " + pw + " nobody", 20, "no device nobody"},
+		said{"device revoke --yes --password-file " + pw + " ada", 34, "does not revoke itself"},
+		said{"device revoke --yes --password-file " + pw + " bob", 0, "change the credentials of file://"},
+		said{"device list --password-file " + pw, 0, "bob, revoked"},
+		said{"sync now --vault " + bob + " --password-file " + pw, 65, "this device was revoked"},
+		said{"ls --vault " + bob + " --password-file " + pw, 0, "A"},
+	)
+	p.ok("asset", "add", "--vault", bob, "--password-file", pw, "Late")
+	p.run("sync", "now", "--vault", bob, "--password-file", pw)
+	p.ok("sync", "now")
+	if out := p.ok("ls"); strings.Contains(out, "Late") {
+		t.Fatalf("a revoked device is heard:\n%s", out)
+	}
+}

@@ -1,0 +1,127 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"net/http"
+
+	"github.com/vaultdrive/vaultdrive/remote/syncer"
+	"github.com/vaultdrive/vaultdrive/vaultcore"
+	"github.com/vaultdrive/vaultdrive/vaultcore/seal"
+)
+
+// routeKeys serves the calls that change what opens the vault, and for whom.
+func (s *server) routeKeys(mux *http.ServeMux) {
+	streaming(mux, callPassword, func(ctx context.Context, in passwordRequest, k *sink) error {
+		defer clear(in.Old)
+		defer clear(in.New)
+		// Whoever asked may go away: a change that has begun is finished.
+		return s.changePassword(context.WithoutCancel(ctx), in, func(done, total int) {
+			k.progress(int64(done), int64(total))
+		})
+	})
+	unary(mux, callAccept, func(ctx context.Context, in passwordRequest) (none, error) {
+		defer clear(in.New)
+		err := s.vault.AcceptPassword(context.WithoutCancel(ctx), in.New)
+		s.sync.poke()
+		return none{}, err
+	})
+	unary(mux, callKit, func(ctx context.Context, in passwordRequest) (textAnswer, error) {
+		defer clear(in.Old)
+		sheet, err := s.createKit(context.WithoutCancel(ctx), in.Old)
+		return textAnswer{sheet}, err
+	})
+	unary(mux, callEnroll, func(context.Context, none) (keyAnswer, error) {
+		key, err := s.vault.Enroll()
+		if err != nil {
+			return keyAnswer{}, err
+		}
+		defer key.Wipe()
+		return keyAnswer{vaultcore.FormatDeviceKey(s.vault.VaultID(), &key)}, nil
+	})
+	unary(mux, callUnenroll, func(context.Context, none) (none, error) {
+		return none{}, s.vault.Unenroll()
+	})
+	unary(mux, callDevices, func(ctx context.Context, _ none) ([]vaultcore.DeviceInfo, error) {
+		return s.vault.Devices(ctx)
+	})
+	streaming(mux, callRevoke, func(ctx context.Context, in deviceRequest, k *sink) error {
+		defer clear(in.Password)
+		return s.revoke(context.WithoutCancel(ctx), in, func(done, total int) {
+			k.progress(int64(done), int64(total))
+		})
+	})
+}
+
+// headerRemote is the remote that a change of the header goes through; nil for a
+// vault that is not synced.
+func (s *server) headerRemote(ctx context.Context, access *accessKeys) (syncer.Remote, error) {
+	run, err := s.sync.useWith(ctx, access)
+	if errors.Is(err, errSyncOff) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	return run.remote, nil
+}
+
+func (s *server) changePassword(ctx context.Context, in passwordRequest, progress func(done, total int)) error {
+	var params seal.KDFParams
+	if in.Raise {
+		params = seal.DefaultKDF()
+	}
+	r, err := s.headerRemote(ctx, in.Access)
+	if err != nil {
+		return err
+	}
+	if r == nil {
+		return s.vault.ChangePassword(ctx, in.Old, in.New, params, progress)
+	}
+	if err := syncer.ChangePassword(ctx, s.vault, r, in.Old, in.New, params); err != nil {
+		return err
+	}
+	s.sync.poke()
+	progress(0, 1) // from here on only the new password counts
+	return s.vault.FinishRewrap(ctx, progress)
+}
+
+func (s *server) createKit(ctx context.Context, password []byte) (string, error) {
+	r, err := s.headerRemote(ctx, nil)
+	if err != nil {
+		return "", err
+	}
+	if r == nil {
+		return s.vault.CreateKit(ctx, password)
+	}
+	kit, err := syncer.CreateKit(ctx, s.vault, r, password)
+	if kit == nil {
+		return "", err
+	}
+	defer kit.Wipe()
+	return kit.Sheet(s.vault.Label()), err
+}
+
+func (s *server) revoke(ctx context.Context, in deviceRequest, progress func(done, total int)) error {
+	ids := make([]seal.ID, len(in.Devices))
+	for i, text := range in.Devices {
+		id, err := seal.ParseUUID(text)
+		if err != nil {
+			return usage("%s is no id of a device", text)
+		}
+		ids[i] = id
+	}
+	r, err := s.headerRemote(ctx, in.Access)
+	if err != nil {
+		return err
+	}
+	if r == nil {
+		return fail(errSyncOff, "a device is revoked for all others through the remote: vaultdrive sync enable first", "synchronisation is off")
+	}
+	if err := syncer.Revoke(ctx, s.vault, r, in.Password, ids...); err != nil {
+		return err
+	}
+	s.sync.poke()
+	progress(0, 1)
+	return s.vault.FinishRewrap(ctx, progress)
+}
