@@ -39,6 +39,7 @@ var errnos = []struct {
 	{vaultcore.ErrInvalid, fuse.EINVAL, false},
 	{vaultcore.ErrDamaged, fuse.EIO, true},
 	{vaultcore.ErrTimeout, fuse.Status(syscall.ETIMEDOUT), true},
+	{vaultcore.ErrInterrupted, fuse.EINTR, false},
 	{vaultcore.ErrBusy, fuse.EBUSY, false},
 	{vaultcore.ErrNotSupported, fuse.Status(syscall.EOPNOTSUPP), false},
 	{vaultcore.ErrClosed, fuse.EIO, true},

@@ -130,7 +130,7 @@ func (f *fileSystem) reply(data []byte) fuse.ReadResult {
 
 // Read decrypts straight into the reply buffer. A short answer means the end
 // of the file to the kernel, so what is missing is an error, never a part.
-func (f *fileSystem) Read(_ <-chan struct{}, in *fuse.ReadIn, buf []byte) (fuse.ReadResult, fuse.Status) {
+func (f *fileSystem) Read(cancel <-chan struct{}, in *fuse.ReadIn, buf []byte) (fuse.ReadResult, fuse.Status) {
 	f.count(&in.InHeader)
 	if isHidden(in.NodeId) {
 		n, st := f.hidden.read(in.Fh, buf, int64(in.Offset))
@@ -147,7 +147,7 @@ func (f *fileSystem) Read(_ <-chan struct{}, in *fuse.ReadIn, buf []byte) (fuse.
 		return nil, fuse.EINVAL
 	}
 	missed(node)
-	n, err := f.vault.ReadAt(node, buf, int64(in.Offset))
+	n, err := f.vault.ReadAtUntil(cancel, node, buf, int64(in.Offset))
 	if err != nil {
 		return nil, f.errno("READ", err)
 	}
@@ -159,7 +159,7 @@ func (f *fileSystem) Read(_ <-chan struct{}, in *fuse.ReadIn, buf []byte) (fuse.
 
 // Write stores all or nothing. The node alone decides: in a request that
 // comes from a mapping, handle and process mean nothing.
-func (f *fileSystem) Write(_ <-chan struct{}, in *fuse.WriteIn, data []byte) (uint32, fuse.Status) {
+func (f *fileSystem) Write(cancel <-chan struct{}, in *fuse.WriteIn, data []byte) (uint32, fuse.Status) {
 	n, st := f.writableDir(&in.InHeader)
 	if !st.Ok() {
 		return 0, st
@@ -167,7 +167,7 @@ func (f *fileSystem) Write(_ <-chan struct{}, in *fuse.WriteIn, data []byte) (ui
 	if in.Offset > math.MaxInt64-uint64(len(data)) {
 		return 0, fuse.Status(syscall.EFBIG)
 	}
-	written, err := f.vault.WriteAt(n, data, int64(in.Offset))
+	written, err := f.vault.WriteAtUntil(cancel, n, data, int64(in.Offset))
 	if err != nil {
 		return 0, f.errno("WRITE", err)
 	}

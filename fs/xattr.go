@@ -36,6 +36,13 @@ var ownXAttrs = []struct {
 		}
 		return i.MIME
 	}},
+	{ownXAttr + "content", func(i *vaultcore.Info) string { return i.Content }},
+	{ownXAttr + "pinned", func(i *vaultcore.Info) string {
+		if !i.Pinned {
+			return ""
+		}
+		return "yes"
+	}},
 }
 
 // userXAttr begins the attributes that programs may set.

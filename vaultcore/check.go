@@ -322,6 +322,7 @@ func (c *checker) repair(r *attRow) bool {
 // orphans names the files that nothing names.
 func (c *checker) orphans(before []string) error {
 	v := c.v
+	arriving := v.arriving()
 	named, err := v.namedFiles()
 	if err != nil {
 		return err
@@ -331,11 +332,11 @@ func (c *checker) orphans(before []string) error {
 	}
 	sort.Strings(before)
 	for _, name := range before {
-		if named[name] || c.named[name] {
+		if named[name] || c.named[name] || arriving[name] {
 			continue
 		}
 		p := Problem{Kind: "orphan", Detail: "nothing names the file " + name}
-		if strings.HasPrefix(name, "scratch/") || strings.HasSuffix(name, ".part") {
+		if strings.HasPrefix(name, "scratch/") || strings.HasSuffix(name, partExt) || strings.HasSuffix(name, sparseExt) {
 			p.Kind, p.Detail = "leftover", "left by an interrupted write: "+name
 		}
 		if !v.stillThere(name) {

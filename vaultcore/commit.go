@@ -59,6 +59,9 @@ func (v *Vault) strictBarrier() error {
 
 // commitDraft seals the draft whole and puts it in place.
 func (v *Vault) commitDraft(o *openState) error {
+	if away := o.draft.missing(); away != nil {
+		return v.deferCommit(o, away)
+	}
 	mime := v.guessMIME(o)
 	sc, err := o.draft.finish()
 	if err != nil {

@@ -54,8 +54,8 @@ type store struct {
 	chunks *chunkCache
 	budget *draftBudget
 	space  *spaceGuard
-	// fetcher brings a content that is at a remote only; nil: nobody does.
-	fetcher atomic.Pointer[func(ctx context.Context, blob seal.ID) error]
+	// fetches bring contents that are at a remote only.
+	fetches *fetches
 	// sealing bounds the buffers of drafts that have left RAM and are sealed whole.
 	sealing *semaphore.Weighted
 }
@@ -69,6 +69,7 @@ func newStore(c storeConfig) *store {
 	s.sealing = semaphore.NewWeighted(sealingMax)
 	s.plain = newPlainCache(c.limits.OpenPlain, c.limits.IdlePlain, s.bufs)
 	s.budget = &draftBudget{perFile: c.limits.DraftFile, total: c.limits.DraftTotal, drafts: map[*draft]struct{}{}}
+	s.fetches = newFetches()
 	s.space = &spaceGuard{free: c.attachments.Free, low: c.onLowSpace, reserve: c.limits.Reserve}
 	return s
 }
@@ -82,6 +83,7 @@ func (s *store) trim() {
 
 // close gives everything back. All contents and drafts have been let go.
 func (s *store) close() {
+	s.fetches.end()
 	s.plain.trim()
 	s.bufs.close()
 }
@@ -100,11 +102,13 @@ type contentRef struct {
 // opened state. A vault has one for each file it shows, so it is small.
 type content struct {
 	ref   contentRef
-	place atomic.Int32 // placeElsewhere, placeBin, placeFresh
-	row   atomic.Int64 // where a fresh content lies
+	place atomic.Int32  // placeElsewhere, placeBin, placeFresh
+	used  atomic.Uint32 // when it was opened last, s since 1970, while that matters; see recency
+	row   atomic.Int64  // where a fresh content lies
 
 	v4    atomic.Pointer[v4Reader]   // set by the first read of a version 4 content
 	plain atomic.Pointer[plainEntry] // guarded by its cache's mu
+	sp    atomic.Pointer[sparse]     // what is here of a content that is elsewhere
 
 	mu    sync.Mutex // guards inUse, and the closing of v4
 	inUse int32
@@ -146,13 +150,17 @@ func (c *content) release() {
 	c.mu.Lock()
 	c.inUse--
 	var r *v4Reader
+	var sp *sparse
 	last := c.inUse == 0
 	if last {
-		r = c.v4.Swap(nil)
+		r, sp = c.v4.Swap(nil), c.sp.Swap(nil)
 	}
 	c.mu.Unlock()
 	if r != nil {
 		r.close()
+	}
+	if sp != nil {
+		sp.put()
 	}
 	if e := c.plain.Load(); last && e != nil {
 		e.cache.setIdle(c, true)
@@ -171,9 +179,9 @@ func (c *content) whole() bool { return c.ref.version == seal.V3 || c.ref.sealed
 // readAt fills dst from plaintext offset off; it is short only at the end of
 // the content. The caller has acquired c. On error dst is cleared: nothing
 // unauthenticated and no part of an answer gets out. It works while the
-// content moves from its row to its file.
-// Errors: ErrDamaged for what cannot be authenticated or is not there, else
-// the disk's.
+// content moves from its row to its file, or goes. It waits for no network.
+// Errors: ErrDamaged for what cannot be authenticated or is not there,
+// *awayError for what is elsewhere, else the disk's.
 func (c *content) readAt(s *store, dst []byte, off int64) (int, error) {
 	if off < 0 {
 		return 0, ErrInvalid
@@ -182,20 +190,32 @@ func (c *content) readAt(s *store, dst []byte, off int64) (int, error) {
 		return 0, nil
 	}
 	dst = dst[:min(int64(len(dst)), c.ref.size-off)]
-	// Waited for before any budget is taken: other files go on.
-	err := s.fetch(c)
-	switch {
-	case err != nil:
-	case c.whole():
-		err = s.plain.readAt(s, c, dst, off)
-	default:
-		err = c.readV4(s, dst, off)
-	}
-	if err != nil {
+	if err := c.read(s, dst, off); err != nil {
 		clear(dst)
 		return 0, fmt.Errorf("content %s: %w", c.ref.blob.Hex(), err)
 	}
 	return len(dst), nil
+}
+
+func (c *content) read(s *store, dst []byte, off int64) (err error) {
+	away := c.place.Load() == placeElsewhere
+	switch {
+	case c.whole() && away:
+		if !s.plain.peek(c, dst, off) {
+			err = &awayError{c, 0, c.ref.size}
+		}
+		return err
+	case c.whole():
+		err = s.plain.readAt(s, c, dst, off)
+	case away && c.v4.Load() == nil:
+		return c.readSparse(dst, off)
+	default:
+		err = c.readV4(s, dst, off)
+	}
+	if errors.Is(err, blob.ErrNotFound) && c.place.Load() == placeElsewhere {
+		return &awayError{c, off, int64(len(dst))} // evicted just now
+	}
+	return err
 }
 
 func (c *content) readV4(s *store, dst []byte, off int64) error {
@@ -306,10 +326,6 @@ func (c *content) load(s *store) (*plainBuf, error) {
 		return buf, err
 	}
 	return nil, errElsewhere()
-}
-
-func errElsewhere() error {
-	return fmt.Errorf("%w: the content is not here: %w", ErrTimeout, blob.ErrUnavailable)
 }
 
 func (c *content) loadFresh(s *store) (*plainBuf, error) {

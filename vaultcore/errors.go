@@ -37,6 +37,8 @@ var (
 	ErrDamaged = errors.New("damaged")
 	// ErrTimeout: a network wait passed its deadline.
 	ErrTimeout = errors.New("timed out")
+	// ErrInterrupted: a signal ended a wait for a network.
+	ErrInterrupted = errors.New("interrupted")
 	// ErrBusy: the thing is in use.
 	ErrBusy = errors.New("in use")
 	// ErrNotSupported: not offered by this kind of drive.

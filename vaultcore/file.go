@@ -21,6 +21,8 @@ type openState struct {
 	cut     bool // the draft was truncated or extended
 	settled bool // a content was committed since the file was opened
 	keeps   int  // how often the row of the draft was written
+	// waits: what the draft stands on is elsewhere and is being fetched for it.
+	waits bool
 
 	// Guarded by Vault.tree.
 	handles, writers int
@@ -72,6 +74,9 @@ func (v *Vault) openNode(n *Node, write bool) *openState {
 	o.handles++
 	if write {
 		o.writers++
+	}
+	if n.content != nil {
+		v.cache.opened(n.content, v.now)
 	}
 	return o
 }
@@ -140,9 +145,34 @@ func (v *Vault) closeOpen(o *openState) {
 	}
 }
 
-// ReadAt fills dst from off; it is short only at the end of the file. Errors:
-// ErrDamaged, never a part of what could not be authenticated.
+// ReadAt fills dst from off; it is short only at the end of the file. What is
+// elsewhere is waited for as long as Limits.FetchWait says, with no lock held.
+// Errors: ErrDamaged, never a part of what could not be authenticated;
+// ErrTimeout when the content is not here and does not come.
 func (v *Vault) ReadAt(n *Node, dst []byte, off int64) (int, error) {
+	return v.ReadAtUntil(nil, n, dst, off)
+}
+
+// ReadAtUntil is ReadAt for a program that may be interrupted: a while after
+// cancel is closed, a wait for a network ends with ErrInterrupted.
+func (v *Vault) ReadAtUntil(cancel <-chan struct{}, n *Node, dst []byte, off int64) (int, error) {
+	got, err := v.tryRead(n, dst, off)
+	if err != nil {
+		return v.readAgain(err, cancel, n, dst, off)
+	}
+	return got, nil
+}
+
+func (v *Vault) readAgain(err error, cancel <-chan struct{}, n *Node, dst []byte, off int64) (got int, _ error) {
+	err = v.store.again(err, cancel, func() (err error) {
+		got, err = v.tryRead(n, dst, off)
+		return err
+	})
+	return got, err
+}
+
+// tryRead reads what is here. Error: *awayError for what is not.
+func (v *Vault) tryRead(n *Node, dst []byte, off int64) (int, error) {
 	o := n.open.Load()
 	if o == nil {
 		return 0, ErrInvalid
@@ -181,11 +211,33 @@ func (v *Vault) nodeDamaged(n *Node) bool {
 
 // WriteAt writes all of src at off into the file's draft. Errors: ErrNoSpace,
 // ErrTooLarge, ErrReadOnly; limits are told here because many programs do
-// not look at what close says.
+// not look at what close says. ErrTimeout when the rest of a page that src fills
+// in part is not here and does not come; then nothing of src was written.
 func (v *Vault) WriteAt(n *Node, src []byte, off int64) (int, error) {
+	return v.WriteAtUntil(nil, n, src, off)
+}
+
+// WriteAtUntil is to WriteAt what ReadAtUntil is to ReadAt.
+func (v *Vault) WriteAtUntil(cancel <-chan struct{}, n *Node, src []byte, off int64) (int, error) {
 	if err := v.writable(); err != nil {
 		return 0, err
 	}
+	written, err := v.tryWrite(n, src, off)
+	if err != nil {
+		return v.writeAgain(err, cancel, n, src, off)
+	}
+	return written, nil
+}
+
+func (v *Vault) writeAgain(err error, cancel <-chan struct{}, n *Node, src []byte, off int64) (written int, _ error) {
+	err = v.store.again(err, cancel, func() (err error) {
+		written, err = v.tryWrite(n, src, off)
+		return err
+	})
+	return written, err
+}
+
+func (v *Vault) tryWrite(n *Node, src []byte, off int64) (int, error) {
 	o := n.open.Load()
 	if o == nil {
 		return 0, ErrInvalid
@@ -236,6 +288,11 @@ func (v *Vault) publishDraft(o *openState) {
 
 // resize truncates or extends the file through its draft.
 func (v *Vault) resize(o *openState, size int64) error {
+	try := func() error { return v.tryResize(o, size) }
+	return v.store.again(try(), nil, try)
+}
+
+func (v *Vault) tryResize(o *openState, size int64) error {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	var have int64

@@ -22,6 +22,8 @@ type fleet struct {
 	t       testing.TB
 	clock   atomic.Int64 // ms since 1970
 	devices []*device
+	limits  Limits // of every device
+	write   string // write setting of the vault
 	remote  seal.ID
 	log     map[seal.ID][][]byte // by device, by number - 1
 	blobs   map[seal.ID][]byte
@@ -40,10 +42,15 @@ type device struct {
 var noonOfMarch = time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
 
 // newFleet makes a vault and joins a device for each further name.
-func newFleet(t testing.TB, names ...string) *fleet {
-	f := &fleet{t: t, remote: seal.NewID(), log: make(map[seal.ID][][]byte), blobs: make(map[seal.ID][]byte)}
+func newFleet(t testing.TB, names ...string) *fleet { return newFleetOf(t, Limits{}, "", names...) }
+
+// newFleetOf is newFleet with limits and a write setting.
+func newFleetOf(t testing.TB, limits Limits, write string, names ...string) *fleet {
+	f := &fleet{
+		t: t, limits: limits, write: write, remote: seal.NewID(), log: make(map[seal.ID][][]byte), blobs: make(map[seal.ID][]byte),
+	}
 	f.clock.Store(noonOfMarch.UnixMilli())
-	first := f.start(names[0], newTestHome(t, ""))
+	first := f.start(names[0], newTestHome(t, write))
 	for _, name := range names[1:] {
 		f.join(first, name)
 	}
@@ -66,7 +73,7 @@ func (f *fleet) start(name, home string) *device {
 func (d *device) open() {
 	d.f.t.Helper()
 	d.password = cmp.Or(d.password, testPassword)
-	d.Vault = openWith(d.f.t, d.home, Credentials{Password: []byte(d.password)}, Options{Now: d.f.now})
+	d.Vault = openWith(d.f.t, d.home, Credentials{Password: []byte(d.password)}, Options{Now: d.f.now, Limits: d.f.limits})
 }
 
 func (d *device) reopen() {

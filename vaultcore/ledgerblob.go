@@ -7,15 +7,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"time"
 
 	"github.com/vaultdrive/vaultdrive/vaultcore/blob"
 	"github.com/vaultdrive/vaultdrive/vaultcore/history"
 	"github.com/vaultdrive/vaultdrive/vaultcore/seal"
 )
-
-// fetchDeadline is how long opening a content that is not here waits for it.
-const fetchDeadline = 10 * time.Second
 
 // WantedBlob is a sealed content that a row or an op names and that is not
 // here.
@@ -25,6 +21,8 @@ type WantedBlob struct {
 	SHA256 [32]byte
 	// Pending: nobody has said yet that it is on the remote.
 	Pending bool
+	// Pinned: a file that shows it is pinned, itself or by a directory above it.
+	Pinned bool
 }
 
 // WantedBlobs lists the contents of live files that are not here.
@@ -35,9 +33,11 @@ func (v *Vault) WantedBlobs(ctx context.Context) ([]WantedBlob, error) {
 	}
 	defer l.mu.Unlock()
 	var out []WantedBlob
+	pinned := v.pinnedBlobs()
 	seen := make(map[seal.ID]bool)
 	err = l.wantedRows("SELECT blob,blob_len,sha256 FROM asset_attachments WHERE place=0 AND deleted=0 ORDER BY n DESC", func(w WantedBlob) {
 		if !seen[w.Blob] {
+			w.Pinned = pinned[w.Blob]
 			out, seen[w.Blob] = append(out, w), true
 		}
 	})
@@ -53,6 +53,7 @@ func (v *Vault) WantedBlobs(ctx context.Context) ([]WantedBlob, error) {
 		if err != nil {
 			return nil, err
 		}
+		w.Pinned = v.pinnedID(l.pending.byBlob[b])
 		out = append(out, *w)
 	}
 	return out, nil
@@ -93,9 +94,15 @@ func (l *ledger) wantedPending(blob seal.ID) (*WantedBlob, error) {
 
 // PutBlob takes a content that was wanted: all of it is read, and length and
 // SHA-256 are those of the log, before it gets its name. What is here already,
-// or wanted by nobody any more, is not read. Errors: blob.ErrSize or ErrDamaged
-// for other bytes, ErrNoSpace, the reader's.
+// or wanted by nobody any more, is not read; of two callers for one blob the
+// second waits. Errors: blob.ErrSize or ErrDamaged for other bytes, ErrNoSpace,
+// the reader's.
 func (v *Vault) PutBlob(ctx context.Context, id seal.ID, r io.Reader) error {
+	unlock, err := v.arrivals.lock(ctx, id)
+	if err != nil {
+		return err
+	}
+	defer unlock()
 	want, err := v.wanted(ctx, id)
 	if err != nil || want == nil {
 		return err
@@ -106,15 +113,15 @@ func (v *Vault) PutBlob(ctx context.Context, id seal.ID, r io.Reader) error {
 	return v.placeBlob(ctx, id)
 }
 
-// wanted describes one content that is not here; nil if it is, or nobody wants
-// it.
+// wanted describes one content that is not here and that a row, of the trash
+// too, or an op names; nil if there is none.
 func (v *Vault) wanted(ctx context.Context, id seal.ID) (want *WantedBlob, err error) {
 	l, err := v.lockLedger(ctx)
 	if err != nil {
 		return nil, err
 	}
 	defer l.mu.Unlock()
-	const sql = "SELECT blob,blob_len,sha256 FROM asset_attachments WHERE blob=? AND place=0 AND deleted=0 LIMIT 1"
+	const sql = "SELECT blob,blob_len,sha256 FROM asset_attachments WHERE blob=? AND place=0 AND sha256 IS NOT NULL LIMIT 1"
 	err = l.wantedRows(sql, func(w WantedBlob) { want = &w }, id[:])
 	if err != nil || want != nil || l.pending.byBlob[id] == nil || l.stalled() {
 		return want, err
@@ -136,16 +143,7 @@ func (v *Vault) receiveBlob(w *WantedBlob, r io.Reader) (err error) {
 	if err := v.attachments.SyncFiles([]string{part}, 1); err != nil {
 		return err
 	}
-	// A content that was replaced here and has come back may be on its way out.
-	_, err = v.com.do(func(t *txn) error { return t.exec("DELETE FROM doomed WHERE blob=?", w.Blob[:]) })
-	if err != nil {
-		return err
-	}
-	v.retired.reclaim(w.Blob)
-	if err := v.nameReceived(w, part); err != nil {
-		return err
-	}
-	return v.attachments.Sync()
+	return v.adoptFile(w, part)
 }
 
 // writeBlobPart writes what is to become the file of a blob, and verifies it.
@@ -255,31 +253,4 @@ func (v *Vault) placeRows(id seal.ID, nodes []*Node) error {
 		n.content.place.CompareAndSwap(placeElsewhere, placeBin)
 	}
 	return nil
-}
-
-// OnFetch sets what brings a content that is not here, by PutBlob, before it
-// returns; ctx has the deadline of an open file. Without it, and when it fails,
-// reading such a content is blob.ErrUnavailable, or ErrTimeout past the
-// deadline.
-func (v *Vault) OnFetch(fn func(ctx context.Context, id seal.ID) error) { v.store.fetcher.Store(&fn) }
-
-// fetch has the content brought here.
-func (s *store) fetch(c *content) error {
-	if c.place.Load() != placeElsewhere {
-		return nil
-	}
-	fn := s.fetcher.Load()
-	if fn == nil {
-		return errElsewhere()
-	}
-	ctx, cancel := context.WithTimeout(context.Background(), fetchDeadline)
-	defer cancel()
-	err := (*fn)(ctx, c.ref.blob)
-	if c.place.Load() != placeElsewhere {
-		return nil
-	}
-	if errors.Is(err, context.DeadlineExceeded) || ctx.Err() != nil {
-		return fmt.Errorf("%w: the content is at the remote only", ErrTimeout)
-	}
-	return errors.Join(errElsewhere(), err)
 }

@@ -57,6 +57,10 @@ type Limits struct {
 	// Default 64 MiB.
 	Reserve int64
 
+	// FetchWait is how long one operation on a file waits for a network. Default
+	// 10 s.
+	FetchWait time.Duration
+
 	// TrashAge and TrashShare say how long trash is kept and how many
 	// hundredths of the file system it may fill. Defaults 30 days, 10.
 	TrashAge   time.Duration
@@ -91,6 +95,9 @@ func (l Limits) withDefaults() Limits {
 	setSize(&l.MaxFile, seal.MaxV4)
 	setSize(&l.Reserve, 64*mib)
 	setInt(&l.TrashShare, 10)
+	if l.FetchWait == 0 {
+		l.FetchWait = 10 * time.Second
+	}
 	if l.TrashAge == 0 {
 		l.TrashAge = 30 * 24 * time.Hour
 	}

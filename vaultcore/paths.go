@@ -23,6 +23,10 @@ type Info struct {
 	State    string    `json:"state"` // clean, dirty, scratch, draft, damaged
 	Revision uint64    `json:"revision"`
 	Version  int       `json:"version,omitempty"` // of the content's format
+	// Content says where the content is: present, partial, remote-only, pending.
+	Content string `json:"content,omitempty"`
+	Here    int64  `json:"here,omitempty"` // sealed bytes of it on this device
+	Pinned  bool   `json:"pinned,omitempty"`
 }
 
 // splitPath cuts a path of shown names.
@@ -69,12 +73,20 @@ func (v *Vault) Stat(path string) (Info, error) {
 
 // InfoOf describes a node.
 func (v *Vault) InfoOf(n *Node) Info {
+	i, c := v.infoOf(n)
+	i.Content, i.Here = v.residence(c)
+	return i
+}
+
+// infoOf describes a node but for where its content is.
+func (v *Vault) infoOf(n *Node) (i Info, c *content) {
 	o := n.open.Load()
 	v.tree.RLock()
 	defer v.tree.RUnlock()
-	i := Info{
+	i = Info{
 		Path: shownPath(n), Kind: n.kind.String(), Size: n.size, Mode: uint32(n.mode),
 		Mtime: time.Unix(0, n.mtime), Revision: n.rev(), State: n.state(o),
+		Pinned: v.pinned(n),
 	}
 	if !n.id.IsZero() {
 		i.ID = n.id.UUID()
@@ -88,7 +100,10 @@ func (v *Vault) InfoOf(n *Node) Info {
 	if n.content != nil {
 		i.Version = int(n.content.ref.version)
 	}
-	return i
+	if n.kind == KindFile || n.kind == KindSymlink {
+		c = n.content
+	}
+	return i, c
 }
 
 // state is the word for how far a node is from being saved and synced.

@@ -51,7 +51,7 @@ func (v *Vault) recover(ctx context.Context) error {
 
 // startBackground starts what runs beside an open vault.
 func (v *Vault) startBackground() {
-	for _, loop := range []func(){v.attrLoop, v.settleLoop, v.janitorLoop, v.rewrapLoop} {
+	for _, loop := range []func(){v.attrLoop, v.settleLoop, v.janitorLoop, v.rewrapLoop, v.cacheLoop} {
 		v.wg.Add(1)
 		go func() {
 			defer v.wg.Done()
@@ -206,7 +206,7 @@ func (v *Vault) goodUndo(row int64) (*attRow, error) {
 		if v.openAtt(r) != nil {
 			continue
 		}
-		if v.verifyContent(v.store.newContent(r.ref(), r.place, r.n)) == nil {
+		if r.place == placeElsewhere || v.verifyContent(v.store.newContent(r.ref(), r.place, r.n)) == nil {
 			return r, nil
 		}
 	}
@@ -473,13 +473,14 @@ func (v *Vault) removeLeftovers() error {
 	if len(v.leftovers) == 0 {
 		return nil
 	}
+	arriving := v.arriving()
 	named, err := v.namedFiles()
 	if err != nil {
 		return err
 	}
 	removed := 0
 	for _, name := range v.leftovers {
-		if named[name] || !ours(name) {
+		if named[name] || arriving[name] || !ours(name) {
 			continue
 		}
 		if err := v.removeListed(name); err != nil {
@@ -505,7 +506,7 @@ func ours(name string) bool {
 	if ok {
 		return ext == ".tmp"
 	}
-	return ext == ".bin" || ext == ".part"
+	return ext == binExt || ext == partExt || ext == sparseExt
 }
 
 func (v *Vault) removeListed(name string) error {
@@ -533,7 +534,15 @@ func (v *Vault) namedFiles() (map[string]bool, error) {
 			return nil, err
 		}
 	}
-	err := v.reader.query("SELECT file FROM drafts", func(c []dbValue) error {
+	err := v.reader.query("SELECT blob FROM asset_attachments WHERE place=0", func(c []dbValue) error {
+		s := rowScanner{c: c}
+		named[sparseName(s.id())] = true
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	err = v.reader.query("SELECT file FROM drafts", func(c []dbValue) error {
 		names, _ := c[0].(string)
 		for _, name := range splitFiles(names) {
 			named[listedName(name)] = true

@@ -247,6 +247,7 @@ func (v *Vault) sweep(durable uint64) {
 			if err := v.attachments.Remove(binName(id)); err != nil {
 				v.log.Warn("blob not removed", "blob", id.Hex(), "err", err)
 			}
+			v.dropDeadSparse(id)
 		}
 		v.retired.gone(blobs)
 	}

@@ -105,7 +105,7 @@ func (v *Vault) sealAllBut(ctx context.Context) error {
 // bringWanted has the contents that are elsewhere brought here; those that
 // cannot be had are found missing later.
 func (v *Vault) bringWanted(ctx context.Context) error {
-	fetch := v.store.fetcher.Load()
+	fetch := v.store.fetches.whole.Load()
 	if fetch == nil {
 		return nil
 	}

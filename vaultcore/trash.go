@@ -376,10 +376,13 @@ func (v *Vault) trashRoom() int64 {
 	return int64(total) / 100 * int64(v.store.limits.TrashShare)
 }
 
-// makeRoom frees space before a write fails for want of it: first what was
-// replaced or deleted and only waits for the barrier, then what was kept because
-// it was not sent, then trash. It says whether anything came free.
+// makeRoom frees space before a write fails for want of it: first what can be
+// fetched again, then what was replaced or deleted and only waits for the
+// barrier, then what was kept because it was not sent, then trash. It says whether anything came free.
 func (v *Vault) makeRoom() bool {
+	if v.dropSparseFiles() {
+		return true
+	}
 	before := v.retired.unlinked()
 	// What undo still names is doomed by one barrier and gone by the next.
 	for range 2 {

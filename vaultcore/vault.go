@@ -77,6 +77,9 @@ type Vault struct {
 	attrs      attrQueue
 	fresh      freshQueue
 	retired    retiredContents
+	arrivals   idLocks // of blobs that come in
+	pins       pinSet
+	cache      cacheKeeper
 	oldFiles   oldFiles
 	events     eventLog
 	rewrap     rewrapState
@@ -159,6 +162,9 @@ func openVault(ctx context.Context, home *Home, c Credentials, o Options) (_ *Va
 	if err = v.load(); err != nil {
 		return nil, err
 	}
+	if err = v.loadPins(); err != nil {
+		return nil, err
+	}
 	if !o.ReadOnly {
 		if err = v.findLedger(); err != nil {
 			return nil, err
@@ -192,6 +198,7 @@ func newVault(home *Home, keys *keyring, o Options) *Vault {
 	v.retired.idle.L = &v.retired.mu
 	v.fresh.init()
 	v.attrs.wake = make(chan struct{}, 1)
+	v.cache.init()
 	v.ctx, v.cancel = context.WithCancel(context.Background())
 	now := v.nowNS()
 	v.root = &Node{kind: KindRoot, ino: 1, mode: 0o700, mtime: now, ctime: now, btime: now, dir: newDirEntries()}
@@ -217,6 +224,9 @@ func (v *Vault) openStores() (err error) {
 		wrap: v.keys.wrap, unwrap: v.keys.unwrap, loadFresh: v.loadFresh, writeV4: v.keys.writeV4,
 		onLowSpace: v.makeRoom, beforeFile: v.announce, limits: limits, log: v.log,
 	})
+	f := v.store.fetches
+	f.fits = v.cache.fits
+	f.adopt, f.grown, f.found, f.corrupt = v.adoptSparse, v.cache.look, v.fetched, v.corrupt
 	return nil
 }
 
@@ -255,6 +265,9 @@ func (v *Vault) openIndex() error {
 // that failed half-way and for the end of Close.
 func (v *Vault) release() error {
 	v.cancel()
+	if v.store != nil {
+		v.store.fetches.end() // before what its downloads stand on
+	}
 	var errs []error
 	if v.bar != nil {
 		errs = append(errs, v.bar.close())
@@ -296,6 +309,7 @@ func (v *Vault) shutdown(ctx context.Context) error {
 	}
 	v.closed.Store(true)
 	v.cancel()
+	v.store.fetches.end()
 	v.wg.Wait()
 	v.stopLedger()
 	if !v.opt.ReadOnly {

@@ -51,6 +51,7 @@ type runningSync struct {
 func newSyncing(vault *vaultcore.Vault, log *slog.Logger) *syncing {
 	s := &syncing{vault: vault, log: log}
 	vault.OnFetch(s.fetch)
+	vault.OnFetchRange(s.fetchRange)
 	return s
 }
 

@@ -131,3 +131,8 @@ CREATE TABLE checkpoint_parts (
   PRIMARY KEY (c, part)
 );
 CREATE INDEX checkpoint_first ON checkpoint_parts (c, first);
+
+-- Attachments, folders and assets whose contents stay on this device.
+CREATE TABLE pins (
+  id BLOB PRIMARY KEY
+) WITHOUT ROWID;

@@ -1,0 +1,368 @@
+package fs
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+	"math/rand"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/vaultdrive/vaultdrive/vaultcore"
+	"github.com/vaultdrive/vaultdrive/vaultcore/blob"
+	"github.com/vaultdrive/vaultdrive/vaultcore/seal"
+)
+
+// farVault is a mounted vault whose files are on a remote only.
+type farVault struct {
+	*mounted
+	remote seal.ID
+
+	mu    sync.Mutex
+	blobs map[seal.ID][]byte
+	asked int
+	gate  chan struct{} // while not nil, the remote hangs
+}
+
+// mountFar mounts a vault with files of size bytes each, evicted.
+func mountFar(t testing.TB, wait time.Duration, size int, names ...string) *farVault {
+	t.Helper()
+	needFUSE(t)
+	home := filepath.Join(t.TempDir(), "home")
+	_, err := vaultcore.Create(context.Background(), vaultcore.CreateOptions{
+		Home: home, Password: []byte(testPassword), Params: seal.LowKDF(), Write: seal.WriteV4,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	f := &farVault{mounted: &mounted{t: t, home: home, log: &logLines{}}, remote: seal.NewID(), blobs: make(map[seal.ID][]byte)}
+	f.v = openVault(t, home, vaultcore.Options{Now: f.now, Limits: vaultcore.Limits{FetchWait: wait}})
+	if _, err := f.v.AddAsset("A", "item"); err != nil {
+		t.Fatal(err)
+	}
+	f.connect()
+	for i, name := range names {
+		f.save("A/"+name, farBytes(size, i))
+	}
+	f.sendAway()
+	f.mount(func(_ *mounted, o *Options) { o.XAttr = true })
+	return f
+}
+
+func farBytes(size, i int) []byte {
+	data := make([]byte, size)
+	rand.New(rand.NewSource(int64(i))).Read(data)
+	return data
+}
+
+func (f *farVault) save(path string, data []byte) {
+	f.t.Helper()
+	w, err := f.v.OpenWrite(path, vaultcore.WriteOptions{})
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	if _, err := w.Write(data); err != nil {
+		f.t.Fatal(err)
+	}
+	if err := w.Commit(); err != nil {
+		f.t.Fatal(err)
+	}
+}
+
+func (f *farVault) connect() {
+	f.t.Helper()
+	ctx := context.Background()
+	if err := f.v.EnableLedger(ctx, "here"); err != nil {
+		f.t.Fatal(err)
+	}
+	if err := f.v.SetRemote(ctx, vaultcore.RemoteSettings{URL: "file:///nowhere", ID: f.remote, Enabled: true}); err != nil {
+		f.t.Fatal(err)
+	}
+	f.v.OnFetchRange(func(ctx context.Context, id seal.ID, off, n int64, w io.WriterAt) error {
+		data, err := f.get(ctx, id)
+		if err == nil {
+			_, err = w.WriteAt(data[off:off+n], off)
+		}
+		return err
+	})
+	f.v.OnFetch(func(ctx context.Context, id seal.ID) error {
+		data, err := f.get(ctx, id)
+		if err != nil {
+			return err
+		}
+		return f.v.PutBlob(ctx, id, bytes.NewReader(data))
+	})
+}
+
+func (f *farVault) get(ctx context.Context, id seal.ID) ([]byte, error) {
+	f.mu.Lock()
+	f.asked++
+	gate, data := f.gate, f.blobs[id]
+	f.mu.Unlock()
+	if gate != nil {
+		select {
+		case <-gate:
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+	}
+	if data == nil {
+		return nil, blob.ErrNotFound
+	}
+	return data, nil
+}
+
+// sendAway publishes all that changed and evicts it.
+func (f *farVault) sendAway() {
+	f.t.Helper()
+	ctx := context.Background()
+	for more := true; more; {
+		var err error
+		if _, more, err = f.v.Seal(ctx, vaultcore.SealOptions{}); err != nil {
+			f.t.Fatal(err)
+		}
+	}
+	ids, err := f.v.UploadBlobs(ctx)
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	for _, id := range ids {
+		src, err := f.v.UploadSource(ctx, id)
+		if err != nil {
+			f.t.Fatal(err)
+		}
+		data, err := io.ReadAll(src)
+		src.Close()
+		if err != nil {
+			f.t.Fatal(err)
+		}
+		f.mu.Lock()
+		f.blobs[id] = data
+		f.mu.Unlock()
+	}
+	if err := f.v.Sent(ctx, ids); err != nil {
+		f.t.Fatal(err)
+	}
+	info, err := f.v.Stat("A")
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	asset, err := seal.ParseUUID(info.ID)
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	out, err := f.v.Evict(ctx, []seal.ID{asset})
+	if err != nil || len(out.Kept) > 0 {
+		f.t.Fatalf("%+v %v", out, err)
+	}
+}
+
+func (f *farVault) hang() (open func()) {
+	gate := make(chan struct{})
+	f.mu.Lock()
+	f.gate = gate
+	f.mu.Unlock()
+	return sync.OnceFunc(func() {
+		f.mu.Lock()
+		f.gate = nil
+		f.mu.Unlock()
+		close(gate)
+	})
+}
+
+func (f *farVault) requestsSoFar() int {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.asked
+}
+
+// Contents that are elsewhere come through the mount as they were written.
+func TestFarRead(t *testing.T) {
+	const size = 5<<20 + 333
+	f := mountFar(t, 0, size, "one", "two")
+	c := startClient(t)
+	want := farBytes(size, 0)
+	fd := c.open(f.a+"/one", os.O_RDONLY)
+	got := c.must(call{Op: "pread", FD: fd, N: 5000, Off: 3 << 20}).Data
+	if !bytes.Equal(got, want[3<<20:3<<20+5000]) {
+		t.Fatal("wrong bytes of a range")
+	}
+	c.must(call{Op: "close", FD: fd})
+	if c.read(f.a+"/one") != string(want) || c.read(f.a+"/two") != string(farBytes(size, 1)) {
+		t.Fatal("wrong bytes")
+	}
+	eventually(t, "an ordinary blob", func() bool {
+		a := c.do(call{Op: "getxattr", Path: f.a + "/one", To: "user.vaultdrive.content", N: 100})
+		return string(a.Data) == vaultcore.ResidentHere
+	})
+}
+
+// Names, sizes, attributes, opening and what is read ahead fetch nothing.
+func TestFarListingFetchesNothing(t *testing.T) {
+	var names []string
+	for i := range 30 {
+		names = append(names, fmt.Sprintf("%02d", i))
+	}
+	f := mountFar(t, 0, 9000, names...)
+	c := startClient(t)
+	f.hang()
+	c.must(call{Op: "lsl", Path: f.a})
+	for i, name := range names {
+		fd := c.open(f.a+"/"+name, os.O_RDONLY)
+		c.must(call{Op: "fstat", FD: fd})
+		c.must(call{Op: "close", FD: fd})
+		a := c.must(call{Op: "getxattr", Path: f.a + "/" + name, To: "user.vaultdrive.content", N: 100})
+		if string(a.Data) != vaultcore.ResidentRemote {
+			t.Fatalf("%d: %q", i, a.Data)
+		}
+	}
+	c.must(call{Op: "chmod", Path: f.a + "/00", Mode: 0o640})
+	c.must(call{Op: "rename", Path: f.a + "/00", To: f.a + "/renamed"})
+	c.must(call{Op: "unlink", Path: f.a + "/01"})
+	c.must(call{Op: "truncate", Path: f.a + "/02", Off: 0})
+	if n := f.requestsSoFar(); n != 0 {
+		t.Fatalf("%d requests to the remote", n)
+	}
+}
+
+// While more downloads hang than the kernel usually has reads under way, every
+// other file answers, and so do the names and handles of those that hang. The
+// reads end with ETIMEDOUT.
+func TestFarHang(t *testing.T) {
+	var names []string
+	for i := range 16 {
+		names = append(names, fmt.Sprintf("far%02d", i))
+	}
+	const wait = 8 * time.Second
+	f := mountFar(t, wait, 3<<20, names...)
+	c := startClient(t)
+	c.write(f.a+"/near", strings.Repeat("near", 100_000))
+	open := f.hang()
+	defer open()
+	began := time.Now()
+	results := make(chan syscall.Errno, len(names))
+	for _, name := range names {
+		reader := startClient(t)
+		go func() { results <- reader.do(call{Op: "read", Path: f.a + "/" + name}).Errno }()
+	}
+	eventually(t, "all hang", func() bool { return f.requestsSoFar() >= len(names) })
+
+	for i := range 20 {
+		if got := c.read(f.a + "/near"); len(got) != 400_000 {
+			t.Fatalf("%d bytes", len(got))
+		}
+		c.write(fmt.Sprintf("%s/new%d", f.a, i), "new")
+		if got := c.read(fmt.Sprintf("%s/new%d", f.a, i)); got != "new" {
+			t.Fatalf("%q", got)
+		}
+	}
+	c.must(call{Op: "lsl", Path: f.a})
+	far := f.a + "/" + names[0]
+	fd := c.open(far, os.O_RDONLY)
+	c.must(call{Op: "close", FD: fd})
+	fd = c.open(far, os.O_RDWR)
+	c.must(call{Op: "fsync", FD: fd})
+	c.must(call{Op: "close", FD: fd})
+	c.must(call{Op: "chmod", Path: far, Mode: 0o640})
+	c.must(call{Op: "rename", Path: far, To: f.a + "/moved"})
+	c.must(call{Op: "unlink", Path: f.a + "/" + names[1]})
+	c.must(call{Op: "rename", Path: f.a + "/near", To: f.a + "/" + names[2]})
+	if took := time.Since(began); took > wait {
+		t.Fatalf("the others took %v", took)
+	}
+	if len(results) > 0 {
+		t.Fatalf("%v: a read ended before its deadline", <-results)
+	}
+	for range names {
+		if e := <-results; e != syscall.ETIMEDOUT {
+			t.Errorf("got %v, want ETIMEDOUT", e)
+		}
+	}
+}
+
+// A program that waits for a download can be killed at once, and the mount can
+// be taken away.
+func TestFarKillAndUnmount(t *testing.T) {
+	f := mountFar(t, 6*time.Second, 3<<20, "one", "two")
+	open := f.hang()
+	defer open()
+	cat := exec.Command("cat", f.a+"/one")
+	if err := cat.Start(); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "it hangs", func() bool { return f.requestsSoFar() >= 1 })
+	began := time.Now()
+	if err := cat.Process.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	cat.Wait() // it was killed
+	if took := time.Since(began); took > 4*time.Second {
+		t.Fatalf("killed after %v", took)
+	}
+	asked := f.requestsSoFar()
+	cat = exec.Command("cat", f.a+"/two")
+	if err := cat.Start(); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "it hangs", func() bool { return f.requestsSoFar() > asked })
+	began = time.Now()
+	ctx, cancel := context.WithTimeout(context.Background(), 100*time.Millisecond)
+	defer cancel()
+	if err := f.s.Unmount(ctx); err == nil {
+		t.Error("unmounted under a reader")
+	}
+	if err := f.s.Abort(); err != nil {
+		t.Error(err)
+	}
+	if err := cat.Wait(); err == nil {
+		t.Error("the read succeeded")
+	}
+	if took := time.Since(began); took > 10*time.Second {
+		t.Fatalf("aborted after %v", took)
+	}
+}
+
+// What is written into a file that is elsewhere is safe at close, without the
+// remote, and joins what comes from there.
+func TestFarWrite(t *testing.T) {
+	const size = 3 << 20
+	f := mountFar(t, 2*time.Second, size, "one", "two")
+	c := startClient(t)
+	open := f.hang()
+	defer open()
+	page := bytes.Repeat([]byte("p"), 4096)
+	fd := c.open(f.a+"/one", os.O_RDWR)
+	c.must(call{Op: "pwrite", FD: fd, Data: page, Off: 8192})
+	began := time.Now()
+	c.must(call{Op: "close", FD: fd})
+	if took := time.Since(began); took > time.Second {
+		t.Fatalf("close took %v", took)
+	}
+	fd = c.open(f.a+"/two", os.O_RDWR|syscall.O_DIRECT)
+	c.must(call{Op: "close", FD: fd})
+	if got := c.must(call{Op: "stat", Path: f.a + "/one"}).Stat.Size; got != size {
+		t.Fatalf("%d bytes", got)
+	}
+	// A part of a page needs the rest of it, and says so at write.
+	fd = c.open(f.a+"/two", os.O_WRONLY)
+	c.fails(call{Op: "pwrite", FD: fd, Data: []byte("part"), Off: 100}, syscall.ETIMEDOUT)
+	c.must(call{Op: "close", FD: fd})
+	open()
+	want := farBytes(size, 0)
+	copy(want[8192:], page)
+	eventually(t, "both together", func() bool {
+		a := c.do(call{Op: "read", Path: f.a + "/one"})
+		return a.Errno == 0 && bytes.Equal(a.Data, want)
+	})
+	eventually(t, "no draft", func() bool { return f.v.Status().Drafts == 0 })
+	if c.read(f.a+"/two") != string(farBytes(size, 1)) {
+		t.Fatal("the other file changed")
+	}
+}

@@ -1,0 +1,631 @@
+package vaultcore
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/vaultdrive/vaultdrive/vaultcore/blob"
+	"github.com/vaultdrive/vaultdrive/vaultcore/seal"
+)
+
+// slowRemote gives a device what the fleet's remote holds, and misbehaves as a
+// test says.
+type slowRemote struct {
+	f *fleet
+
+	mu     sync.Mutex
+	ranges []int64 // offsets asked for, in order
+	wholes int
+	active int
+	most   int           // ranges under way at a time
+	gate   chan struct{} // while not nil, requests hang until it is closed
+	bend   func(p []byte, off int64) ([]byte, error)
+	blobs  map[seal.ID][]byte // instead of the fleet's
+}
+
+// demand connects a device with a remote for what it reads.
+func (f *fleet) demand(d *device) *slowRemote {
+	r := &slowRemote{f: f}
+	r.connect(d)
+	return r
+}
+
+func (r *slowRemote) connect(d *device) {
+	d.OnFetchRange(r.fetchRange)
+	d.OnFetch(func(ctx context.Context, id seal.ID) error {
+		if err := r.enter(ctx, -1); err != nil {
+			return err
+		}
+		defer r.leave()
+		data, ok := r.blob(id)
+		if !ok {
+			return blob.ErrNotFound
+		}
+		return d.PutBlob(ctx, id, bytes.NewReader(data))
+	})
+}
+
+func (r *slowRemote) blob(id seal.ID) ([]byte, bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if data, ok := r.blobs[id]; ok {
+		return data, true
+	}
+	data, ok := r.f.blobs[id]
+	return data, ok
+}
+
+func (r *slowRemote) enter(ctx context.Context, off int64) error {
+	r.mu.Lock()
+	if off < 0 {
+		r.wholes++
+	} else {
+		r.ranges = append(r.ranges, off)
+	}
+	r.active++
+	r.most = max(r.most, r.active)
+	gate := r.gate
+	r.mu.Unlock()
+	if gate == nil {
+		return nil
+	}
+	select {
+	case <-gate:
+		return nil
+	case <-ctx.Done():
+		r.leave()
+		return ctx.Err()
+	}
+}
+
+func (r *slowRemote) leave() {
+	r.mu.Lock()
+	r.active--
+	r.mu.Unlock()
+}
+
+func (r *slowRemote) fetchRange(ctx context.Context, id seal.ID, off, n int64, w io.WriterAt) error {
+	if err := r.enter(ctx, off); err != nil {
+		return err
+	}
+	defer r.leave()
+	data, ok := r.blob(id)
+	if !ok {
+		return blob.ErrNotFound
+	}
+	p := bytes.Clone(data[off : off+n])
+	r.mu.Lock()
+	bend := r.bend
+	r.mu.Unlock()
+	if bend != nil {
+		var err error
+		if p, err = bend(p, off); err != nil {
+			w.WriteAt(p, off)
+			return err
+		}
+	}
+	_, err := w.WriteAt(p, off)
+	return err
+}
+
+func (r *slowRemote) set(change func()) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	change()
+}
+
+func (r *slowRemote) asked() int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return len(r.ranges)
+}
+
+// hang makes requests hang until the result is called.
+func (r *slowRemote) hang() (open func()) {
+	gate := make(chan struct{})
+	r.set(func() { r.gate = gate })
+	return sync.OnceFunc(func() {
+		r.set(func() { r.gate = nil })
+		close(gate)
+	})
+}
+
+const farFile = "A/far"
+
+// farAway gives two devices, the second of which knows a file of size bytes
+// whose content is on the remote only.
+func farAway(t testing.TB, limits Limits, size int) (f *fleet, bob *device, r *slowRemote, data []byte) {
+	t.Helper()
+	f = newFleetOf(t, limits, "v4", "ada", "bob")
+	ada, bob := f.devices[0], f.devices[1]
+	data = randomBytes(size, 7)
+	for _, d := range f.devices {
+		d.useRemote()
+	}
+	ada.mkdir("A")
+	writeFile(t, ada.Vault, farFile, data)
+	ada.push()
+	bob.pullBatches()
+	return f, bob, f.demand(bob), data
+}
+
+func (d *device) useRemote() {
+	d.f.t.Helper()
+	if err := d.SetRemote(context.Background(), RemoteSettings{URL: "file:///nowhere", ID: d.f.remote, Enabled: true}); err != nil {
+		d.f.t.Fatal(err)
+	}
+}
+
+func readRange(v *Vault, path string, off, n int64) ([]byte, error) {
+	r, err := v.OpenRead(path)
+	if err != nil {
+		return nil, err
+	}
+	defer r.Close()
+	buf := make([]byte, n)
+	got, err := v.ReadAt(r.n, buf, off)
+	return buf[:got], err
+}
+
+// wantRange reads a part of a file and holds it against what was written.
+func wantRange(t testing.TB, v *Vault, path string, data []byte, off, n int64) {
+	t.Helper()
+	got, err := readRange(v, path, off, n)
+	if err != nil || !bytes.Equal(got, data[off:min(off+n, int64(len(data)))]) {
+		t.Fatalf("%d bytes of %s at %d: %d bytes, %v", n, path, off, len(got), err)
+	}
+}
+
+func (d *device) residence(path string) string {
+	d.f.t.Helper()
+	i, err := d.Stat(path)
+	if err != nil {
+		d.f.t.Fatal(err)
+	}
+	return i.Content
+}
+
+// A range of a large content brings the pieces it lies in and no others; all of
+// it makes an ordinary blob.
+func TestReadByRange(t *testing.T) {
+	const size = 5*pieceSize + 12345
+	_, bob, r, data := farAway(t, Limits{}, size)
+	if _, err := bob.Stat(farFile); err != nil {
+		t.Fatal(err)
+	}
+	if bob.residence(farFile) != ResidentRemote || r.asked() != 0 {
+		t.Fatalf("listed: %s, %d requests", bob.residence(farFile), r.asked())
+	}
+	wantRange(t, bob.Vault, farFile, data, 3*pieceSize+100, 5000)
+	if r.asked() != 1 || bob.residence(farFile) != ResidentPartly {
+		t.Fatalf("%d requests, %s", r.asked(), bob.residence(farFile))
+	}
+	wantRange(t, bob.Vault, farFile, data, 3*pieceSize+20000, 100)
+	if r.asked() != 1 {
+		t.Fatal("a piece was fetched twice")
+	}
+	wantSound(t, bob.Vault)
+	for _, off := range []int64{size - 10, pieceSize - 5, 0, 2*pieceSize - 1, 4 * pieceSize} {
+		wantRange(t, bob.Vault, farFile, data, off, 4097)
+	}
+	eventually(t, "an ordinary blob", func() bool { return bob.residence(farFile) == ResidentHere })
+	asked := r.asked()
+	if asked > 6 || r.wholes != 0 {
+		t.Fatalf("%d pieces and %d wholes of 6 pieces", asked, r.wholes)
+	}
+	wantRange(t, bob.Vault, farFile, data, 0, size)
+	wantNoSparse(t, bob.Vault)
+	bob.reopen()
+	wantRange(t, bob.Vault, farFile, data, 0, size)
+	wantSound(t, bob.Vault)
+}
+
+func wantNoSparse(t testing.TB, v *Vault) {
+	t.Helper()
+	eventually(t, "no sparse file", func() bool { return len(sparseFiles(t, v)) == 0 })
+}
+
+func sparseFiles(t testing.TB, v *Vault) (names []string) {
+	t.Helper()
+	all, err := os.ReadDir(filepath.Join(v.Home(), "attachments"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, e := range all {
+		if strings.HasSuffix(e.Name(), sparseExt) {
+			names = append(names, filepath.Join(v.Home(), "attachments", e.Name()))
+		}
+	}
+	return names
+}
+
+// Sizes at the borders of chunks and pieces, read in steps of all sizes.
+func TestReadByRangeBorders(t *testing.T) {
+	for _, size := range []int{65 << 10, pieceSize - 1, pieceSize, pieceSize + 1, 2*pieceSize - seal.ChunkSize, 2 * pieceSize} {
+		for _, step := range []int64{seal.ChunkSize - 1, 300 << 10, 3 * pieceSize} {
+			_, bob, _, data := farAway(t, Limits{}, size)
+			for off := int64(0); off < int64(size); off += step {
+				wantRange(t, bob.Vault, farFile, data, off, step)
+			}
+			eventually(t, "an ordinary blob", func() bool { return bob.residence(farFile) == ResidentHere })
+			wantSound(t, bob.Vault)
+		}
+	}
+}
+
+// What was fetched is there in the next session, also without the remote.
+func TestSparseSurvives(t *testing.T) {
+	for _, how := range []string{"reopen", "kill", "power cut"} {
+		t.Run(how, func(t *testing.T) {
+			_, bob, r, data := farAway(t, Limits{}, 4*pieceSize)
+			wantRange(t, bob.Vault, farFile, data, pieceSize, 100)
+			switch how {
+			case "reopen":
+				bob.reopen()
+			default:
+				bob.kill(how == "power cut")
+			}
+			asked := r.asked()
+			r.connect(bob)
+			open := r.hang()
+			defer open()
+			wantRange(t, bob.Vault, farFile, data, pieceSize+5000, 100)
+			if r.asked() != asked {
+				t.Fatal("a piece that was here was fetched again")
+			}
+			wantSound(t, bob.Vault)
+		})
+	}
+}
+
+// A sparse file that lost or changed bytes, its map, or its end, is fetched
+// anew, and gives no wrong byte.
+func TestSparseDamaged(t *testing.T) {
+	for name, harm := range map[string]func(f *os.File, size int64) error{
+		"zeros":      func(f *os.File, _ int64) error { _, err := f.WriteAt(make([]byte, pieceSize), 100); return err },
+		"flip":       func(f *os.File, _ int64) error { _, err := f.WriteAt([]byte{1}, pieceSize+5000); return err },
+		"header":     func(f *os.File, _ int64) error { _, err := f.WriteAt([]byte{1}, 20); return err },
+		"map says 1": func(f *os.File, size int64) error { _, err := f.WriteAt([]byte{0xff}, size-1); return err },
+		"cut":        func(f *os.File, size int64) error { return f.Truncate(size - 1) },
+		"empty":      func(f *os.File, _ int64) error { return f.Truncate(0) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			_, bob, r, data := farAway(t, Limits{}, 4*pieceSize+99)
+			wantRange(t, bob.Vault, farFile, data, pieceSize, 100)
+			wantRange(t, bob.Vault, farFile, data, 0, 100)
+			if err := bob.Close(context.Background()); err != nil {
+				t.Fatal(err)
+			}
+			names := sparseFiles(t, bob.Vault)
+			if len(names) != 1 {
+				t.Fatal(names)
+			}
+			f, err := os.OpenFile(names[0], os.O_RDWR, 0)
+			if err != nil {
+				t.Fatal(err)
+			}
+			fi, err := f.Stat()
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := errors.Join(harm(f, fi.Size()), f.Close()); err != nil {
+				t.Fatal(err)
+			}
+			bob.open()
+			r.connect(bob)
+			wantRange(t, bob.Vault, farFile, data, 0, int64(len(data)))
+			eventually(t, "an ordinary blob", func() bool { return bob.residence(farFile) == ResidentHere })
+			wantSound(t, bob.Vault)
+		})
+	}
+}
+
+// A remote that alters, swaps, cuts or adds: no wrong byte is released, and the
+// file can be read once it has come to its senses.
+func TestFetchHostile(t *testing.T) {
+	sealedPiece := int64(pieceChunks * seal.SealedChunk)
+	for name, c := range map[string]struct {
+		bend   func(p []byte, off int64) ([]byte, error)
+		damage bool
+	}{
+		"flip": {func(p []byte, _ int64) ([]byte, error) { p[len(p)/2] ^= 1; return p, nil }, true},
+		"swap chunks": {func(p []byte, _ int64) ([]byte, error) {
+			a, b := bytes.Clone(p[:seal.SealedChunk]), p[seal.SealedChunk:2*seal.SealedChunk]
+			copy(p, b)
+			copy(p[seal.SealedChunk:], a)
+			return p, nil
+		}, true},
+		"zeros":     {func(p []byte, _ int64) ([]byte, error) { clear(p); return p, nil }, true},
+		"short":     {func(p []byte, _ int64) ([]byte, error) { return p[:len(p)-1], nil }, true},
+		"nothing":   {func(p []byte, _ int64) ([]byte, error) { return nil, io.ErrUnexpectedEOF }, false},
+		"cut":       {func(p []byte, _ int64) ([]byte, error) { return p[:100], io.ErrUnexpectedEOF }, false},
+		"too long":  {func(p []byte, _ int64) ([]byte, error) { return append(p, 0), nil }, false},
+		"not there": {func(p []byte, _ int64) ([]byte, error) { return nil, blob.ErrNotFound }, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			_, bob, r, data := farAway(t, Limits{}, 3*pieceSize)
+			r.set(func() { r.bend = c.bend })
+			got, err := readRange(bob.Vault, farFile, sealedPiece, 5000)
+			if len(got) != 0 || errors.Is(err, ErrDamaged) != c.damage || !c.damage && !errors.Is(err, ErrTimeout) {
+				t.Fatalf("%d bytes, %v", len(got), err)
+			}
+			if c.damage {
+				bob.hasAlarmText(farFile)
+			}
+			// Who asks at once gets the same answer, without another request.
+			asked := r.asked()
+			if _, err := readRange(bob.Vault, farFile, sealedPiece, 5000); err == nil || r.asked() != asked {
+				t.Fatalf("%v, %d requests more", err, r.asked()-asked)
+			}
+			r.set(func() { r.bend = nil })
+			eventually(t, "readable again", func() bool {
+				_, err := readRange(bob.Vault, farFile, sealedPiece, 5000)
+				return err == nil
+			})
+			wantRange(t, bob.Vault, farFile, data, 0, int64(len(data)))
+		})
+	}
+}
+
+func (d *device) hasAlarmText(part string) {
+	d.f.t.Helper()
+	for _, a := range d.Status().Alarms {
+		if strings.Contains(a, part) {
+			return
+		}
+	}
+	d.f.t.Fatalf("no alarm about %s in %q", part, d.Status().Alarms)
+}
+
+// Pieces of another blob of the same size.
+func TestFetchOtherBlob(t *testing.T) {
+	f, bob, r, data := farAway(t, Limits{}, 2*pieceSize)
+	ada := f.devices[0]
+	other := writeFile(t, ada.Vault, "A/other", randomBytes(2*pieceSize, 8))
+	ada.push()
+	bob.pullBatches()
+	far := bob.mustFind(farFile).content.ref.blob
+	r.set(func() { r.blobs = map[seal.ID][]byte{far: f.blobs[other.content.ref.blob]} })
+	if got, err := readRange(bob.Vault, farFile, 0, 100); !errors.Is(err, ErrDamaged) || len(got) > 0 {
+		t.Fatalf("%q %v", got, err)
+	}
+	r.set(func() { r.blobs = nil })
+	eventually(t, "readable again", func() bool {
+		_, err := readRange(bob.Vault, farFile, 0, 100)
+		return err == nil
+	})
+	wantRange(t, bob.Vault, farFile, data, 0, int64(len(data)))
+}
+
+// Many readers of one piece share one request; a failure is one failure.
+func TestReadersShare(t *testing.T) {
+	_, bob, r, data := farAway(t, Limits{}, 3*pieceSize)
+	open := r.hang()
+	const readers = 40
+	errs := make(chan error, readers)
+	for i := range readers {
+		go func() {
+			off := int64(pieceSize + i*1000)
+			got, err := readRange(bob.Vault, farFile, off, 500)
+			if err == nil && !bytes.Equal(got, data[off:off+500]) {
+				err = errors.New("wrong bytes")
+			}
+			errs <- err
+		}()
+	}
+	eventually(t, "a request", func() bool { return r.asked() == 1 })
+	open()
+	for range readers {
+		if err := <-errs; err != nil {
+			t.Error(err)
+		}
+	}
+	if r.asked() != 1 {
+		t.Fatalf("%d requests for one piece", r.asked())
+	}
+	r.set(func() { r.bend = func([]byte, int64) ([]byte, error) { return nil, blob.ErrUnavailable } })
+	for range readers {
+		go func() {
+			_, err := readRange(bob.Vault, farFile, 0, 500)
+			errs <- err
+		}()
+	}
+	for range readers {
+		if err := <-errs; !errors.Is(err, ErrTimeout) {
+			t.Error(err)
+		}
+	}
+	if n := r.asked(); n > 3 { // one, and its one second try
+		t.Fatalf("%d requests", n)
+	}
+}
+
+// A sequential reader is served ahead, a random one is not.
+func TestPrefetchWindow(t *testing.T) {
+	const pieces = 40
+	_, bob, r, data := farAway(t, Limits{}, pieces*pieceSize)
+	for _, i := range []int64{30, 10, 20} {
+		wantRange(t, bob.Vault, farFile, data, i*pieceSize, 100)
+	}
+	if r.asked() != 3 {
+		t.Fatalf("%d requests of a random reader", r.asked())
+	}
+	n := bob.mustFind(farFile)
+	if err := bob.Open(n, false, false); err != nil {
+		t.Fatal(err)
+	}
+	defer bob.Release(n, false)
+	buf := make([]byte, 128<<10)
+	for off := int64(0); off < 5*pieceSize; off += int64(len(buf)) {
+		if _, err := bob.ReadAt(n, buf, off); err != nil {
+			t.Fatal(err)
+		}
+	}
+	eventually(t, "pieces ahead", func() bool {
+		sp := n.content.sp.Load()
+		if sp == nil {
+			return true // complete already
+		}
+		_, missing := sp.firstMissing(5, 8)
+		return !missing
+	})
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.most < 2 && len(r.ranges) < 8 {
+		t.Fatalf("at most %d requests at a time, %d in all", r.most, len(r.ranges))
+	}
+}
+
+// A wait ends with its deadline, or after a signal; what comes late is there.
+func TestFetchDeadline(t *testing.T) {
+	_, bob, r, data := farAway(t, Limits{FetchWait: 50 * time.Millisecond}, 3*pieceSize)
+	open := r.hang()
+	defer open()
+	for range 3 {
+		if _, err := readRange(bob.Vault, farFile, 0, 100); !errors.Is(err, ErrTimeout) {
+			t.Fatal(err)
+		}
+	}
+	if r.asked() != 1 {
+		t.Fatalf("%d requests while the first hangs", r.asked())
+	}
+	open()
+	eventually(t, "what came late", func() bool {
+		got, err := readRange(bob.Vault, farFile, 0, 100)
+		return err == nil && bytes.Equal(got, data[:100])
+	})
+}
+
+func TestFetchInterrupted(t *testing.T) {
+	_, bob, r, _ := farAway(t, Limits{FetchWait: time.Minute}, 3*pieceSize)
+	defer r.hang()()
+	n := bob.mustFind(farFile)
+	if err := bob.Open(n, false, false); err != nil {
+		t.Fatal(err)
+	}
+	defer bob.Release(n, false)
+	cancel := make(chan struct{})
+	close(cancel)
+	began := time.Now()
+	_, err := bob.ReadAtUntil(cancel, n, make([]byte, 10), 0)
+	if !errors.Is(err, ErrInterrupted) || time.Since(began) < interruptGrace {
+		t.Fatalf("%v after %v", err, time.Since(began))
+	}
+}
+
+// Version 3 comes as a whole, once for all readers.
+func TestFetchWholeV3(t *testing.T) {
+	f := newFleet(t, "ada", "bob")
+	ada, bob := f.devices[0], f.devices[1]
+	data := randomBytes(3<<20, 1)
+	ada.mkdir("A")
+	writeFile(t, ada.Vault, farFile, data)
+	ada.push()
+	bob.pullBatches()
+	r := f.demand(bob)
+	open := r.hang()
+	errs := make(chan error)
+	for range 10 {
+		go func() {
+			_, err := readRange(bob.Vault, farFile, 1<<20, 100)
+			errs <- err
+		}()
+	}
+	eventually(t, "a request", func() bool {
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		return r.wholes == 1
+	})
+	open()
+	for range 10 {
+		if err := <-errs; err != nil {
+			t.Error(err)
+		}
+	}
+	if r.wholes != 1 || r.asked() != 0 {
+		t.Fatalf("%d wholes, %d ranges", r.wholes, r.asked())
+	}
+	wantRange(t, bob.Vault, farFile, data, 0, int64(len(data)))
+	wantSound(t, bob.Vault)
+}
+
+// While downloads hang, nothing else waits for them: other files, the file's
+// own attributes, its name, its closing, and the end of the session.
+func TestHangingReadsHoldNothing(t *testing.T) {
+	f := newFleetOf(t, Limits{FetchWait: time.Minute}, "v4", "ada", "bob")
+	ada, bob := f.devices[0], f.devices[1]
+	ada.mkdir("A")
+	const files = 12
+	for i := range files {
+		writeFile(t, ada.Vault, "A/far"+string(rune('a'+i)), randomBytes(2*pieceSize, int64(i)))
+	}
+	ada.push()
+	bob.pullBatches()
+	r := f.demand(bob)
+	defer r.hang()()
+	done := make(chan error, files)
+	for i := range files {
+		go func() {
+			_, err := readRange(bob.Vault, "A/far"+string(rune('a'+i)), 0, 100)
+			done <- err
+		}()
+	}
+	eventually(t, "twelve requests", func() bool { return r.asked() == files })
+	finished := make(chan struct{})
+	go func() {
+		defer close(finished)
+		bob.write("A/near", "near")
+		bob.want2("A/near", "near")
+		n := bob.mustFind("A/fara")
+		for range 2 { // open and close beside a reader that hangs
+			if err := bob.Open(n, true, false); err != nil {
+				t.Error(err)
+			}
+			if err := bob.Flush(n); err != nil {
+				t.Error(err)
+			}
+			bob.Release(n, true)
+		}
+		mode := uint32(0o600)
+		if _, err := bob.SetAttr(n, SetAttr{Mode: &mode}); err != nil {
+			t.Error(err)
+		}
+		bob.rename("A/fara", "A/renamed")
+		bob.remove("A/farb")
+		bob.Status()
+		if _, err := bob.Check(t.Context(), CheckOptions{}); err != nil {
+			t.Error(err)
+		}
+		if err := bob.Barrier(t.Context()); err != nil {
+			t.Error(err)
+		}
+		if err := bob.Close(t.Context()); err != nil {
+			t.Error(err)
+		}
+	}()
+	select {
+	case <-finished:
+	case <-time.After(40 * time.Second):
+		t.Fatal("something waits for a download")
+	}
+	for range files {
+		if err := <-done; err == nil {
+			t.Error("a read succeeded without its bytes")
+		}
+	}
+}
+
+func (d *device) want2(path, data string) {
+	d.f.t.Helper()
+	if got := d.content(d.mustFind(path)); got != data {
+		d.f.t.Errorf("%s shows %q", path, got)
+	}
+}

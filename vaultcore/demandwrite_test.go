@@ -1,0 +1,271 @@
+package vaultcore
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"os"
+	"testing"
+	"time"
+
+	"github.com/vaultdrive/vaultdrive/vaultcore/blob"
+	"github.com/vaultdrive/vaultdrive/vaultcore/seal"
+)
+
+func mustWriteAt(t testing.TB, v *Vault, n *Node, data string, off int64) {
+	t.Helper()
+	if _, err := v.WriteAt(n, []byte(data), off); err != nil {
+		t.Fatalf("write at %d: %v", off, err)
+	}
+}
+
+func mustOpen(t testing.TB, v *Vault, path string, write bool) *Node {
+	t.Helper()
+	n, err := v.Find(path)
+	if err == nil {
+		err = v.Open(n, write, false)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return n
+}
+
+func overlay(data []byte, s string, off int64) []byte {
+	out := bytes.Clone(data)
+	for int64(len(out)) < off+int64(len(s)) {
+		out = append(out, 0)
+	}
+	copy(out[off:], s)
+	return out
+}
+
+// A write into a file that is elsewhere fetches what it touches; closing waits
+// for nothing and loses nothing; the save is published once the rest has come.
+func TestWriteFar(t *testing.T) {
+	for name, at := range map[string]int64{"inside": 2*pieceSize + 777, "append": 3*pieceSize + 55, "behind the end": 4 * pieceSize} {
+		t.Run(name, func(t *testing.T) {
+			f, bob, r, data := farAway(t, Limits{FetchWait: 200 * time.Millisecond}, 3*pieceSize+55)
+			want := overlay(data, "changed", at)
+			n := mustOpen(t, bob.Vault, farFile, true)
+			mustWriteAt(t, bob.Vault, n, "changed", at)
+			if r.asked() > 2 {
+				t.Fatalf("%d requests for a few bytes", r.asked())
+			}
+			open := r.hang()
+			began := time.Now()
+			if err := bob.Flush(n); err != nil {
+				t.Fatal(err)
+			}
+			bob.Release(n, true)
+			if took := time.Since(began); took > 5*time.Second {
+				t.Fatalf("close took %v", took)
+			}
+			wantRange(t, bob.Vault, farFile, want, at, 7)
+			if got := bob.Status().Drafts; got != 1 {
+				t.Fatalf("%d drafts", got)
+			}
+			open()
+			eventually(t, "the commit", func() bool { return bob.Status().Drafts == 0 })
+			wantRange(t, bob.Vault, farFile, want, 0, int64(len(want)))
+			wantSound(t, bob.Vault)
+			f.sync()
+			wantRange(t, f.devices[0].Vault, farFile, want, 0, int64(len(want)))
+		})
+	}
+}
+
+// Whole pages need nothing of the old content; a part of one says at write that
+// the rest does not come, and what was written before stays.
+func TestWriteFarOffline(t *testing.T) {
+	_, bob, r, data := farAway(t, Limits{FetchWait: 100 * time.Millisecond}, 3*pieceSize)
+	open := r.hang()
+	defer open()
+	page := string(randomBytes(pageSize, 3))
+	n := mustOpen(t, bob.Vault, farFile, true)
+	mustWriteAt(t, bob.Vault, n, page, 5*pageSize)
+	if _, err := bob.WriteAt(n, []byte("part"), 50*pageSize+3); !errors.Is(err, ErrTimeout) {
+		t.Fatalf("a part of a page: %v", err)
+	}
+	if err := bob.Flush(n); err != nil {
+		t.Fatal(err)
+	}
+	bob.Release(n, true)
+	want := overlay(data, page, 5*pageSize)
+	wantRange(t, bob.Vault, farFile, want, 5*pageSize, pageSize)
+	if _, err := readRange(bob.Vault, farFile, 0, 10); !errors.Is(err, ErrTimeout) {
+		t.Fatal(err)
+	}
+	// The session ends, without the remote, and the next has it.
+	for _, powerCut := range []bool{false, true} {
+		if err := bob.Barrier(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		bob.kill(powerCut)
+		r.connect(bob)
+		wantRange(t, bob.Vault, farFile, want, 5*pageSize, pageSize)
+	}
+	bob.reopen()
+	wantRange(t, bob.Vault, farFile, want, 5*pageSize, pageSize)
+	open()
+	r.connect(bob)
+	eventually(t, "the commit", func() bool { return bob.Status().Drafts == 0 })
+	wantRange(t, bob.Vault, farFile, want, 0, int64(len(want)))
+	wantSound(t, bob.Vault)
+}
+
+// A kill at every moment after close keeps what was written.
+func TestWriteFarKilled(t *testing.T) {
+	_, bob, r, data := farAway(t, Limits{}, 2*pieceSize+9)
+	gate := r.hang()
+	page := string(randomBytes(pageSize, 3))
+	n := mustOpen(t, bob.Vault, farFile, true)
+	mustWriteAt(t, bob.Vault, n, page, 0)
+	if err := bob.Flush(n); err != nil {
+		t.Fatal(err)
+	}
+	bob.Release(n, true)
+	want := overlay(data, page, 0)
+	copies := []string{crashCopy(t, bob.Vault, false)}
+	// Each piece that has come, and nothing under way.
+	pass := make(chan struct{})
+	r.set(func() {
+		r.bend = func(p []byte, _ int64) ([]byte, error) {
+			<-pass
+			return p, nil
+		}
+	})
+	gate()
+	c := bob.mustFind(farFile).content
+	for have := int64(1); have < 3; have++ {
+		pass <- struct{}{}
+		eventually(t, "a piece", func() bool {
+			sp := c.sp.Load()
+			sp.mu.Lock()
+			defer sp.mu.Unlock()
+			return sp.count == have
+		})
+		copies = append(copies, crashCopy(t, bob.Vault, false))
+	}
+	close(pass)
+	eventually(t, "the commit", func() bool { return bob.Status().Drafts == 0 })
+	if err := bob.Barrier(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	bob.store.fetches.end() // adopting goes on beside the commit
+	bob.retired.wait()
+	copies = append(copies, crashCopy(t, bob.Vault, false), crashCopy(t, bob.Vault, true))
+	r.set(func() { r.bend = nil })
+	for i, home := range copies {
+		d := &device{f: bob.f, name: "bob", home: home}
+		d.open()
+		r.connect(d)
+		eventually(t, "the commit", func() bool { return d.Status().Drafts == 0 })
+		wantRange(t, d.Vault, farFile, want, 0, int64(len(want)))
+		wantSound(t, d.Vault)
+		if err := d.Close(context.Background()); err != nil {
+			t.Fatalf("copy %d: %v", i, err)
+		}
+	}
+}
+
+// Emptying a file, replacing it whole, renaming and deleting it fetch nothing.
+func TestChangeFarWithoutFetch(t *testing.T) {
+	_, bob, r, _ := farAway(t, Limits{FetchWait: 100 * time.Millisecond}, 2*pieceSize)
+	defer r.hang()()
+	bob.rename(farFile, "A/moved")
+	bob.rename("A/moved", farFile)
+	n := mustOpen(t, bob.Vault, farFile, true)
+	whole := randomBytes(2*pieceSize, 11)
+	if _, err := bob.WriteAt(n, whole, 0); err != nil {
+		t.Fatal(err)
+	}
+	if err := bob.Flush(n); err != nil {
+		t.Fatal(err)
+	}
+	bob.Release(n, true)
+	if d := bob.Status().Drafts; d != 0 {
+		t.Fatalf("%d drafts of a file that was written whole", d)
+	}
+	wantRange(t, bob.Vault, farFile, whole, 0, 2*pieceSize)
+	bob.write("A/near", "x")
+	bob.remove(farFile)
+	if r.asked() != 0 {
+		t.Fatalf("%d requests", r.asked())
+	}
+	wantSound(t, bob.Vault)
+}
+
+func TestTruncateFar(t *testing.T) {
+	_, bob, r, data := farAway(t, Limits{FetchWait: 100 * time.Millisecond}, 3*pieceSize)
+	gate := r.hang()
+	n := bob.mustFind(farFile)
+	if err := bob.Truncate(n, pieceSize+100); err != nil {
+		t.Fatal(err)
+	}
+	if got := bob.Attr(n).Size; got != pieceSize+100 {
+		t.Fatalf("%d bytes", got)
+	}
+	gate()
+	eventually(t, "the commit", func() bool { return bob.Status().Drafts == 0 })
+	wantRange(t, bob.Vault, farFile, data[:pieceSize+100], 0, 3*pieceSize)
+	if n := r.asked(); n > 2 {
+		t.Fatalf("%d pieces for two", n)
+	}
+	gate = r.hang()
+	defer gate()
+	if err := bob.Truncate(n, 0); err != nil {
+		t.Fatal(err)
+	}
+	wantRange(t, bob.Vault, farFile, nil, 0, 10)
+	wantSound(t, bob.Vault)
+}
+
+// A draft that waits goes with its file.
+func TestUnlinkWaitingDraft(t *testing.T) {
+	_, bob, r, _ := farAway(t, Limits{}, 2*pieceSize)
+	gate := r.hang()
+	n := mustOpen(t, bob.Vault, farFile, true)
+	mustWriteAt(t, bob.Vault, n, string(make([]byte, pageSize)), 0)
+	if err := bob.Flush(n); err != nil {
+		t.Fatal(err)
+	}
+	bob.Release(n, true)
+	bob.remove(farFile)
+	gate()
+	eventually(t, "no draft", func() bool { return bob.Status().Drafts == 0 })
+	bob.reopen()
+	bob.want("A/")
+	wantSound(t, bob.Vault)
+}
+
+// A version 3 file is fetched whole for the same.
+func TestWriteFarV3(t *testing.T) {
+	f := newFleet(t, "ada", "bob")
+	ada, bob := f.devices[0], f.devices[1]
+	data := randomBytes(1<<20, 1)
+	ada.mkdir("A")
+	writeFile(t, ada.Vault, farFile, data)
+	ada.push()
+	bob.pullBatches()
+	r := f.demand(bob)
+	r.set(func() { r.blobs = map[seal.ID][]byte{bob.mustFind(farFile).content.ref.blob: nil} })
+	n := mustOpen(t, bob.Vault, farFile, true)
+	if _, err := bob.WriteAt(n, []byte("x"), 5); !errors.Is(err, ErrTimeout) && !errors.Is(err, blob.ErrSize) {
+		t.Fatalf("write: %v", err)
+	}
+	r.set(func() { r.blobs = nil })
+	eventually(t, "the write", func() bool {
+		_, err := bob.WriteAt(n, []byte("changed"), 5)
+		return err == nil
+	})
+	if err := bob.Flush(n); err != nil {
+		t.Fatal(err)
+	}
+	bob.Release(n, true)
+	want := overlay(data, "changed", 5)
+	wantRange(t, bob.Vault, farFile, want, 0, int64(len(want)))
+	wantSound(t, bob.Vault)
+}
+
+func writeAll(path, data string) error { return os.WriteFile(path, []byte(data), 0o600) }
