@@ -229,7 +229,11 @@ func (v *Vault) shedSparse(id seal.ID, need int64) int64 {
 // cachedItems lists what might be given up, the longest unopened first. What
 // the remote has not confirmed is left out.
 func (v *Vault) cachedItems() ([]cached, error) {
-	confirmed, err := v.confirmedBlobs()
+	which := "state=2"
+	if v.confirmer.Load() != nil {
+		which = "state>0" // looked for before they go
+	}
+	confirmed, err := v.presentBlobs(which)
 	if err != nil {
 		return nil, err
 	}
@@ -258,14 +262,15 @@ func (v *Vault) cachedItems() ([]cached, error) {
 	return items, nil
 }
 
-func (v *Vault) confirmedBlobs() (map[seal.ID]bool, error) {
+// presentBlobs gives the blobs that are on the remote, by whose word says which.
+func (v *Vault) presentBlobs(which string) (map[seal.ID]bool, error) {
 	v.readMu.Lock()
 	defer v.readMu.Unlock()
 	if v.reader == nil {
 		return nil, ErrClosed
 	}
 	out := make(map[seal.ID]bool)
-	err := v.reader.query("SELECT blob FROM blob_presence WHERE state=2", func(c []dbValue) error {
+	err := v.reader.query("SELECT blob FROM blob_presence WHERE "+which, func(c []dbValue) error {
 		s := rowScanner{c: c}
 		out[s.id()] = true
 		return nil

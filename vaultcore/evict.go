@@ -2,6 +2,7 @@ package vaultcore
 
 import (
 	"context"
+	"slices"
 
 	"github.com/vaultdrive/vaultdrive/vaultcore/seal"
 )
@@ -149,6 +150,9 @@ func (v *Vault) evict(ctx context.Context, todo []*evictee) error {
 		}
 		return nil
 	}
+	if err := v.confirm(ctx, todo); err != nil {
+		return err
+	}
 	no, err := v.evictRows(todo)
 	if err != nil || no == 0 {
 		return err
@@ -170,6 +174,49 @@ func (v *Vault) evict(ctx context.Context, todo []*evictee) error {
 	v.retired.wait()
 	return nil
 }
+
+// OnConfirm sets what looks which of some contents are on the remote with their
+// length. Without it only those are evicted that this device has sent or fetched
+// itself.
+func (v *Vault) OnConfirm(fn func(ctx context.Context, blobs []WantedBlob) (there []seal.ID, err error)) {
+	v.confirmer.Store(&fn)
+}
+
+// confirm has those contents looked for on the remote that this device knows to
+// be there from others only. A remote that does not answer confirms nothing.
+func (v *Vault) confirm(ctx context.Context, todo []*evictee) error {
+	fn := v.confirmer.Load()
+	if fn == nil {
+		return nil
+	}
+	known, err := v.presentBlobs("state=2")
+	if err != nil {
+		return err
+	}
+	var ask []WantedBlob
+	for _, e := range todo {
+		if e.why == "" && !known[e.blob] {
+			ask = append(ask, WantedBlob{Blob: e.blob, Len: e.size})
+		}
+	}
+	for some := range slices.Chunk(ask, confirmBatch) {
+		there, err := (*fn)(ctx, some)
+		if err != nil {
+			v.log.Info("contents not looked for on the remote", "err", err)
+			return ctx.Err()
+		}
+		if len(there) == 0 {
+			continue
+		}
+		if err := v.Found(ctx, there); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// confirmBatch is how many contents are looked for at a time.
+const confirmBatch = 256
 
 // comesBack says whether something would bring a content back.
 func (v *Vault) comesBack(ctx context.Context) (bool, error) {

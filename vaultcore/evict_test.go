@@ -1,6 +1,7 @@
 package vaultcore
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -145,6 +146,35 @@ func TestEvictRefuses(t *testing.T) {
 			}
 		})
 	}
+}
+
+// What others say is on the remote is looked for there before it is given up.
+func TestEvictConfirms(t *testing.T) {
+	f, bob, _, data := farAway(t, Limits{}, 2*pieceSize)
+	id := bob.mustFind(farFile).content.ref.blob
+	if err := bob.PutBlob(t.Context(), id, bytes.NewReader(f.blobs[id])); err != nil {
+		t.Fatal(err)
+	}
+	if out := bob.evict(farFile); len(out.Kept) != 1 || out.Kept[0].Why != whyUnsent {
+		t.Fatalf("%+v", out)
+	}
+	there := false
+	bob.OnConfirm(func(_ context.Context, blobs []WantedBlob) (ids []seal.ID, err error) {
+		for _, b := range blobs {
+			if there && int64(len(f.blobs[b.Blob])) == b.Len {
+				ids = append(ids, b.Blob)
+			}
+		}
+		return ids, nil
+	})
+	if out := bob.evict(farFile); len(out.Kept) != 1 || out.Kept[0].Why != whyUnsent {
+		t.Fatalf("%+v", out)
+	}
+	there = true
+	if out := bob.evict(farFile); out.Files != 1 {
+		t.Fatalf("%+v", out)
+	}
+	wantRange(t, bob.Vault, farFile, data, 0, 100)
 }
 
 // A kill, or a power cut, at any moment of an eviction leaves a content here or

@@ -74,12 +74,14 @@ type Vault struct {
 	readMu sync.Mutex
 	reader *conn
 
-	attrs      attrQueue
-	fresh      freshQueue
-	retired    retiredContents
-	arrivals   idLocks // of blobs that come in
-	pins       pinSet
-	cache      cacheKeeper
+	attrs    attrQueue
+	fresh    freshQueue
+	retired  retiredContents
+	arrivals idLocks // of blobs that come in
+	pins     pinSet
+	cache    cacheKeeper
+	// confirmer looks for contents on the remote; nil: nobody does.
+	confirmer  atomic.Pointer[func(context.Context, []WantedBlob) ([]seal.ID, error)]
 	oldFiles   oldFiles
 	events     eventLog
 	rewrap     rewrapState

@@ -52,6 +52,7 @@ func newSyncing(vault *vaultcore.Vault, log *slog.Logger) *syncing {
 	s := &syncing{vault: vault, log: log}
 	vault.OnFetch(s.fetch)
 	vault.OnFetchRange(s.fetchRange)
+	vault.OnConfirm(s.confirm)
 	return s
 }
 
@@ -71,6 +72,15 @@ func (s *syncing) fetchRange(ctx context.Context, id seal.ID, off, n int64, w io
 		return err
 	}
 	return r.engine.FetchRange(ctx, id, off, n, w)
+}
+
+// confirm looks which of some contents are on the remote.
+func (s *syncing) confirm(ctx context.Context, blobs []vaultcore.WantedBlob) ([]seal.ID, error) {
+	r, err := s.use(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return r.engine.Confirm(ctx, blobs)
 }
 
 // begin starts synchronisation for a mount, if it is on. What keeps the remote
