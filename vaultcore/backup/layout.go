@@ -82,8 +82,10 @@ func ustar(name string, kind byte, mode, size, mtime int64) []byte {
 	octal(b[136:148], mtime)
 	b[156] = kind
 	copy(b[257:265], "ustar\x0000")
-	octal(b[329:337], 0) // device numbers
-	octal(b[337:345], 0)
+	if kind == '0' {
+		octal(b[329:337], 0) // device numbers
+		octal(b[337:345], 0)
+	}
 	sum := 8 * int64(' ') // the field itself counts as spaces
 	for _, c := range b {
 		sum += int64(c)

@@ -13,6 +13,8 @@ import (
 	"github.com/vaultdrive/vaultdrive/vaultcore/seal"
 )
 
+const readBuffer = 256 << 10
+
 // Reader reads a backup from its start to its end, once. What it hands out has
 // the length and the hash that the manifest says; whether the manifest is to be
 // believed is the business of Check.
@@ -22,6 +24,7 @@ type Reader struct {
 
 	r             *bufio.Reader
 	raw, sig, mac []byte
+	buf           []byte
 	read          int64 // bytes
 	tolerant      bool  // go on behind a member whose hash is wrong
 	bad           int   // of those
@@ -31,7 +34,7 @@ type Reader struct {
 // NewReader reads the manifest. progress is told of bytes read; it may be nil.
 // Errors: ErrLayout, seal.ErrNewer.
 func NewReader(r io.Reader, progress func(done, total int64)) (*Reader, error) {
-	b := &Reader{r: bufio.NewReaderSize(r, copyBuffer), progress: progress}
+	b := &Reader{r: bufio.NewReaderSize(r, readBuffer), buf: make([]byte, readBuffer), progress: progress}
 	if b.progress == nil {
 		b.progress = func(int64, int64) {}
 	}
@@ -138,7 +141,6 @@ func (b *Reader) fixed(name string, size int64) ([]byte, error) {
 // and checked all the same.
 func (b *Reader) Each(ctx context.Context, first, last seal.FileKind, fn func(f *seal.BackupFile, body io.Reader) error) error {
 	files := b.Manifest.Files
-	buf := make([]byte, copyBuffer)
 	for i := range files {
 		f := &files[i]
 		if f.Kind < first || f.Kind > last {
@@ -153,7 +155,7 @@ func (b *Reader) Each(ctx context.Context, first, last seal.FileKind, fn func(f 
 		m := &member{b: b, f: f, left: f.Size, sum: sha256.New()}
 		err := fn(f, m)
 		if err == nil {
-			_, err = io.CopyBuffer(onlyWriter{io.Discard}, onlyReader{m}, buf)
+			_, err = io.CopyBuffer(onlyWriter{io.Discard}, onlyReader{m}, b.buf)
 		}
 		switch {
 		case b.tolerant && errors.Is(err, ErrHash):
