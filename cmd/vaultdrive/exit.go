@@ -37,6 +37,7 @@ var (
 	errSyncOff       = errors.New("synchronisation is off")
 	errSyncOn        = errors.New("synchronisation is on")
 	errRemoteOnly    = errors.New("contents are at the remote only")
+	errNoAccount     = errors.New("no such account")
 	errSlowAES       = errors.New("this processor has no instructions for AES")
 )
 
@@ -166,6 +167,7 @@ var exitTable = []exitRow{
 	{backup.ErrForeign, "foreign_backup", 71, "it is a backup of another vault, or the DID was mistyped"},
 	{backup.ErrIncomplete, "incomplete_backup", 72, "backup create --missing goes on without them; prefetch them first where a remote has them"},
 	{vaultcore.ErrUnlisted, "not_in_roster", 73, "the vault came back from a backup: sync enable enrolls its device, or restore again with --no-remote if no remote is left"},
+	{errNoAccount, "no_account", 49, "vaultdrive serve account list shows them"},
 	{errSlowAES, "slow_aes", 48, "--slow-aes mounts all the same: slow, and its timing may tell something about keys"},
 	{vaultcore.ErrClosed, "closed", 47, "the vault is being unmounted: try again"},
 	{context.DeadlineExceeded, "timeout", 32, ""},

@@ -106,7 +106,7 @@ func newApp(u *ui) *cli.App {
 			lsCLI(u), getCLI(u), putCLI(u), rmCLI(u), mvCLI(u), assetCLI(u), trashCLI(u),
 			syncCLI(u), joinCLI(u), conflictsCLI(u),
 			passwdCLI(u), kitCLI(u), deviceCLI(u),
-			checkCLI(u), rescueCLI(u), backupCLI(u), eventsCLI(u), completionCLI(u), completeCLI(u),
+			checkCLI(u), rescueCLI(u), backupCLI(u), eventsCLI(u), serveCLI(u), completionCLI(u), completeCLI(u),
 		},
 	}
 	app.Action = needCommand

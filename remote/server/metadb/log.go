@@ -1,0 +1,316 @@
+package metadb
+
+import (
+	"context"
+	"encoding/hex"
+	"fmt"
+	"strconv"
+
+	"github.com/vaultdrive/vaultdrive/remote/api"
+)
+
+// LogBound is how much of headers, batches and checkpoints an account may keep.
+func LogBound(quota int64) int64 { return max(256<<20, quota) }
+
+// addLog counts bytes of the log. Error: api's log_full.
+func (q *querier) addLog(account, bytes int64) error {
+	n, err := q.exec(`UPDATE accounts SET log=log+$2 WHERE account=$1
+		AND (log+$2<=quota OR log+$2<=$3)`, account, bytes, LogBound(0))
+	if err != nil || n == 1 {
+		return err
+	}
+	a, err := q.account("account=$1", account)
+	if err != nil {
+		return err
+	}
+	limit := LogBound(a.Limit)
+	e := api.Errorf(api.CodeLogFull, "the log is full: devices that make a checkpoint can shorten it")
+	e.Quota = &api.Quota{Usage: a.Log, Limit: limit, Remaining: max(0, limit-a.Log)}
+	return e
+}
+
+// PutHeader keeps the next header and brings the roster to what it says. at < 0
+// asks for nothing; else no batch may have come after feed number at. Errors:
+// api's seq_taken, seq_gap, bad_header, cut_behind, log_full.
+func (db *DB) PutHeader(ctx context.Context, account int64, h *api.ClearHeader, body []byte, at int64) (n int64, err error) {
+	err = db.update(ctx, func(q *querier) error {
+		if err := q.lock(account); err != nil {
+			return err
+		}
+		same, err := q.sameHeader(account, h)
+		if err != nil || same {
+			return err
+		}
+		if at >= 0 {
+			var newer int64
+			if err := q.one("SELECT count(*) FROM batches WHERE account=$1 AND n>$2", []any{account, at}, &newer); err != nil {
+				return err
+			}
+			if newer > 0 {
+				return api.Errorf(api.CodeCutBehind, "%d batches came after %d", newer, at)
+			}
+		}
+		n, err = q.putHeader(account, h, body)
+		return err
+	})
+	return n, err
+}
+
+// sameHeader: this very header is here.
+func (q *querier) sameHeader(account int64, h *api.ClearHeader) (bool, error) {
+	var hash string
+	err := q.one("SELECT hash FROM headers WHERE account=$1 AND seq=$2", []any{account, int64(h.Seq)}, &hash)
+	if err == ErrNotFound {
+		return false, nil
+	}
+	if err == nil && hash != hex.EncodeToString(h.Hash[:]) {
+		err = api.Errorf(api.CodeSeqTaken, "there is another header %d", h.Seq)
+	}
+	return err == nil, err
+}
+
+func (q *querier) putHeader(account int64, h *api.ClearHeader, body []byte) (int64, error) {
+	if err := q.nextHeader(account, h); err != nil {
+		return 0, err
+	}
+	if err := q.addLog(account, int64(len(body))); err != nil {
+		return 0, err
+	}
+	if err := q.must("INSERT INTO headers(account,seq,hash,body) VALUES($1,$2,$3,$4)",
+		account, int64(h.Seq), hex.EncodeToString(h.Hash[:]), string(body)); err != nil {
+		return 0, err
+	}
+	if err := q.setRoster(account, h); err != nil {
+		return 0, err
+	}
+	return q.announce(account, "header", api.Change{Kind: api.KindHeader, Seq: h.Seq})
+}
+
+// nextHeader says whether it follows what is here.
+func (q *querier) nextHeader(account int64, h *api.ClearHeader) error {
+	if h.Seq == 1 {
+		return nil // there is none yet, or sameHeader would have said so
+	}
+	var body string
+	err := q.one("SELECT body FROM headers WHERE account=$1 AND seq=$2", []any{account, int64(h.Seq) - 1}, &body)
+	if err == ErrNotFound {
+		return api.Errorf(api.CodeSeqGap, "header %d is not here yet", h.Seq-1)
+	}
+	if err != nil {
+		return err
+	}
+	prev, err := api.ParseHeader([]byte(body))
+	if err == nil {
+		err = h.Follows(prev)
+	}
+	if err != nil {
+		return api.Errorf(api.CodeBadHeader, "%w", err)
+	}
+	return nil
+}
+
+// setRoster brings devices to what a header says. A revoked one loses its
+// sessions.
+func (q *querier) setRoster(account int64, h *api.ClearHeader) error {
+	for _, d := range h.Devices {
+		revoked, cut := int64(0), int64(0)
+		if d.Revoked {
+			revoked, cut = 1, int64(h.Cut[d.ID].Seq)
+			if err := q.must("DELETE FROM sessions WHERE account=$1 AND device=$2", account, d.ID); err != nil {
+				return err
+			}
+		}
+		err := q.must(`INSERT INTO devices(account,device,pk,revoked,cut) VALUES($1,$2,$3,$4,$5)
+			ON CONFLICT(account,device) DO UPDATE SET revoked=excluded.revoked, cut=excluded.cut`,
+			account, d.ID, hex.EncodeToString(d.PK[:]), revoked, cut)
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Header reads one, the newest for seq 0. Error: ErrNotFound.
+func (db *DB) Header(ctx context.Context, account int64, seq uint64) (body string, err error) {
+	err = db.view(ctx, func(q *querier) error {
+		if seq == 0 {
+			return q.one("SELECT body FROM headers WHERE account=$1 ORDER BY seq DESC LIMIT 1", []any{account}, &body)
+		}
+		return q.one("SELECT body FROM headers WHERE account=$1 AND seq=$2", []any{account, int64(seq)}, &body)
+	})
+	return body, err
+}
+
+// PutBatch appends a batch to its device's chain; the same again is fine.
+// Errors: api's other_bytes, seq_gap, chain_broken, bad_batch, device_revoked,
+// log_full.
+func (db *DB) PutBatch(ctx context.Context, account int64, b *api.ClearBatch, body []byte) (n int64, err error) {
+	hash := hex.EncodeToString(b.Hash[:])
+	err = db.update(ctx, func(q *querier) error {
+		if err := q.lock(account); err != nil {
+			return err
+		}
+		var have string
+		err := q.one("SELECT hash,n FROM batches WHERE account=$1 AND device=$2 AND seq=$3", []any{account, b.Device, int64(b.Seq)}, &have, &n)
+		switch {
+		case err == nil && have == hash:
+			return nil
+		case err == nil:
+			return api.Errorf(api.CodeOtherBytes, "there is another batch %d of this device", b.Seq)
+		case err != ErrNotFound:
+			return err
+		}
+		if err := q.mayFollow(account, b); err != nil {
+			return err
+		}
+		n, err = q.appendBatch(account, b, hash, body)
+		return err
+	})
+	return n, err
+}
+
+// mayFollow checks what is clear: roster, signature, cut, number and the hash of
+// the batch before.
+func (q *querier) mayFollow(account int64, b *api.ClearBatch) error {
+	var pk, last string
+	var revoked, cut, seq int64
+	err := q.one("SELECT pk,revoked,cut,seq,hash FROM devices WHERE account=$1 AND device=$2", []any{account, b.Device}, &pk, &revoked, &cut, &seq, &last)
+	if err == ErrNotFound {
+		return api.Errorf(api.CodeBadBatch, "the device is not in the roster")
+	}
+	if err != nil {
+		return err
+	}
+	raw, err := hex.DecodeString(pk)
+	if err != nil || len(raw) != 32 {
+		return fmt.Errorf("key of device %s: %w", b.Device, err)
+	}
+	switch {
+	case b.Verify([32]byte(raw)) != nil:
+		return api.Errorf(api.CodeBadBatch, "the signature is not the device's")
+	case revoked != 0 && int64(b.Seq) > cut:
+		return api.Errorf(api.CodeDeviceRevoked, "the device was revoked after its batch %d", cut)
+	case int64(b.Seq) > seq+1:
+		return api.Errorf(api.CodeSeqGap, "batch %d of the device is not here yet", seq+1)
+	case int64(b.Seq) <= seq:
+		return api.Errorf(api.CodeOtherBytes, "batch %d was collected", b.Seq) // it is not in the table
+	case seq > 0 && hex.EncodeToString(b.Prev[:]) != last:
+		return api.Errorf(api.CodeChainBroken, "batch %d does not follow the one before", b.Seq)
+	}
+	return nil
+}
+
+func (q *querier) appendBatch(account int64, b *api.ClearBatch, hash string, body []byte) (int64, error) {
+	if err := q.addLog(account, int64(len(body))); err != nil {
+		return 0, err
+	}
+	sum := sha256Hex(body)
+	n, err := q.announce(account, "batch/"+b.Device+"/"+strconv.FormatUint(b.Seq, 10),
+		api.Change{Kind: api.KindBatch, Device: b.Device, Seq: b.Seq, Len: int64(len(body)), SHA256: sum})
+	if err != nil {
+		return 0, err
+	}
+	if err := q.must("INSERT INTO batches(account,device,seq,hash,n,len,body) VALUES($1,$2,$3,$4,$5,$6,$7)",
+		account, b.Device, int64(b.Seq), hash, n, int64(len(body)), body); err != nil {
+		return 0, err
+	}
+	return n, q.must("UPDATE devices SET seq=$3, hash=$4 WHERE account=$1 AND device=$2", account, b.Device, int64(b.Seq), hash)
+}
+
+// Batch reads one. Error: ErrNotFound.
+func (db *DB) Batch(ctx context.Context, account int64, device string, seq uint64) (body []byte, err error) {
+	err = db.view(ctx, func(q *querier) error {
+		return q.one("SELECT body FROM batches WHERE account=$1 AND device=$2 AND seq=$3", []any{account, device, int64(seq)}, &body)
+	})
+	return body, err
+}
+
+// PutCheckpoint keeps a part; the last, "m", announces the checkpoint. The same
+// again is fine. Errors: api's other_bytes, log_full.
+func (db *DB) PutCheckpoint(ctx context.Context, account int64, name, device string, seq uint64, part string, body []byte) (n int64, err error) {
+	sum := sha256Hex(body)
+	err = db.update(ctx, func(q *querier) error {
+		if err := q.lock(account); err != nil {
+			return err
+		}
+		var have string
+		err := q.one("SELECT sha256 FROM checkpoints WHERE account=$1 AND name=$2 AND part=$3", []any{account, name, part}, &have)
+		if err == nil && have != sum {
+			return api.Errorf(api.CodeOtherBytes, "there is another part %s of this checkpoint", part)
+		}
+		if err != ErrNotFound {
+			return err
+		}
+		if err := q.addLog(account, int64(len(body))); err != nil {
+			return err
+		}
+		if err := q.must("INSERT INTO checkpoints(account,name,part,sha256,len,body) VALUES($1,$2,$3,$4,$5,$6)",
+			account, name, part, sum, int64(len(body)), body); err != nil || part != "m" {
+			return err
+		}
+		n, err = q.announce(account, "checkpoint/"+name, api.Change{Kind: api.KindCheckpoint, Name: name, Device: device, Seq: seq})
+		return err
+	})
+	return n, err
+}
+
+// Checkpoint reads a part. Error: ErrNotFound.
+func (db *DB) Checkpoint(ctx context.Context, account int64, name, part string) (body []byte, err error) {
+	err = db.view(ctx, func(q *querier) error {
+		return q.one("SELECT body FROM checkpoints WHERE account=$1 AND name=$2 AND part=$3", []any{account, name, part}, &body)
+	})
+	return body, err
+}
+
+// Collect drops batches below heads, which a checkpoint covers that is older
+// than minAge and has a successor. Checkpoints older than that one go too.
+// Error: api's bad_request when no such checkpoint is here.
+func (db *DB) Collect(ctx context.Context, account int64, heads map[string]uint64) (removed int, err error) {
+	err = db.update(ctx, func(q *querier) error {
+		removed = 0
+		if err := q.lock(account); err != nil {
+			return err
+		}
+		var complete int64
+		if err := q.one("SELECT count(*) FROM checkpoints WHERE account=$1 AND part='m'", []any{account}, &complete); err != nil {
+			return err
+		}
+		if complete < 2 {
+			return api.Errorf(api.CodeBadRequest, "batches go when two checkpoints are here; there are %d", complete)
+		}
+		for device, seq := range heads {
+			n, err := q.dropBatches(account, device, int64(seq))
+			if err != nil {
+				return err
+			}
+			removed += int(n)
+		}
+		return nil
+	})
+	return removed, err
+}
+
+func (q *querier) dropBatches(account int64, device string, below int64) (int64, error) {
+	var freed int64
+	if err := q.one("SELECT coalesce(sum(len),0) FROM batches WHERE account=$1 AND device=$2 AND seq<$3", []any{account, device, below}, &freed); err != nil {
+		return 0, err
+	}
+	var seq int64
+	var gone []int64
+	err := q.each("SELECT seq FROM batches WHERE account=$1 AND device=$2 AND seq<$3", []any{account, device, below}, func() error {
+		gone = append(gone, seq)
+		return nil
+	}, &seq)
+	if err != nil {
+		return 0, err
+	}
+	for _, s := range gone {
+		if err := q.must("DELETE FROM feed WHERE account=$1 AND subject=$2", account, "batch/"+device+"/"+strconv.FormatInt(s, 10)); err != nil {
+			return 0, err
+		}
+	}
+	if err := q.must("UPDATE accounts SET log=log-$2 WHERE account=$1", account, freed); err != nil {
+		return 0, err
+	}
+	return q.exec("DELETE FROM batches WHERE account=$1 AND device=$2 AND seq<$3", account, device, below)
+}

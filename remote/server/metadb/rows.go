@@ -1,0 +1,217 @@
+package metadb
+
+import (
+	"context"
+	"database/sql"
+	"time"
+
+	"github.com/vaultdrive/vaultdrive/remote/api"
+)
+
+const rowColumns = `a.id,a.parent_id,a.parent_type,a.name,a.mime,a.size_bytes,a.key_iv,a.key_ct,a.ev,a.created,a.blob,a.epoch,a.version,a.state,a.author,
+	coalesce(b.stored,0),coalesce(b.sha256,''),c.vault`
+
+const rowTables = ` FROM vault_attachments a JOIN accounts c ON c.account=a.account LEFT JOIN blobs b ON b.account=a.account AND b.blob=a.blob`
+
+// scannedRow is where a row is read into.
+type scannedRow struct {
+	api.Row
+	key     api.WrappedKey
+	created int64
+	epoch   sql.NullInt64
+}
+
+func (r *scannedRow) dest() []any {
+	return []any{&r.ID, &r.ParentID, &r.ParentType, &r.FileNameEncrypted, &r.ContentTypeEncrypted, &r.SizeBytes, &r.key.IV, &r.key.Ciphertext,
+		&r.EncryptionVersion, &r.created, &r.BlobID, &r.epoch, &r.Version, &r.State, &r.By, &r.StoredBytes, &r.SHA256, &r.VaultID}
+}
+
+func (r *scannedRow) row() api.Row {
+	out, key := r.Row, r.key
+	out.WrappedFileKey = &key
+	out.CreatedAt = api.Time(time.UnixMilli(r.created))
+	if r.epoch.Valid {
+		e := uint32(r.epoch.Int64)
+		out.Epoch = &e
+	}
+	return out
+}
+
+func (q *querier) row(account int64, id string) (api.Row, error) {
+	var r scannedRow
+	err := q.one("SELECT "+rowColumns+rowTables+" WHERE a.account=$1 AND a.id=$2", []any{account, id}, r.dest()...)
+	return r.row(), err
+}
+
+// Row reads one, live or deleted. Error: ErrNotFound.
+func (db *DB) Row(ctx context.Context, account int64, id string) (r api.Row, err error) {
+	err = db.view(ctx, func(q *querier) error { r, err = q.row(account, id); return err })
+	return r, err
+}
+
+// Rows lists the live attachments of a parent behind an id. limit 0: all.
+func (db *DB) Rows(ctx context.Context, account int64, typ, parent, after string, limit int) (out []api.Row, err error) {
+	query := "SELECT " + rowColumns + rowTables + " WHERE a.account=$1 AND a.parent_type=$2 AND a.parent_id=$3 AND a.state='live' AND a.id>$4 ORDER BY a.id"
+	args := []any{account, typ, parent, after}
+	if limit > 0 {
+		query += " LIMIT $5"
+		args = append(args, limit)
+	}
+	out = []api.Row{}
+	err = db.view(ctx, func(q *querier) error {
+		var r scannedRow
+		return q.each(query, args, func() error { out = append(out, r.row()); return nil }, r.dest()...)
+	})
+	return out, err
+}
+
+// putRow writes a row if the one it replaces has the version that the writer
+// read. Errors: api's parent_not_found, row_version, blob_gone.
+func (q *querier) putRow(account int64, r api.Row) (api.Row, error) {
+	if err := q.hasParent(account, r.ParentType, r.ParentID); err != nil && r.State == api.StateLive {
+		return r, err
+	}
+	have, err := q.row(account, r.ID)
+	if err != nil && err != ErrNotFound {
+		return r, err
+	}
+	if have.Version != r.Version {
+		return r, api.Errorf(api.CodeRowVersion, "the row has version %d, not %d", have.Version, r.Version)
+	}
+	if r.State == api.StateLive {
+		if err := q.blobLive(account, r.BlobID); err != nil {
+			return r, err
+		}
+	}
+	created := q.ms
+	if err == nil {
+		created = time.Time(have.CreatedAt).UnixMilli()
+	}
+	if err := q.writeRow(account, r, created); err != nil {
+		return r, err
+	}
+	return q.announceRow(account, r.ID)
+}
+
+func (q *querier) writeRow(account int64, r api.Row, created int64) error {
+	var epoch any
+	if r.Epoch != nil {
+		epoch = int64(*r.Epoch)
+	}
+	return q.must(`INSERT INTO vault_attachments(account,id,parent_type,parent_id,name,mime,size_bytes,key_iv,key_ct,ev,created,blob,epoch,version,state,author)
+		VALUES($1,$2,$3,$4,$5,$6,$7,$8,$9,$10,$11,$12,$13,1,$14,$15)
+		ON CONFLICT(account,id) DO UPDATE SET parent_type=excluded.parent_type, parent_id=excluded.parent_id, name=excluded.name, mime=excluded.mime,
+		size_bytes=excluded.size_bytes, key_iv=excluded.key_iv, key_ct=excluded.key_ct, ev=excluded.ev, blob=excluded.blob, epoch=excluded.epoch,
+		version=vault_attachments.version+1, state=excluded.state, author=excluded.author`,
+		account, r.ID, r.ParentType, r.ParentID, r.FileNameEncrypted, r.ContentTypeEncrypted, r.SizeBytes, r.WrappedFileKey.IV, r.WrappedFileKey.Ciphertext,
+		int64(r.EncryptionVersion), created, r.BlobID, epoch, r.State, r.By)
+}
+
+func (q *querier) announceRow(account int64, id string) (api.Row, error) {
+	r, err := q.row(account, id)
+	if err != nil {
+		return r, err
+	}
+	_, err = q.announce(account, "row/"+id, api.Change{Kind: api.KindRow, Row: &r})
+	return r, err
+}
+
+// PutRows writes rows and parents as far as each may be written. Error: api's
+// behind when a batch of another device came after at.
+func (db *DB) PutRows(ctx context.Context, account int64, device string, in api.PutRows) (out api.PutRowsAnswer, err error) {
+	err = db.update(ctx, func(q *querier) error {
+		out = api.PutRowsAnswer{Results: []api.RowResult{}}
+		if err := q.lock(account); err != nil {
+			return err
+		}
+		if err := q.notBehind(account, device, in.At); err != nil {
+			return err
+		}
+		// Parents first, so that rows find theirs; the answers come in the order asked.
+		parents := make([]api.RowResult, 0, len(in.Parents))
+		for _, p := range in.Parents {
+			p.By = device
+			_, err := q.putParent(account, p)
+			res, err := resultOf(p.ID, 0, err)
+			if err != nil {
+				return err
+			}
+			parents = append(parents, res)
+		}
+		for _, r := range in.Rows {
+			r.By = device
+			now, err := q.putRow(account, r)
+			res, err := resultOf(r.ID, now.Version, err)
+			if err != nil {
+				return err
+			}
+			out.Results = append(out.Results, res)
+		}
+		out.Results = append(out.Results, parents...)
+		return nil
+	})
+	return out, err
+}
+
+// resultOf tells a refusal, which is an answer, from a failure.
+func resultOf(id string, version int64, err error) (api.RowResult, error) {
+	res := api.RowResult{ID: id, Version: version}
+	if err == nil {
+		return res, nil
+	}
+	if e := api.AsError(err); e.Code != api.CodeInternal {
+		res.Error, res.Version = e, 0
+		return res, nil
+	}
+	return res, err
+}
+
+// notBehind: error api's behind.
+func (q *querier) notBehind(account int64, device string, at int64) error {
+	var newer int64
+	if err := q.one("SELECT count(*) FROM batches WHERE account=$1 AND n>$2 AND device<>$3", []any{account, at, device}, &newer); err != nil {
+		return err
+	}
+	if newer > 0 {
+		return api.Errorf(api.CodeBehind, "%d batches of other devices came after %d", newer, at)
+	}
+	return nil
+}
+
+// Audit is an entry of the log that is only ever added to.
+type Audit struct {
+	Action  string // upload, delete, claim, release
+	Row     api.Row
+	By      string
+	Request string
+}
+
+func (q *querier) audit(account int64, a Audit) error {
+	return q.must(`INSERT INTO audit_log(account,n,time,action,attachment,parent_type,parent_id,size,author,request)
+		VALUES($1,(SELECT coalesce(max(n),0)+1 FROM audit_log WHERE account=$1),$2,$3,$4,$5,$6,$7,$8,$9)`,
+		account, q.ms, a.Action, a.Row.ID, a.Row.ParentType, a.Row.ParentID, a.Row.SizeBytes, a.By, a.Request)
+}
+
+// DeleteRow ends an attachment; its blob goes to the trash unless another row
+// names it. A deleted one again is fine. Error: ErrNotFound.
+func (db *DB) DeleteRow(ctx context.Context, account int64, id string, by, request string) error {
+	return db.update(ctx, func(q *querier) error {
+		if err := q.lock(account); err != nil {
+			return err
+		}
+		r, err := q.row(account, id)
+		if err != nil || r.State == api.StateDeleted {
+			return err
+		}
+		if err := q.must("UPDATE vault_attachments SET state='deleted', version=version+1, author=$3 WHERE account=$1 AND id=$2", account, id, by); err != nil {
+			return err
+		}
+		if err := q.releaseUnnamed(account, r.BlobID); err != nil {
+			return err
+		}
+		if _, err := q.announceRow(account, id); err != nil {
+			return err
+		}
+		return q.audit(account, Audit{Action: "delete", Row: r, By: by, Request: request})
+	})
+}

@@ -1,0 +1,359 @@
+package metadb
+
+import (
+	"context"
+
+	"github.com/vaultdrive/vaultdrive/remote/api"
+)
+
+// Upload is one attempt to store a blob.
+type Upload struct {
+	Account    int64
+	Slot       string // what names it across attempts: the blob id, or the Idempotency-Key
+	Attempt    string // of this one
+	Blob       string
+	StorageKey string
+	Stored     int64
+	SHA256     string // known at Commit
+	Release    []string
+
+	Row     *api.Row // to write with it; nil for bytes alone
+	At      int64    // feed number the writer had applied; < 0: not checked
+	Print   string   // of an Idempotency-Key
+	By      string
+	Request string
+}
+
+// Admit reserves quota for an upload before its body is read. have is set when
+// the very blob is here already. Errors: api's quota_exceeded, other_bytes,
+// blob_pledged.
+func (db *DB) Admit(ctx context.Context, u Upload) (have bool, err error) {
+	err = db.update(ctx, func(q *querier) error {
+		if err := q.lock(u.Account); err != nil {
+			return err
+		}
+		if have, err = q.haveBlob(u); err != nil || have {
+			return err
+		}
+		if err := q.endIntent(u.Account, u.Slot); err != nil {
+			return err
+		}
+		reserve, err := q.reserve(u)
+		if err != nil {
+			return err
+		}
+		return q.must("INSERT INTO upload_intents(account,slot,attempt,blob,storage_key,reserved,started) VALUES($1,$2,$3,$4,$5,$6,$7)",
+			u.Account, u.Slot, u.Attempt, u.Blob, u.StorageKey, reserve, q.ms)
+	})
+	return have, err
+}
+
+// haveBlob: the same blob is present. One with other bytes under this id is an
+// error; one in the trash, purged or lost is stored anew.
+func (q *querier) haveBlob(u Upload) (bool, error) {
+	b, err := q.blob(u.Account, u.Blob)
+	if err == ErrNotFound {
+		return false, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	if b.Stored != u.Stored || u.SHA256 != "" && b.SHA256 != u.SHA256 {
+		return false, api.Errorf(api.CodeOtherBytes, "blob %s has other bytes here", u.Blob)
+	}
+	return b.State == api.BlobPresent, nil
+}
+
+// reserve takes what the upload needs beyond what it will release.
+func (q *querier) reserve(u Upload) (int64, error) {
+	need := u.Stored
+	for _, id := range u.Release {
+		var stored int64
+		var pledge string
+		err := q.one("SELECT stored,pledge FROM blobs WHERE account=$1 AND blob=$2 AND state='present'", []any{u.Account, id}, &stored, &pledge)
+		if err == ErrNotFound {
+			continue
+		}
+		if err != nil {
+			return 0, err
+		}
+		if pledge != "" && pledge != u.Slot {
+			return 0, api.Errorf(api.CodeBlobPledged, "blob %s makes room for another upload", id)
+		}
+		if err := q.must("UPDATE blobs SET pledge=$3 WHERE account=$1 AND blob=$2", u.Account, id, u.Slot); err != nil {
+			return 0, err
+		}
+		need -= stored
+	}
+	need = max(0, need)
+	n, err := q.exec("UPDATE accounts SET reserved=reserved+$2 WHERE account=$1 AND used+reserved+$2<=quota", u.Account, need)
+	if err == nil && n == 0 {
+		err = q.quotaError(u.Account)
+	}
+	return need, err
+}
+
+// endIntent gives back what an earlier attempt holds. Its object, which may be
+// under way still, goes when nothing names it.
+func (q *querier) endIntent(account int64, slot string) error {
+	var key string
+	var reserved int64
+	err := q.one("SELECT storage_key,reserved FROM upload_intents WHERE account=$1 AND slot=$2", []any{account, slot}, &key, &reserved)
+	if err == ErrNotFound {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	if err := q.must("UPDATE accounts SET reserved=reserved-$2 WHERE account=$1", account, reserved); err != nil {
+		return err
+	}
+	if err := q.must("UPDATE blobs SET pledge='' WHERE account=$1 AND pledge=$2", account, slot); err != nil {
+		return err
+	}
+	if err := q.dropObject(account, key); err != nil {
+		return err
+	}
+	return q.must("DELETE FROM upload_intents WHERE account=$1 AND slot=$2", account, slot)
+}
+
+// Abort ends an attempt that failed, if it still owns its slot; its object is
+// deleted.
+func (db *DB) Abort(ctx context.Context, u Upload) error {
+	return db.update(ctx, func(q *querier) error {
+		if err := q.lock(u.Account); err != nil {
+			return err
+		}
+		own, err := q.owns(u)
+		if err != nil {
+			return err
+		}
+		if own {
+			return q.endIntent(u.Account, u.Slot)
+		}
+		return q.dropUnnamed(u)
+	})
+}
+
+func (q *querier) owns(u Upload) (bool, error) {
+	var n int64
+	err := q.one("SELECT count(*) FROM upload_intents WHERE account=$1 AND slot=$2 AND attempt=$3", []any{u.Account, u.Slot, u.Attempt}, &n)
+	return n == 1, err
+}
+
+// dropUnnamed queues the object of an attempt for deletion unless a blob has it.
+func (q *querier) dropUnnamed(u Upload) error {
+	var n int64
+	if err := q.one("SELECT count(*) FROM blobs WHERE account=$1 AND storage_key=$2", []any{u.Account, u.StorageKey}, &n); err != nil || n > 0 {
+		return err
+	}
+	return q.dropObject(u.Account, u.StorageKey)
+}
+
+// Stored says what became of an upload that was committed.
+type Stored struct {
+	Row     *api.Row
+	RowFail *api.Error // why the row was not written; the bytes are stored
+	Again   bool       // it was here already
+}
+
+// Commit makes stored bytes a blob of the account, in one transaction with its
+// row, feed and audit. The object is there already. admitted: by Admit; else the
+// quota is taken here, which is for small bodies. Errors: api's quota_exceeded,
+// other_bytes, blob_pledged, conflict of an Idempotency-Key.
+func (db *DB) Commit(ctx context.Context, u Upload, admitted bool) (s Stored, err error) {
+	err = db.update(ctx, func(q *querier) error {
+		s = Stored{}
+		if err := q.lock(u.Account); err != nil {
+			return err
+		}
+		if u.Print != "" {
+			if s.Row, err = q.printed(u); err != nil || s.Row != nil {
+				s.Again = true
+				return firstError(err, q.ended(u))
+			}
+		}
+		have, err := q.haveBlob(u)
+		if err != nil {
+			return err
+		}
+		if s.Again = have; !have {
+			if err := q.place(u, admitted); err != nil {
+				return err
+			}
+		} else if err := q.ended(u); err != nil {
+			return err
+		}
+		return q.commitRow(u, &s)
+	})
+	return s, err
+}
+
+func firstError(a, b error) error {
+	if a != nil {
+		return a
+	}
+	return b
+}
+
+// ended gives back the attempt's reservation and object.
+func (q *querier) ended(u Upload) error {
+	own, err := q.owns(u)
+	if err != nil {
+		return err
+	}
+	if own {
+		return q.endIntent(u.Account, u.Slot)
+	}
+	return q.dropUnnamed(u)
+}
+
+// place turns the reservation into use.
+func (q *querier) place(u Upload, admitted bool) error {
+	reserved := int64(0)
+	if admitted {
+		err := q.one("SELECT reserved FROM upload_intents WHERE account=$1 AND slot=$2 AND attempt=$3", []any{u.Account, u.Slot, u.Attempt}, &reserved)
+		if err == ErrNotFound {
+			return api.Errorf(api.CodeTimeout, "another attempt took this upload over")
+		}
+		if err != nil {
+			return err
+		}
+		if err := q.must("DELETE FROM upload_intents WHERE account=$1 AND slot=$2", u.Account, u.Slot); err != nil {
+			return err
+		}
+	} else {
+		var err error
+		if reserved, err = q.reserve(u); err != nil {
+			return err
+		}
+	}
+	if err := q.must("UPDATE accounts SET reserved=reserved-$2, used=used+$3 WHERE account=$1", u.Account, reserved, u.Stored); err != nil {
+		return err
+	}
+	if err := q.replaceBlob(u); err != nil {
+		return err
+	}
+	return q.announceBlob(u.Account, u.Blob, api.BlobPresent)
+}
+
+// replaceBlob writes the blob's record; what an earlier record of it still holds
+// is given up for the new object.
+func (q *querier) replaceBlob(u Upload) error {
+	old, err := q.blob(u.Account, u.Blob)
+	if err != nil && err != ErrNotFound {
+		return err
+	}
+	if err == nil && old.State == api.BlobReleased {
+		if err := q.must("UPDATE accounts SET trash=trash-$2 WHERE account=$1", u.Account, old.Stored); err != nil {
+			return err
+		}
+	}
+	if err == nil && old.State != api.BlobPurged && old.StorageKey != u.StorageKey {
+		if err := q.dropObject(u.Account, old.StorageKey); err != nil {
+			return err
+		}
+	}
+	return q.must(`INSERT INTO blobs(account,blob,storage_key,stored,sha256,state) VALUES($1,$2,$3,$4,$5,'present')
+		ON CONFLICT(account,blob) DO UPDATE SET storage_key=excluded.storage_key, stored=excluded.stored, sha256=excluded.sha256, state='present', purge_at=NULL, pledge=''`,
+		u.Account, u.Blob, u.StorageKey, u.Stored, u.SHA256)
+}
+
+// commitRow writes the row and lets go what it replaced. A refused row never
+// refuses the bytes.
+func (q *querier) commitRow(u Upload, s *Stored) error {
+	if u.Row != nil {
+		row, err := q.uploadRow(u)
+		if err != nil {
+			e := api.AsError(err)
+			if e.Code == api.CodeInternal {
+				return err
+			}
+			s.RowFail = e
+		} else {
+			s.Row = &row
+		}
+	}
+	for _, id := range u.Release {
+		if err := q.releaseUnnamed(u.Account, id); err != nil {
+			return err
+		}
+	}
+	if err := q.trimTrash(u.Account); err != nil {
+		return err
+	}
+	if s.Row == nil {
+		return nil
+	}
+	if u.Print != "" {
+		err := q.must("INSERT INTO idempotency(account,slot,print,id,expires) VALUES($1,$2,$3,$4,$5)",
+			u.Account, u.Slot, u.Print, s.Row.ID, q.ms+idempotencyLife.Milliseconds())
+		if err != nil {
+			return err
+		}
+	}
+	return q.audit(u.Account, Audit{Action: "upload", Row: *s.Row, By: u.By, Request: u.Request})
+}
+
+func (q *querier) uploadRow(u Upload) (api.Row, error) {
+	if u.At >= 0 {
+		if err := q.notBehind(u.Account, u.By, u.At); err != nil {
+			return api.Row{}, err
+		}
+	}
+	r := *u.Row
+	r.By, r.BlobID = u.By, u.Blob
+	return q.putRow(u.Account, r)
+}
+
+// printed finds what an Idempotency-Key made. Error: api's idempotency_conflict
+// if it was used for something else.
+func (q *querier) printed(u Upload) (*api.Row, error) {
+	var print, id string
+	err := q.one("SELECT print,id FROM idempotency WHERE account=$1 AND slot=$2 AND expires>$3", []any{u.Account, u.Slot, q.ms}, &print, &id)
+	if err == ErrNotFound {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	if print != u.Print {
+		return nil, api.Errorf(api.CodeIdempotencyConflict, "this Idempotency-Key was used for another upload")
+	}
+	row, err := q.row(u.Account, id)
+	return &row, err
+}
+
+// Intent is an upload in parts that is under way.
+type Intent struct {
+	Upload
+	State    string // of the store
+	Metadata string // as the client sent it
+}
+
+// Keep writes down what an upload in parts needs to go on.
+func (db *DB) Keep(ctx context.Context, i Intent) error {
+	return db.update(ctx, func(q *querier) error {
+		n, err := q.exec("UPDATE upload_intents SET upload=$4, metadata=$5, started=$6 WHERE account=$1 AND slot=$2 AND attempt=$3",
+			i.Account, i.Slot, i.Attempt, i.State, i.Metadata, q.ms)
+		if err == nil && n == 0 {
+			err = ErrNotFound
+		}
+		return err
+	})
+}
+
+// Intent finds an upload in parts by its attempt, and says that it is alive.
+// Error: ErrNotFound.
+func (db *DB) Intent(ctx context.Context, account int64, attempt string) (i Intent, err error) {
+	err = db.update(ctx, func(q *querier) error {
+		i = Intent{Upload: Upload{Account: account, Attempt: attempt}}
+		err := q.one("SELECT slot,blob,storage_key,upload,metadata FROM upload_intents WHERE account=$1 AND attempt=$2 AND metadata<>''",
+			[]any{account, attempt}, &i.Slot, &i.Blob, &i.StorageKey, &i.State, &i.Metadata)
+		if err != nil {
+			return err
+		}
+		return q.must("UPDATE upload_intents SET started=$3 WHERE account=$1 AND slot=$2", account, i.Slot, q.ms)
+	})
+	return i, err
+}

@@ -1,0 +1,136 @@
+package metadb
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+)
+
+// maxGroup bounds the transactions that share one commit.
+const maxGroup = 256
+
+// maxTries bounds how often a transaction that met another is done again.
+const maxTries = 20
+
+// write is a transaction that waits for the writer of SQLite.
+type write struct {
+	ctx  context.Context
+	fn   func(q *querier) error
+	err  error
+	done chan struct{}
+}
+
+// update runs fn in a transaction, again if another one was in its way: fn has
+// no effects of its own but what it stores outside of itself at its end.
+func (db *DB) update(ctx context.Context, fn func(q *querier) error) error {
+	if db.writes == nil {
+		return db.updateAlone(ctx, fn)
+	}
+	w := &write{ctx: ctx, fn: fn, done: make(chan struct{})}
+	select {
+	case db.writes <- w:
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	<-w.done // it may be done already, so an answer is worth waiting for
+	return w.err
+}
+
+// lock is the first thing in an update of an account: its transactions come one
+// after another, and so do the numbers of its feed.
+func (q *querier) lock(account int64) error {
+	var n int64
+	return q.one("SELECT account FROM accounts WHERE account=$1 FOR UPDATE", []any{account}, &n)
+}
+
+func (db *DB) updateAlone(ctx context.Context, fn func(q *querier) error) error {
+	for try := 1; ; try++ {
+		err := db.inTx(ctx, fn)
+		if err == nil || try == maxTries || !db.dialect.again(err) {
+			return err
+		}
+	}
+}
+
+func (db *DB) inTx(ctx context.Context, fn func(q *querier) error) error {
+	tx, err := db.pool.BeginTx(ctx, nil)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = tx.Rollback() }() // after a commit it does nothing
+	if err := fn(db.querier(ctx, tx)); err != nil {
+		return err
+	}
+	return tx.Commit()
+}
+
+func (db *DB) querier(ctx context.Context, tx *sql.Tx) *querier {
+	return &querier{ctx: ctx, q: tx, rewrite: db.dialect.rewrite, ms: db.ms()}
+}
+
+// writer commits what waits, together: a commit costs a sync of the disk, so
+// many small ones share it.
+func (db *DB) writer() {
+	defer close(db.done)
+	for first := range db.writes {
+		group := append(make([]*write, 0, maxGroup), first)
+		for len(group) < maxGroup {
+			select {
+			case w, ok := <-db.writes:
+				if !ok {
+					db.commit(group)
+					return
+				}
+				group = append(group, w)
+				continue
+			default:
+			}
+			break
+		}
+		db.commit(group)
+	}
+}
+
+// commit gives every write of the group its answer after the shared commit; one
+// that fails takes back its own changes only.
+func (db *DB) commit(group []*write) {
+	err := db.inTx(context.Background(), func(q *querier) error {
+		for _, w := range group {
+			if w.err = db.savepoint(q, w); w.err != nil && errors.Is(w.err, errTransaction) {
+				return w.err
+			}
+		}
+		return nil
+	})
+	for _, w := range group {
+		if err != nil && w.err == nil {
+			w.err = fmt.Errorf("commit: %w", err)
+		}
+		close(w.done)
+	}
+}
+
+// errTransaction: the whole transaction is lost.
+var errTransaction = errors.New("transaction lost")
+
+func (db *DB) savepoint(q *querier, w *write) error {
+	if err := w.ctx.Err(); err != nil {
+		return err
+	}
+	if err := q.must("SAVEPOINT w"); err != nil {
+		return fmt.Errorf("%w: %w", errTransaction, err)
+	}
+	mine := *q
+	mine.ctx = context.WithoutCancel(w.ctx) // a cancelled statement would end the transaction of all
+	err := w.fn(&mine)
+	if err != nil {
+		if back := q.must("ROLLBACK TO w"); back != nil {
+			return fmt.Errorf("%w: %w", errTransaction, errors.Join(err, back))
+		}
+	}
+	if rel := q.must("RELEASE w"); rel != nil {
+		return fmt.Errorf("%w: %w", errTransaction, errors.Join(err, rel))
+	}
+	return err
+}

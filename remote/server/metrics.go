@@ -1,0 +1,44 @@
+package server
+
+import (
+	"net/http"
+	"strconv"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+)
+
+// metrics are counted by route, never by account.
+type metrics struct {
+	registry *prometheus.Registry
+	requests *prometheus.CounterVec
+	seconds  *prometheus.HistogramVec
+	waiters  prometheus.Gauge
+	swept    *prometheus.CounterVec
+}
+
+func newMetrics() *metrics {
+	m := &metrics{
+		registry: prometheus.NewRegistry(),
+		requests: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "vaultdrive_requests_total", Help: "Requests answered."}, []string{"route", "status"}),
+		seconds: prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: "vaultdrive_request_seconds", Help: "Time to answer, long polls included.",
+			Buckets: []float64{.001, .005, .02, .1, .5, 2, 10, 60}}, []string{"route"}),
+		waiters: prometheus.NewGauge(prometheus.GaugeOpts{Name: "vaultdrive_waiters", Help: "Long polls that wait."}),
+		swept:   prometheus.NewCounterVec(prometheus.CounterOpts{Name: "vaultdrive_swept_total", Help: "What the sweeper ended."}, []string{"kind"}),
+	}
+	m.registry.MustRegister(m.requests, m.seconds, m.waiters, m.swept, collectors.NewGoCollector(),
+		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	return m
+}
+
+func (m *metrics) seen(route string, status int, took time.Duration) {
+	m.requests.WithLabelValues(route, strconv.Itoa(status)).Inc()
+	m.seconds.WithLabelValues(route).Observe(took.Seconds())
+}
+
+// Metrics is for a listener of its own, which only operators reach.
+func (s *Server) Metrics() http.Handler {
+	return promhttp.HandlerFor(s.metrics.registry, promhttp.HandlerOpts{})
+}

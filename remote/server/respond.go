@@ -1,0 +1,73 @@
+package server
+
+import (
+	"encoding/json"
+	"errors"
+	"math"
+	"net/http"
+	"os"
+	"strconv"
+
+	"github.com/vaultdrive/vaultdrive/remote/api"
+	"github.com/vaultdrive/vaultdrive/remote/server/metadb"
+	"github.com/vaultdrive/vaultdrive/vaultcore/blob"
+)
+
+// fail is the only writer of errors. What the client may know is in an
+// api.Error; anything else is internal, and its text stays in the log.
+func (s *Server) fail(c *call, err error) {
+	e := *asAPI(err)
+	e.RequestID = c.id
+	if e.Status == 0 {
+		e.Status = e.Code.Status()
+	}
+	if e.Status >= 500 {
+		s.log.Error("request failed", "request", c.id, "route", c.route, "err", err)
+	}
+	c.failure = err
+	if c.wrote {
+		// The answer has begun: cutting the connection is all that can be said.
+		panic(http.ErrAbortHandler)
+	}
+	h := c.w.Header()
+	if e.RetryAfter > 0 {
+		h.Set("Retry-After", strconv.Itoa(int(math.Ceil(e.RetryAfter.Seconds()))))
+	}
+	if c.r.ContentLength != 0 && !c.bodyRead {
+		h.Set("Connection", "close") // what is unread of the body is not worth reading
+	}
+	writeJSON(c, e.Status, &e)
+}
+
+// asAPI puts errors of stores and databases into the words of the API.
+func asAPI(err error) *api.Error {
+	var e *api.Error
+	switch {
+	case errors.As(err, &e):
+		return e
+	case errors.Is(err, metadb.ErrNotFound), errors.Is(err, blob.ErrNotFound):
+		return api.Errorf(api.CodeNotFound, "not found")
+	case errors.Is(err, blob.ErrNoSpace), errors.Is(err, blob.ErrUnavailable):
+		u := api.Limited(api.CodeUnavailable, blob.RetryAfter(err), "the server's store is not available")
+		if u.RetryAfter == 0 {
+			u.RetryAfter = defaultRetry
+		}
+		return u
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		return api.Errorf(api.CodeTimeout, "the request came too slowly")
+	}
+	return api.AsError(err)
+}
+
+// writeJSON sends a whole answer.
+func writeJSON(c *call, status int, v any) {
+	body, err := json.Marshal(v)
+	if err != nil {
+		panic("server: an answer that is no JSON: " + err.Error()) // plain fields only
+	}
+	h := c.w.Header()
+	h.Set("Content-Type", api.TypeJSON)
+	h.Set("Content-Length", strconv.Itoa(len(body)))
+	c.begin(status)
+	c.send(body)
+}

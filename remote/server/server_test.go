@@ -1,0 +1,736 @@
+package server
+
+import (
+	"bytes"
+	"context"
+	"encoding/base64"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/vaultdrive/vaultdrive/remote/api"
+	"github.com/vaultdrive/vaultdrive/remote/server/metatest"
+)
+
+func TestRoutesHaveHandlers(t *testing.T) {
+	if len(handlers) != len(api.Routes) {
+		t.Errorf("%d handlers, %d routes", len(handlers), len(api.Routes))
+	}
+}
+
+// The flow of the seed: item, upload, list, download, delete.
+func TestAttachmentFlow(t *testing.T) {
+	onBoth(t, Options{}, func(t *testing.T, w *world) {
+		p := w.register()
+		for _, who := range []*person{p, p.page()} {
+			for _, typ := range api.ParentTypes {
+				parent, content := p.parent(typ), randomBytes(1000)
+				row := who.upload(typ, parent, content)
+				if row.ParentID != parent || row.SizeBytes != 972 || row.EncryptionVersion != 3 || row.State != api.StateLive || row.StoredBytes != 1000 {
+					t.Fatalf("%+v", row)
+				}
+				var list api.List
+				who.do("GET", api.PathAttachments+"?parent_id="+parent+"&parent_type="+typ, nil).want(200).into(&list)
+				if len(list.Attachments) != 1 || list.Attachments[0].ID != row.ID || list.Next != nil {
+					t.Fatalf("%+v", list)
+				}
+				var d api.Download
+				res := who.do("GET", api.PathAttachment(row.ID), nil).want(200)
+				res.into(&d)
+				if d.EncryptedContent != b64(content) || d.WrappedFileKey.IV != row.WrappedFileKey.IV || d.FileNameEncrypted != row.FileNameEncrypted {
+					t.Fatalf("%+v", d.Row)
+				}
+				if raw := who.do("GET", api.PathContent(row.ID), nil).want(200); !bytes.Equal(raw.body, content) || raw.header.Get("ETag") != `"`+row.BlobID+`"` {
+					t.Fatalf("%d bytes", len(raw.body))
+				}
+				who.do("DELETE", api.PathAttachment(row.ID), nil).want(204)
+				who.do("DELETE", api.PathAttachment(row.ID), nil).want(204)
+				who.do("GET", api.PathAttachment(row.ID), nil).code(api.CodeDeleted)
+			}
+		}
+	})
+}
+
+func TestRanges(t *testing.T) {
+	w := newWorld(t, t.TempDir()+"/m.db", Options{Limits: Limits{Downloads: -1}})
+	p := w.register()
+	content := randomBytes(1000)
+	row := p.upload("item", p.parent("item"), content)
+	for _, path := range []string{api.PathContent(row.ID), api.PathBlob(p.vault, row.BlobID)} {
+		for _, c := range []struct {
+			header   string
+			status   int
+			from, to int
+		}{
+			{"bytes=0-9", 206, 0, 10}, {"bytes=990-", 206, 990, 1000}, {"bytes=-10", 206, 990, 1000}, {"bytes=5-5000", 206, 5, 1000}, {"bytes=-5000", 206, 0, 1000},
+			{"bytes=1000-", 416, 0, 0}, {"bytes=9-5", 416, 0, 0}, {"bytes=-0", 416, 0, 0}, {"bytes=x-1", 416, 0, 0}, {"bytes=1", 416, 0, 0},
+			{"bytes=0-1,5-6", 200, 0, 1000}, {"lines=1-2", 200, 0, 1000},
+		} {
+			res := p.do("GET", path, nil, "Range", c.header).want(c.status)
+			if c.status != 416 && !bytes.Equal(res.body, content[c.from:c.to]) {
+				t.Errorf("%s: %d bytes", c.header, len(res.body))
+			}
+			if c.status == 206 && res.header.Get("Content-Range") != fmt.Sprintf("bytes %d-%d/1000", c.from, c.to-1) {
+				t.Errorf("%s: %s", c.header, res.header.Get("Content-Range"))
+			}
+		}
+		head := p.do("HEAD", path, nil).want(200)
+		if head.header.Get("Content-Length") != "1000" || len(head.body) != 0 {
+			t.Errorf("HEAD: %v", head.header)
+		}
+		p.do("GET", path, nil, "If-None-Match", `"`+row.BlobID+`"`).want(304)
+		if res := p.do("GET", path, nil, "Range", "bytes=0-9", "If-Range", `"other"`).want(200); len(res.body) != 1000 {
+			t.Errorf("If-Range of something else: %d bytes", len(res.body))
+		}
+	}
+}
+
+// Another account gets 404 for everything that is somebody else's.
+func TestOwnership(t *testing.T) {
+	onBoth(t, Options{Limits: Limits{Deletes: -1, Downloads: -1, Lists: -1, JSONUploads: -1, Failed: -1, Other: -1}}, func(t *testing.T, w *world) {
+		a, b := w.register(), w.register()
+		parent := a.parent("item")
+		row := a.upload("item", parent, randomBytes(100))
+		a.do("PUT", api.PathBatch(a.vault, a.device, 1), a.batch()).want(201)
+		before, _ := json.Marshal(w.state(a))
+		for _, who := range []*person{b, b.page()} {
+			who.do("GET", api.PathAttachment(row.ID), nil).code(api.CodeNotFound)
+			who.do("GET", api.PathContent(row.ID), nil).code(api.CodeNotFound)
+			who.do("DELETE", api.PathAttachment(row.ID), nil).code(api.CodeNotFound)
+			who.do("GET", api.PathAttachments+"?parent_type=item&parent_id="+parent, nil).code(api.CodeParentNotFound)
+			who.do("POST", api.PathAttachments, uploadBody("item", parent, randomBytes(100))).code(api.CodeParentNotFound)
+			who.do("DELETE", api.PathParent("item", parent), nil).code(api.CodeParentNotFound)
+		}
+		m := metadataOf(randomBytes(28))
+		for _, r := range api.Routes {
+			if !strings.Contains(r.Path, "{vault}") || r.Method == "PUT" && strings.HasSuffix(r.Path, "/headers/{seq}") {
+				continue
+			}
+			path := strings.NewReplacer("{vault}", a.vault, "{blob}", row.BlobID, "{device}", a.device, "{seq}", "1", "{name}",
+				fmt.Sprintf("%020d-%s", 1, a.device), "{part}", "1", "{pair}", m.BlobID, "{side}", "q", "{upload}", m.BlobID).Replace(r.Path)
+			b.do(r.Method, path, []byte("x")).code(api.CodeNotFound)
+		}
+		// A header needs no login, and is nobody else's to write.
+		b.do("PUT", api.PathHeader(a.vault, 2), []byte(b.header(nil))).code(api.CodeNotFound)
+		// b's own parent under the same id is b's alone.
+		b.do("PUT", api.PathParent("item", parent), api.PutParent{TitleEncrypted: "mine", Epoch: 1}).want(201)
+		if after, _ := json.Marshal(w.state(a)); !bytes.Equal(before, after) {
+			t.Errorf("the account changed:\n%s\n%s", before, after)
+		}
+	})
+}
+
+// state is all that the feed tells of an account.
+func (w *world) state(p *person) (out api.Changes) {
+	w.t.Helper()
+	p.do("GET", api.PathVault(p.vault)+"/changes", nil).want(200).into(&out)
+	return out
+}
+
+func TestLoginRefusals(t *testing.T) {
+	onBoth(t, Options{}, func(t *testing.T, w *world) {
+		p, q := w.register(), w.register()
+		url := w.http.URL
+		good := p.proof(p.nonce(p.device), p.device, p.key, url)
+		p.do("POST", api.PathSession, good).want(201)
+		p.do("POST", api.PathSession, good).code(api.CodeSessionInvalid) // TestSessionReplay
+		refused := func(name string, in api.Login) {
+			t.Helper()
+			t.Log(name)
+			p.do("POST", api.PathSession, in).code(api.CodeSessionInvalid)
+		}
+		refused("another audience", p.proof(p.nonce(p.device), p.device, p.key, "https://evil.example"))
+		refused("another key", p.proof(p.nonce(p.device), p.device, newKey(), url))
+		refused("identity as device", p.proof(p.nonce(p.device), p.device, p.identity, url))
+		refused("device as page", p.proof(p.nonce(api.ZeroID), api.ZeroID, p.key, url))
+		refused("nonce of another device", p.proof(p.nonce(api.ZeroID), p.device, p.key, url))
+		refused("nonce of another vault", p.proof(q.nonce(p.device), p.device, p.key, url))
+		refused("nonce of nobody", p.proof(b64(randomBytes(32)), p.device, p.key, url))
+		refused("unknown device", p.proof(p.nonce(newID()), newID(), p.key, url))
+		late := p.nonce(p.device)
+		w.pass(api.ChallengeLife + time.Second)
+		refused("late", p.proof(late, p.device, p.key, url))
+		skewed := p.proof(p.nonce(p.device), p.device, p.key, url)
+		skewed.Exp++
+		refused("times changed", skewed)
+		// The same for an identity that nobody knows.
+		stranger := &person{w: w, vault: newID(), identity: newKey(), device: newID(), key: newKey()}
+		refused("stranger", stranger.proof(stranger.nonce(stranger.device), stranger.device, stranger.key, url))
+		// Tokens end, and are not in the database as they are.
+		p.login()
+		if row, err := w.o.DB.Session(context.Background(), p.token); err == nil {
+			t.Errorf("the token itself is kept: %+v", row)
+		}
+		w.pass(api.TokenLife + time.Second)
+		p.do("GET", api.PathUsage, nil).code(api.CodeSessionInvalid)
+		p.login()
+		p.do("DELETE", api.PathSession, nil).want(204)
+		p.do("GET", api.PathUsage, nil).code(api.CodeSessionInvalid)
+	})
+}
+
+func TestRevokedDevice(t *testing.T) {
+	onBoth(t, Options{}, func(t *testing.T, w *world) {
+		p := w.register()
+		p.do("PUT", api.PathBatch(p.vault, p.device, 1), p.batch()).want(201)
+		second := p.batch()
+		p.do("PUT", api.PathHeader(p.vault, 2), []byte(p.header(func(h map[string]any) {
+			h["epoch"] = 2
+			h["devices"].([]any)[0].(map[string]any)["revoked"] = true
+			h["cut"] = map[string]any{p.device: map[string]any{"seq": 1, "hash": p.batches[0].Hash[:]}}
+		}))).want(201)
+		p.do("GET", api.PathUsage, nil).code(api.CodeSessionInvalid)
+		p.do("POST", api.PathSession, p.proof(p.nonce(p.device), p.device, p.key, w.http.URL)).code(api.CodeSessionInvalid)
+		page := p.page()
+		page.do("PUT", api.PathBatch(p.vault, p.device, 2), second).code(api.CodePageSession)
+	})
+}
+
+func TestReplicaLog(t *testing.T) {
+	onBoth(t, Options{}, func(t *testing.T, w *world) {
+		p := w.register()
+		one, two, three := p.batch(), p.batch(), p.batch()
+		path := func(seq uint64) string { return api.PathBatch(p.vault, p.device, seq) }
+		p.do("PUT", path(2), two).code(api.CodeSeqGap)
+		p.do("PUT", path(1), one).want(201)
+		p.do("PUT", path(1), one).want(200)
+		p.do("PUT", path(1), two).code(api.CodeBadBatch)
+		p.do("PUT", path(1), p.frame(0, 1, [32]byte{})).code(api.CodeOtherBytes)
+		p.do("PUT", path(2), p.frame(0, 2, [32]byte{9})).code(api.CodeChainBroken)
+		altered := bytes.Clone(two)
+		altered[150] ^= 1
+		p.do("PUT", path(2), altered).code(api.CodeBadBatch)
+		p.do("PUT", path(2), []byte("x")).code(api.CodeBadBatch)
+		p.do("PUT", path(2), make([]byte, api.MaxFrame+1)).code(api.CodeBodyTooLarge)
+		p.do("PUT", path(2), two).want(201)
+		p.do("PUT", path(3), three).want(201)
+		if got := p.do("GET", path(2), nil).want(200); !bytes.Equal(got.body, two) {
+			t.Error("other bytes came back")
+		}
+		p.do("GET", path(9), nil).code(api.CodeNotFound)
+		p.do("GET", api.PathVault(p.vault)+"/log/"+p.device+"/02", nil).code(api.CodeNotFound)
+
+		name := fmt.Sprintf("%020d-%s", 3, p.device)
+		part := p.frame(1, 1, [32]byte{})
+		p.do("PUT", api.PathCheckpoint(p.vault, name, "1"), part).want(200)
+		p.do("PUT", api.PathCheckpoint(p.vault, name, "1"), p.frame(1, 1, [32]byte{})).code(api.CodeOtherBytes)
+		p.do("PUT", api.PathCheckpoint(p.vault, name, "2"), one).code(api.CodeBadBatch)
+		p.do("PUT", api.PathCheckpoint(p.vault, name, "m"), p.frame(1, 2, [32]byte{1})).want(201)
+		if got := p.do("GET", api.PathCheckpoint(p.vault, name, "1"), nil).want(200); !bytes.Equal(got.body, part) {
+			t.Error("another part came back")
+		}
+
+		h2 := p.header(nil)
+		p.do("PUT", api.PathHeader(p.vault, 2)+"?at=1", []byte(h2)).code(api.CodeCutBehind)
+		p.do("PUT", api.PathHeader(p.vault, 3), []byte(h2)).code(api.CodeBadHeader)
+		p.do("PUT", api.PathHeader(p.vault, 2), []byte(h2)).want(201)
+		p.do("PUT", api.PathHeader(p.vault, 2), []byte(h2)).want(200)
+		p.headers = p.headers[:1]
+		p.do("PUT", api.PathHeader(p.vault, 2), []byte(p.header(func(h map[string]any) { h["write"] = "v4" }))).code(api.CodeSeqTaken)
+		boot := *p
+		boot.token = ""
+		boot.do("GET", api.PathHeader(p.vault, 0), nil, api.HeaderBoot, fmt.Sprintf("%x", p.boot)).want(200)
+		boot.do("GET", api.PathHeader(p.vault, 0), nil, api.HeaderBoot, "00").code(api.CodeSessionInvalid)
+		boot.do("GET", api.PathHeader(newID(), 0), nil, api.HeaderBoot, fmt.Sprintf("%x", p.boot)).code(api.CodeSessionInvalid)
+		boot.do("GET", path(1), nil, api.HeaderBoot, fmt.Sprintf("%x", p.boot)).code(api.CodeSessionInvalid)
+
+		pair := fmt.Sprintf("%032x", 7)
+		boot.do("PUT", api.PathPair(p.vault, pair, "q"), []byte("q"), api.HeaderBoot, fmt.Sprintf("%x", p.boot)).want(201)
+		p.do("GET", api.PathPair(p.vault, pair, "q"), nil).want(200)
+		p.do("PUT", api.PathPair(p.vault, pair, "q"), []byte("other")).code(api.CodeOtherBytes)
+		p.do("PUT", api.PathPair(p.vault, pair, "a"), make([]byte, api.MaxPair+1)).code(api.CodeBodyTooLarge)
+		w.pass(api.PairLife + time.Second)
+		p.login()
+		p.do("GET", api.PathPair(p.vault, pair, "q"), nil).code(api.CodeNotFound)
+
+		state := w.state(p)
+		kinds := map[string]int{}
+		for i, c := range state.Changes {
+			kinds[c.Kind]++
+			if i > 0 && c.N <= state.Changes[i-1].N {
+				t.Errorf("%d after %d", c.N, state.Changes[i-1].N)
+			}
+		}
+		if kinds["batch"] != 3 || kinds["checkpoint"] != 1 || kinds["header"] != 1 {
+			t.Errorf("%v", kinds)
+		}
+		p.do("GET", api.PathVault(p.vault)+fmt.Sprintf("/changes?after=%d", state.Head), nil).want(204)
+		if e := p.do("GET", api.PathVault(p.vault)+fmt.Sprintf("/changes?after=%d", state.Head+1), nil).code(api.CodeStartOver); e.Head == nil || *e.Head != state.Head {
+			t.Errorf("%+v", e)
+		}
+	})
+}
+
+func TestDeviceUpload(t *testing.T) {
+	onBoth(t, Options{}, func(t *testing.T, w *world) {
+		p := w.register()
+		parent := p.parent("note")
+		content := randomBytes(300_000) // above what is kept in memory
+		m := metadataOf(content)
+		m.Row = &api.Row{ID: newID(), ParentID: parent, ParentType: "note", FileNameEncrypted: sealedText(), ContentTypeEncrypted: sealedText(),
+			SizeBytes: m.SizeBytes, WrappedFileKey: wrappedKey(), EncryptionVersion: 3}
+		var up api.Uploaded
+		p.form(m, content).want(201).into(&up)
+		if up.Row == nil || up.Row.Version != 1 || up.Row.By != p.device {
+			t.Fatalf("%+v", up)
+		}
+		p.form(m, content).want(200) // the bytes again; the row has another version by now
+		if got := p.do("GET", api.PathBlob(p.vault, m.BlobID), nil).want(200); !bytes.Equal(got.body, content) {
+			t.Error("other bytes came back")
+		}
+		// Refusals leave nothing behind.
+		w.Sweep(context.Background())
+		before := w.objects()
+		for name, c := range map[string]struct {
+			change func(*api.Metadata, *[]byte)
+			code   api.Code
+		}{
+			"other hash":   {func(m *api.Metadata, _ *[]byte) { m.SHA256 = strings.Repeat("0", 64) }, api.CodeHashMismatch},
+			"longer":       {func(m *api.Metadata, b *[]byte) { *b = append(*b, 1) }, api.CodeLengthMismatch},
+			"shorter":      {func(m *api.Metadata, b *[]byte) { *b = (*b)[1:] }, api.CodeLengthMismatch},
+			"sizes":        {func(m *api.Metadata, _ *[]byte) { m.SizeBytes++ }, api.CodeLengthMismatch},
+			"version":      {func(m *api.Metadata, _ *[]byte) { m.EncryptionVersion = 2 }, api.CodeUnsupportedVersion},
+			"blob id":      {func(m *api.Metadata, _ *[]byte) { m.BlobID = "../../x" }, api.CodeBadRequest},
+			"release self": {func(m *api.Metadata, _ *[]byte) { m.Release = []string{m.BlobID} }, api.CodeBadRequest},
+		} {
+			for _, n := range []int{100, 300_000} {
+				body := randomBytes(n)
+				bad := metadataOf(body)
+				c.change(&bad, &body)
+				t.Log(name, n)
+				p.form(bad, body).code(c.code)
+			}
+		}
+		w.Sweep(context.Background())
+		if n := w.objects(); n != before {
+			t.Errorf("%d objects, %d before", n, before)
+		}
+		others := randomBytes(64)
+		other := metadataOf(others)
+		other.BlobID = m.BlobID
+		p.form(other, others).code(api.CodeOtherBytes)
+		// A row that is refused does not refuse the bytes.
+		bytesOnly := randomBytes(100)
+		stale := metadataOf(bytesOnly)
+		stale.Row = &api.Row{}
+		*stale.Row = *m.Row
+		stale.Row.SizeBytes, stale.Row.Version = stale.SizeBytes, 7
+		p.form(stale, bytesOnly).want(201).into(&up)
+		if up.RowError == nil || up.RowError.Code != api.CodeRowVersion {
+			t.Errorf("%+v", up)
+		}
+		p.do("GET", api.PathBlob(p.vault, stale.BlobID), nil).want(200)
+	})
+}
+
+func TestUploadInParts(t *testing.T) {
+	onBoth(t, Options{FileLimit: 1 << 30}, func(t *testing.T, w *world) {
+		p := w.register()
+		size, _ := api.SealedSize(4, 40<<20)
+		content := randomBytes(int(size))
+		m := metadataOf(content)
+		m.SizeBytes, m.EncryptionVersion = 40<<20, 4
+		var st api.UploadState
+		uploads := api.PathVault(p.vault) + "/uploads"
+		p.do("POST", uploads, m).want(201).into(&st)
+		part := func(n int) []byte {
+			from := int64(n-1) * st.PartSize
+			return content[from:min(size, from+st.PartSize)]
+		}
+		p.do("PUT", api.PathPart(p.vault, st.Upload, 2), part(2)).want(204)
+		p.do("PUT", api.PathPart(p.vault, st.Upload, 1), part(2)[:100]).code(api.CodeLengthMismatch)
+		p.do("PUT", api.PathPart(p.vault, st.Upload, 9), part(2)).code(api.CodeBadRequest)
+		p.do("POST", api.PathUpload(p.vault, st.Upload)+"/finish", nil).code(api.CodeLengthMismatch)
+		p.do("PUT", api.PathPart(p.vault, st.Upload, 1), part(1)).want(204)
+		var now api.UploadState
+		p.do("GET", api.PathUpload(p.vault, st.Upload), nil).want(200).into(&now)
+		if len(now.Parts) != 2 {
+			t.Fatalf("%+v", now)
+		}
+		p.do("PUT", api.PathPart(p.vault, st.Upload, 3), part(3)).want(204)
+		p.do("POST", api.PathUpload(p.vault, st.Upload)+"/finish", nil).want(201)
+		if got := p.do("GET", api.PathBlob(p.vault, m.BlobID), nil).want(200); !bytes.Equal(got.body, content) {
+			t.Error("other bytes came back")
+		}
+		p.do("GET", api.PathUpload(p.vault, st.Upload), nil).code(api.CodeNotFound)
+		p.do("POST", uploads, m).want(200)
+		// One that is given up gives its reservation back.
+		m.BlobID = strings.Repeat("1", 32)
+		p.do("POST", uploads, m).want(201).into(&st)
+		p.do("DELETE", api.PathUpload(p.vault, st.Upload), nil).want(204)
+		var u api.Usage
+		p.do("GET", api.PathUsage, nil).want(200).into(&u)
+		if u.Usage != size || u.Remaining != u.Limit-size {
+			t.Errorf("%+v", u)
+		}
+	})
+}
+
+func TestQuotaAnswer(t *testing.T) {
+	onBoth(t, Options{Quota: 1000}, func(t *testing.T, w *world) {
+		p := w.register()
+		parent := p.parent("item")
+		p.upload("item", parent, randomBytes(900))
+		e := p.do("POST", api.PathAttachments, uploadBody("item", parent, randomBytes(200))).code(api.CodeQuotaExceeded)
+		if e.Quota == nil || e.Usage != 900 || e.Limit != 1000 || e.Remaining != 100 {
+			t.Errorf("%+v", e.Quota)
+		}
+		big := uploadBody("item", parent, randomBytes(300_000))
+		p.do("POST", api.PathAttachments, big).code(api.CodeQuotaExceeded)
+		w.Sweep(context.Background())
+		if n := w.objects(); n != 1 {
+			t.Errorf("%d objects", n)
+		}
+	})
+}
+
+func TestRateAnswers(t *testing.T) {
+	onBoth(t, Options{Plan: api.PlanFree}, func(t *testing.T, w *world) {
+		p := w.register()
+		parent := p.parent("item")
+		var row api.Row
+		for range 10 {
+			row = p.upload("item", parent, randomBytes(100))
+		}
+		res := p.do("POST", api.PathAttachments, uploadBody("item", parent, randomBytes(100)))
+		res.code(api.CodeRateLimited)
+		if after := res.header.Get("Retry-After"); after != "3600" {
+			t.Errorf("Retry-After %s", after)
+		}
+		for range 30 {
+			p.do("GET", api.PathAttachments+"?parent_type=item&parent_id="+parent, nil).want(200)
+			p.do("GET", api.PathAttachment(row.ID), nil).want(200)
+		}
+		p.do("GET", api.PathAttachments+"?parent_type=item&parent_id="+parent, nil).code(api.CodeRateLimited)
+		p.do("GET", api.PathAttachment(row.ID), nil).code(api.CodeRateLimited)
+		w.pass(time.Minute + time.Second)
+		p.do("GET", api.PathAttachment(row.ID), nil).want(200)
+		// Synchronisation is for premium.
+		p.do("PUT", api.PathBatch(p.vault, p.device, 1), p.batch()).code(api.CodePlanRequired)
+		var u api.Usage
+		p.do("GET", api.PathUsage, nil).want(200).into(&u)
+		if u.Plan != api.PlanFree || u.Limit != freeQuota || len(u.Gates) == 0 || u.Gates[0].Used != 10 {
+			t.Errorf("%+v", u)
+		}
+	})
+}
+
+// A slot of the hour is given back when nothing came of the upload.
+func TestFailedUploadCostsNoSlot(t *testing.T) {
+	w := newWorld(t, t.TempDir()+"/m.db", Options{})
+	p := w.register()
+	parent := p.parent("item")
+	for range 15 {
+		body := uploadBody("item", parent, randomBytes(100))
+		body["size_bytes"] = 5
+		p.do("POST", api.PathAttachments, body).code(api.CodeLengthMismatch)
+	}
+	p.upload("item", parent, randomBytes(100))
+}
+
+func TestRegistration(t *testing.T) {
+	w := newWorld(t, t.TempDir()+"/m.db", Options{Registration: RegistrationInvite})
+	must(t, w.o.DB.AddInvite(context.Background(), InviteHash("come in"), w.clock.Load()+1000))
+	p := &person{w: w, vault: newID(), identity: newKey(), device: newID(), key: newKey()}
+	in := api.Register{Header: p.header(nil), Boot: strings.Repeat("0", 64)}
+	p.do("POST", api.PathVaults, in).code(api.CodeInviteInvalid)
+	in.Invite = "no"
+	p.do("POST", api.PathVaults, in).code(api.CodeInviteInvalid)
+	in.Invite = "come in"
+	p.do("POST", api.PathVaults, in).want(201)
+	p.do("POST", api.PathVaults, in).want(200) // the same again needs no invitation
+	q := &person{w: w, vault: newID(), identity: newKey(), device: newID(), key: newKey()}
+	in.Header = q.header(nil)
+	q.do("POST", api.PathVaults, in).code(api.CodeInviteInvalid) // used
+	q.vault, q.headers = p.vault, nil
+	in.Header = q.header(nil)
+	q.do("POST", api.PathVaults, in).code(api.CodeSeqTaken)
+	w.o.Registration = RegistrationClosed
+	r := &person{w: w, vault: newID(), identity: newKey(), device: newID(), key: newKey()}
+	in.Header = r.header(nil)
+	r.do("POST", api.PathVaults, in).code(api.CodeRegistrationClosed)
+	in.Header = json.RawMessage(`{"payload":"","sig":""}`)
+	r.do("POST", api.PathVaults, in).code(api.CodeBadHeader)
+}
+
+// What is malformed gets its documented answer, never a 500.
+func TestBadInput(t *testing.T) {
+	w := newWorld(t, t.TempDir()+"/m.db", Options{Limits: Limits{JSONUploads: -1, Failed: -1, Other: -1, Lists: -1}})
+	p := w.register()
+	parent := p.parent("item")
+	good := uploadBody("item", parent, randomBytes(100))
+	raw, _ := json.Marshal(good)
+	change := func(name string, v any) map[string]any {
+		c := make(map[string]any)
+		for k, x := range good {
+			c[k] = x
+		}
+		if c[name] = v; v == nil {
+			delete(c, name)
+		}
+		return c
+	}
+	for name, c := range map[string]struct {
+		body any
+		code api.Code
+	}{
+		"no JSON":          {"x", api.CodeBadRequest},
+		"empty":            {" ", api.CodeBadRequest},
+		"cut":              {string(raw[:len(raw)-10]), api.CodeBadRequest},
+		"behind":           {string(raw) + "x", api.CodeBadRequest},
+		"repeated":         {strings.Replace(string(raw), `"size_bytes"`, `"encrypted_content":"","size_bytes"`, 1), api.CodeBadRequest},
+		"case":             {strings.Replace(string(raw), `"size_bytes"`, `"Size_bytes"`, 1), api.CodeBadRequest},
+		"deep":             {strings.Replace(string(raw), `"size_bytes"`, `"x":`+strings.Repeat("[", 100)+strings.Repeat("]", 100)+`,"size_bytes"`, 1), api.CodeBadRequest},
+		"long field":       {change("file_name_encrypted", strings.Repeat("x", api.MaxField+1)), api.CodeBadRequest},
+		"no content":       {change("encrypted_content", nil), api.CodeBadRequest},
+		"content number":   {change("encrypted_content", 5), api.CodeBadRequest},
+		"base64":           {change("encrypted_content", "!!!!"), api.CodeBadRequest},
+		"base64 padding":   {change("encrypted_content", "AA==AA=="), api.CodeBadRequest},
+		"base64 line":      {change("encrypted_content", "AAAA\nAAAA"), api.CodeBadRequest},
+		"base64 stray":     {change("encrypted_content", "AB=="), api.CodeBadRequest},
+		"name":             {change("file_name_encrypted", "x"), api.CodeBadRequest},
+		"key":              {change("wrapped_file_key", nil), api.CodeBadRequest},
+		"key short":        {change("wrapped_file_key", map[string]string{"iv": "", "ciphertext": ""}), api.CodeBadRequest},
+		"parent id":        {change("parent_id", "x"), api.CodeBadRequest},
+		"parent type":      {change("parent_type", "vault"), api.CodeBadRequest},
+		"version":          {change("encryption_version", 4), api.CodeUnsupportedVersion},
+		"size":             {change("size_bytes", 73), api.CodeLengthMismatch},
+		"negative size":    {change("size_bytes", -1), api.CodeBadRequest},
+		"unknown parent":   {change("parent_id", newID()), api.CodeParentNotFound},
+		"another's parent": {change("parent_type", "note"), api.CodeParentNotFound},
+	} {
+		t.Log(name)
+		p.do("POST", api.PathAttachments, c.body).code(c.code)
+	}
+	p.do("POST", api.PathAttachments, raw, "Content-Type", "text/plain").code(api.CodeUnsupportedMedia)
+	p.do("POST", api.PathAttachments, raw, "Content-Type", "").code(api.CodeUnsupportedMedia)
+	p.do("POST", api.PathAttachments, io.MultiReader(bytes.NewReader(raw)), "Content-Type", "application/json").code(api.CodeLengthRequired)
+	p.do("GET", "/nothing", nil).code(api.CodeNotFound)
+	p.do("PATCH", api.PathAttachments, nil).code(api.CodeMethodNotAllowed)
+	p.do("GET", api.PathAttachment("x"), nil).code(api.CodeNotFound)
+	p.do("GET", api.PathAttachments+"?parent_type=item&parent_id=x", nil).code(api.CodeBadRequest)
+	p.do("GET", api.PathAttachments+"?parent_type=item&limit=201&parent_id="+parent, nil).code(api.CodeBadRequest)
+	p.do("GET", api.PathVault(p.vault)+"/changes?wait=56", nil).code(api.CodeBadRequest)
+	p.do("PUT", api.PathParent("vault", newID()), api.PutParent{TitleEncrypted: "x"}).code(api.CodeBadRequest)
+	for _, auth := range []string{"", "Bearer", "Bearer x", "Basic eA==", "Bearer " + base64.RawURLEncoding.EncodeToString(randomBytes(32))} {
+		p.do("GET", api.PathUsage, nil, "Authorization", auth).code(api.CodeSessionInvalid)
+	}
+	// Unknown fields are skipped, escapes in base64 understood, fields in any order.
+	odd := strings.Replace(string(raw), `"size_bytes"`, `"later":{"a":[1,"}"]},"size_bytes"`, 1)
+	odd = strings.ReplaceAll(odd, b64(nil)+"/", `\/`)
+	p.do("POST", api.PathAttachments, odd).want(201)
+	if strings.Contains(w.logs.String(), `"status":500`) {
+		t.Error(w.logs.String())
+	}
+}
+
+// The largest legal body is taken; a little more is file_too_large, and what no
+// body can be is refused without being read.
+func TestLargestBody(t *testing.T) {
+	w := newWorld(t, t.TempDir()+"/m.db", Options{Limits: Limits{Failed: -1}})
+	p := w.register()
+	parent := p.parent("item")
+	body := uploadBody("item", parent, make([]byte, api.MaxSealed3))
+	if n := len(body["encrypted_content"].(string)); n != 34_952_572 {
+		t.Fatal(n)
+	}
+	p.do("POST", api.PathAttachments, body).want(201)
+	body["encrypted_content"] = strings.Repeat("A", api.MaxBase64Legal)
+	p.do("POST", api.PathAttachments, body).code(api.CodeFileTooLarge)
+	body["encrypted_content"] = strings.Repeat("A", api.MaxBase64Legal+4)
+	p.do("POST", api.PathAttachments, body).code(api.CodeBodyTooLarge)
+
+	// One byte more than any body may have: the answer comes before the body.
+	conn, err := net.Dial("tcp", w.http.Listener.Addr().String())
+	must(t, err)
+	defer conn.Close()
+	fmt.Fprintf(conn, "POST %s HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer %s\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n",
+		api.PathAttachments, p.token, api.MaxJSONUpload+1)
+	must(t, conn.SetReadDeadline(time.Now().Add(20*time.Second)))
+	head := make([]byte, 12)
+	_, err = io.ReadFull(conn, head)
+	must(t, err)
+	if string(head) != "HTTP/1.1 413" {
+		t.Errorf("%q", head)
+	}
+}
+
+func TestLongPoll(t *testing.T) {
+	onBoth(t, Options{}, func(t *testing.T, w *world) {
+		p := w.register()
+		head := w.state(p).Head
+		got := make(chan *answer, 1)
+		go func() { got <- p.do("GET", api.PathVault(p.vault)+fmt.Sprintf("/changes?after=%d&wait=55", head), nil) }()
+		w.untilWaiting(1)
+		p.do("PUT", api.PathBatch(p.vault, p.device, 1), p.batch()).want(201)
+		var changes api.Changes
+		(<-got).want(200).into(&changes)
+		if len(changes.Changes) != 1 || changes.Changes[0].Kind != api.KindBatch || changes.Head != head+1 {
+			t.Errorf("%+v", changes)
+		}
+		// At most four wait for a session, and all go when the server drains.
+		var wg sync.WaitGroup
+		var nothing atomic.Int64
+		for range 4 {
+			wg.Go(func() {
+				if p.do("GET", api.PathVault(p.vault)+fmt.Sprintf("/changes?after=%d&wait=55", changes.Head), nil).status == 204 {
+					nothing.Add(1)
+				}
+			})
+		}
+		w.untilWaiting(4)
+		p.do("GET", api.PathVault(p.vault)+fmt.Sprintf("/changes?after=%d&wait=55", changes.Head), nil).code(api.CodeRateLimited)
+		w.Drain()
+		wg.Wait()
+		if nothing.Load() != 4 {
+			t.Errorf("%d of 4 were let go", nothing.Load())
+		}
+		p.do("GET", "/readyz", nil).code(api.CodeUnavailable)
+		p.do("GET", "/healthz", nil).want(200)
+	})
+}
+
+// untilWaiting waits until n long polls do.
+func (w *world) untilWaiting(n int) {
+	w.t.Helper()
+	deadline := time.Now().Add(20 * time.Second)
+	for time.Now().Before(deadline) {
+		w.wakeups.mu.Lock()
+		all := 0
+		for _, a := range w.wakeups.m {
+			all += a.all
+		}
+		w.wakeups.mu.Unlock()
+		if all == n {
+			return
+		}
+		time.Sleep(time.Millisecond)
+	}
+	w.t.Fatalf("no %d long polls wait", n)
+}
+
+func TestPutRows(t *testing.T) {
+	onBoth(t, Options{}, func(t *testing.T, w *world) {
+		p := w.register()
+		content := randomBytes(100)
+		m := metadataOf(content)
+		p.form(m, content).want(201)
+		item := api.Parent{Type: "item", ID: newID(), TitleEncrypted: "t", Epoch: 1, State: api.StateLive}
+		row := api.Row{ID: newID(), ParentID: item.ID, ParentType: "item", FileNameEncrypted: sealedText(), ContentTypeEncrypted: sealedText(), SizeBytes: m.SizeBytes,
+			WrappedFileKey: wrappedKey(), EncryptionVersion: 3, BlobID: m.BlobID, State: api.StateLive}
+		gone := row
+		gone.ID, gone.BlobID = newID(), strings.Repeat("e", 32)
+		var out api.PutRowsAnswer
+		rows := api.PathVault(p.vault) + "/rows"
+		p.do("PUT", rows, api.PutRows{Rows: []api.Row{row, gone}, Parents: []api.Parent{item}}).want(200).into(&out)
+		if len(out.Results) != 3 || out.Results[0].Version != 1 || out.Results[1].Error == nil || out.Results[1].Error.Code != api.CodeBlobGone || out.Results[2].Error != nil {
+			t.Fatalf("%+v", out)
+		}
+		p.do("PUT", rows, api.PutRows{Rows: []api.Row{row}}).want(200).into(&out)
+		if out.Results[0].Error == nil || out.Results[0].Error.Code != api.CodeRowVersion {
+			t.Fatalf("%+v", out)
+		}
+		// A blob that a row names stays; once the row is deleted it may go, and be
+		// taken back.
+		blobs := api.BlobIDs{Blobs: []string{m.BlobID}}
+		var res api.BlobResults
+		p.do("POST", api.PathVault(p.vault)+"/blobs/release", blobs).want(200).into(&res)
+		if res.Results[0].State != api.BlobPresent {
+			t.Fatalf("%+v", res)
+		}
+		row.State, row.Version = api.StateDeleted, 1
+		p.do("PUT", rows, api.PutRows{Rows: []api.Row{row}}).want(200)
+		p.do("POST", api.PathVault(p.vault)+"/blobs/release", blobs).want(200).into(&res)
+		if res.Results[0].State != api.BlobReleased {
+			t.Fatalf("%+v", res)
+		}
+		p.do("POST", api.PathVault(p.vault)+"/blobs/claim", blobs).want(200).into(&res)
+		if res.Results[0].State != api.BlobPresent {
+			t.Fatalf("%+v", res)
+		}
+		var list api.BlobList
+		p.do("GET", api.PathVault(p.vault)+"/blobs", nil).want(200).into(&list)
+		if len(list.Blobs) != 1 || list.Next != nil {
+			t.Fatalf("%+v", list)
+		}
+	})
+}
+
+// Nothing that a client sealed or signed with shows in the log, nor any token.
+func TestLogIsBlind(t *testing.T) {
+	w := newWorld(t, t.TempDir()+"/m.db", Options{})
+	p := w.register()
+	row := p.upload("item", p.parent("item"), randomBytes(100))
+	p.do("GET", api.PathAttachment(row.ID)+"?secret=query", nil).want(200)
+	p.do("POST", api.PathAttachments, `{"secret":"body"`).code(api.CodeBadRequest)
+	logs := w.logs.String()
+	for _, secret := range []string{p.token, "secret", row.FileNameEncrypted, row.WrappedFileKey.Ciphertext, row.ID, fmt.Sprintf("%x", p.boot), p.did()} {
+		if strings.Contains(logs, secret) {
+			t.Errorf("%q is in the log", secret)
+		}
+	}
+	if !strings.Contains(logs, "POST /api/vault/attachments") {
+		t.Error("the log has no requests")
+	}
+}
+
+// An object that is gone is announced, so that a device brings it again.
+func TestMissingObject(t *testing.T) {
+	w := newWorld(t, t.TempDir()+"/m.db", Options{})
+	p := w.register()
+	content := randomBytes(100)
+	m := metadataOf(content)
+	p.form(m, content).want(201)
+	for attrs, err := range w.blobs.List(context.Background(), "", "") {
+		must(t, err)
+		must(t, w.blobs.Delete(context.Background(), attrs.Key))
+	}
+	w.look(context.Background(), "")
+	p.do("GET", api.PathBlob(p.vault, m.BlobID), nil).code(api.CodeBlobGone)
+	if c := w.state(p).Changes; c[len(c)-1].State != api.BlobMissing {
+		t.Errorf("%+v", c[len(c)-1])
+	}
+	p.form(m, content).want(201)
+	p.do("GET", api.PathBlob(p.vault, m.BlobID), nil).want(200)
+}
+
+// A change through one process wakes who waits at another.
+func TestTwoProcesses(t *testing.T) {
+	w := newWorld(t, metatest.Postgres(t), Options{})
+	second := w.beside()
+	ctx, stop := context.WithCancel(context.Background())
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	defer stop()
+	for _, s := range []*world{w, second} {
+		wg.Go(func() { s.Run(ctx) })
+	}
+	p := w.register()
+	far := *p
+	far.w = second
+	head := w.state(p).Head
+	for i := range 3 { // the first may be lost while the other begins to listen
+		got := make(chan *answer, 1)
+		go func() {
+			got <- far.do("GET", api.PathVault(p.vault)+fmt.Sprintf("/changes?after=%d&wait=5", head), nil)
+		}()
+		second.untilWaiting(1)
+		p.do("PUT", api.PathBatch(p.vault, p.device, uint64(i+1)), p.batch()).want(201)
+		var changes api.Changes
+		if res := <-got; res.status == 200 {
+			res.into(&changes)
+			if changes.Head != head+1 {
+				t.Errorf("%+v", changes)
+			}
+			return
+		}
+		head = w.state(p).Head
+	}
+	t.Error("a long poll at another process was never woken")
+}

@@ -1,0 +1,419 @@
+package server
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"hash"
+	"io"
+	"mime"
+	"mime/multipart"
+	"net/http"
+	"os"
+	"time"
+
+	"github.com/vaultdrive/vaultdrive/remote/api"
+	"github.com/vaultdrive/vaultdrive/remote/server/metadb"
+	"github.com/vaultdrive/vaultdrive/vaultcore/blob"
+)
+
+// smallBody is the longest body that is kept in memory, and that needs no
+// intent: one transaction for everything.
+const smallBody = 256 << 10
+
+// upload answers both forms of POST attachments.
+func (s *Server) upload(c *call) error {
+	typ, params, err := mime.ParseMediaType(c.r.Header.Get("Content-Type"))
+	if err != nil {
+		return api.Errorf(api.CodeUnsupportedMedia, "send %s or multipart/form-data", api.TypeJSON)
+	}
+	if c.r.ContentLength < 0 {
+		return api.Errorf(api.CodeLengthRequired, "send Content-Length")
+	}
+	switch typ {
+	case api.TypeJSON:
+		return s.guarded(c, true, s.uploadJSON)
+	case "multipart/form-data":
+		if c.session.Device == api.ZeroID {
+			return api.Errorf(api.CodePageSession, "only a device of the vault may do this")
+		}
+		return s.guarded(c, false, func(c *call) error { return s.uploadMultipart(c, params["boundary"]) })
+	}
+	return api.Errorf(api.CodeUnsupportedMedia, "send %s or multipart/form-data", api.TypeJSON)
+}
+
+// guarded bounds uploads: those at once, those an hour, those that fail. A slot
+// of the hour is taken when the upload is let in, and given back if nothing came
+// of it.
+func (s *Server) guarded(c *call, json bool, run func(*call) error) error {
+	if err := s.fits(c, json); err != nil {
+		return err
+	}
+	leave, err := s.bodies.enter(c.account.ID, json)
+	if err != nil {
+		return err
+	}
+	defer leave()
+	if used, _, err := s.o.DB.Used(c.ctx(), c.account.ID, s.classFailed()); err != nil || s.classFailed().Max > 0 && used >= s.classFailed().Max {
+		return firstErr(err, api.Limited(api.CodeRateLimited, time.Minute, "too many uploads failed"))
+	}
+	taken, err := s.takeUpload(c, json)
+	if err != nil {
+		return err
+	}
+	if err = run(c); err == nil {
+		return nil
+	}
+	ctx := context.WithoutCancel(c.ctx()) // the client may be gone, and its slot is still to be given back
+	for _, l := range taken {
+		n := int64(1)
+		if l.Class == "raw-bytes" {
+			n = c.r.ContentLength
+		}
+		if back := s.o.DB.Return(ctx, c.account.ID, l, n); back != nil {
+			s.log.Error("slot not given back", "request", c.id, "err", back)
+		}
+	}
+	if failed := s.take(ctx, c.account.ID, s.classFailed()); failed != nil && !api.IsCode(failed, api.CodeRateLimited) {
+		s.log.Error("failure not counted", "request", c.id, "err", failed)
+	}
+	return err
+}
+
+func firstErr(a, b error) error {
+	if a != nil {
+		return a
+	}
+	return b
+}
+
+// fits refuses by Content-Length, before anything is read or counted.
+func (s *Server) fits(c *call, json bool) error {
+	n := c.r.ContentLength
+	switch {
+	case json && n > api.MaxJSONUpload:
+		return api.Errorf(api.CodeBodyTooLarge, "at most %d bytes", api.MaxJSONUpload)
+	case !json && n > api.MaxWhole+2*api.MaxMetadata:
+		return api.Errorf(api.CodeBodyTooLarge, "above %d bytes an upload has parts", api.MaxWhole)
+	}
+	// What cannot fit is not read. The exact count comes with the reservation.
+	least := n - 64<<10
+	if json {
+		least = (n - 64<<10) / 4 * 3
+	}
+	if json && least > c.account.Remaining {
+		e := api.Errorf(api.CodeQuotaExceeded, "the storage of this account is used up")
+		e.Quota = &c.account.Quota
+		return e
+	}
+	return nil
+}
+
+func (s *Server) takeUpload(c *call, json bool) ([]metadb.Limit, error) {
+	if json {
+		l := s.classJSON()
+		return []metadb.Limit{l}, s.take(c.ctx(), c.account.ID, l)
+	}
+	count, size := s.classRaw(c.account.Plan), s.classRawBytes(c.account.Plan)
+	if err := s.take(c.ctx(), c.account.ID, count); err != nil {
+		return nil, err
+	}
+	if err := s.o.DB.Take(c.ctx(), c.account.ID, size, c.r.ContentLength); err != nil {
+		return nil, errors.Join(err, s.o.DB.Return(c.ctx(), c.account.ID, count, 1))
+	}
+	return []metadb.Limit{count, size}, nil
+}
+
+// spool takes a body of unknown length: small ones in memory, others in a file.
+type spool struct {
+	dir  string
+	mem  bytes.Buffer
+	file *os.File
+	hash hash.Hash
+	n    int64
+}
+
+func newSpool(dir string) *spool { return &spool{dir: dir, hash: sha256.New()} }
+
+func (p *spool) Write(b []byte) (int, error) {
+	p.n += int64(len(b))
+	p.hash.Write(b)
+	if p.file == nil && p.n > smallBody {
+		var err error
+		if p.file, err = os.CreateTemp(p.dir, "body-"); err != nil {
+			return 0, spoolError(err)
+		}
+		if _, err := p.file.Write(p.mem.Bytes()); err != nil {
+			return 0, spoolError(err)
+		}
+		p.mem = bytes.Buffer{}
+	}
+	if p.file == nil {
+		return p.mem.Write(b)
+	}
+	n, err := p.file.Write(b)
+	return n, spoolError(err)
+}
+
+// spoolError: a full disk of the server is its trouble, and passes.
+func spoolError(err error) error {
+	if err == nil {
+		return nil
+	}
+	return fmt.Errorf("%w: %w", blob.ErrUnavailable, err)
+}
+
+func (p *spool) sum() string { return hex.EncodeToString(p.hash.Sum(nil)) }
+
+func (p *spool) reader() (io.Reader, error) {
+	if p.file == nil {
+		return bytes.NewReader(p.mem.Bytes()), nil
+	}
+	_, err := p.file.Seek(0, io.SeekStart)
+	return p.file, spoolError(err)
+}
+
+func (p *spool) close() {
+	if p.file != nil {
+		p.file.Close()
+		os.Remove(p.file.Name())
+	}
+}
+
+// uploadJSON is the upload of the seed.
+func (s *Server) uploadJSON(c *call) error {
+	body := newSpool(s.o.Temp)
+	defer body.close()
+	raw, err := scanUpload(c.body(api.MaxJSONUpload), body)
+	if err != nil {
+		return bodyError(err)
+	}
+	var in api.UploadJSON
+	if err := api.Unmarshal(raw, &in); err != nil {
+		return api.Errorf(api.CodeBadRequest, "%w", err)
+	}
+	row, err := s.rowOf(in)
+	if err != nil {
+		return err
+	}
+	if in.SizeBytes > s.o.FileLimit {
+		return api.Errorf(api.CodeFileTooLarge, "a file has at most %d bytes", s.o.FileLimit)
+	}
+	if body.n != in.SizeBytes+api.Overhead3 {
+		return api.Errorf(api.CodeLengthMismatch, "%d bytes of content, and size_bytes is %d", body.n, in.SizeBytes)
+	}
+	if err := s.o.DB.HasParent(c.ctx(), c.account.ID, row.ParentType, row.ParentID); err != nil {
+		return err
+	}
+	u := metadb.Upload{Account: c.account.ID, Blob: hex.EncodeToString(randomBytes(16)), Stored: body.n, SHA256: body.sum(), Row: row, At: -1}
+	u.Slot = u.Blob
+	if key := c.r.Header.Get(api.HeaderIdempotency); key != "" {
+		if len(key) > 255 {
+			return api.BadField(api.HeaderIdempotency, "at most 255 bytes")
+		}
+		sum := sha256.Sum256(append([]byte(u.SHA256), raw...))
+		u.Slot, u.Print = "key/"+key, hex.EncodeToString(sum[:])
+	}
+	r, err := body.reader()
+	if err != nil {
+		return err
+	}
+	stored, err := s.store(c, u, r)
+	if err != nil {
+		return err
+	}
+	if stored.RowFail != nil {
+		return stored.RowFail // the parent went meanwhile; the bytes go with the sweep
+	}
+	writeJSON(c, uploadStatus(stored), stored.Row)
+	return nil
+}
+
+func uploadStatus(stored metadb.Stored) int {
+	if stored.Again {
+		return http.StatusOK
+	}
+	return http.StatusCreated
+}
+
+// rowOf checks the fields of the seed's upload.
+func (s *Server) rowOf(in api.UploadJSON) (*api.Row, error) {
+	if in.EncryptionVersion != 3 {
+		return nil, api.Errorf(api.CodeUnsupportedVersion, "encryption_version %d: JSON uploads are of version 3", in.EncryptionVersion)
+	}
+	r := &api.Row{ID: newID(), ParentID: in.ParentID, ParentType: in.ParentType, FileNameEncrypted: string(in.FileNameEncrypted),
+		ContentTypeEncrypted: string(in.ContentTypeEncrypted), SizeBytes: in.SizeBytes, WrappedFileKey: in.WrappedFileKey, EncryptionVersion: 3,
+		State: api.StateLive, Epoch: in.Epoch, BlobID: "00000000000000000000000000000000"}
+	return r, checkRow(r)
+}
+
+// store puts the bytes into the store and then makes them the account's: the
+// object first, the row second, so that a row never points at nothing.
+func (s *Server) store(c *call, u metadb.Upload, r io.Reader) (stored metadb.Stored, err error) {
+	u.Attempt, u.By, u.Request = hex.EncodeToString(randomBytes(16)), c.by(), c.id
+	u.StorageKey = storageKey(c.account.Vault, u.Attempt)
+	admitted := u.Stored > smallBody
+	if admitted {
+		have, err := s.o.DB.Admit(c.ctx(), u)
+		if err != nil {
+			return stored, err
+		}
+		admitted = !have
+	}
+	defer func() {
+		if err == nil {
+			return
+		}
+		ctx := context.WithoutCancel(c.ctx())
+		if aborted := s.o.DB.Abort(ctx, u); aborted != nil {
+			s.log.Error("upload not aborted; the sweep will do it", "request", c.id, "err", aborted)
+		}
+	}()
+	if err := s.o.Blobs.Put(c.ctx(), u.StorageKey, r, u.Stored, true); err != nil {
+		return stored, putError(err)
+	}
+	// A store that asks for no more than it needs has not seen the end, where the
+	// reader says whether these were the announced bytes.
+	if _, err := io.Copy(io.Discard, r); err != nil {
+		return stored, putError(err)
+	}
+	// From here the bytes are there: a client that goes away changes nothing.
+	stored, err = s.o.DB.Commit(context.WithoutCancel(c.ctx()), u, admitted)
+	if err == nil {
+		s.wake(c.account.ID)
+	}
+	return stored, err
+}
+
+// putError: bytes that are not what was announced are the client's mistake.
+func putError(err error) error {
+	if errors.Is(err, blob.ErrSize) {
+		return api.Errorf(api.CodeLengthMismatch, "the content is not as long as announced")
+	}
+	return bodyError(err)
+}
+
+// storageKey is where an attempt's bytes lie: never the same for two attempts, so
+// none can be in another's way.
+func storageKey(vault, attempt string) string { return "vaults/" + vault + "/" + attempt + ".bin" }
+
+// uploadMultipart is a device's: metadata, then the raw content.
+func (s *Server) uploadMultipart(c *call, boundary string) error {
+	form := multipart.NewReader(c.body(api.MaxWhole+2*api.MaxMetadata), boundary)
+	part, err := form.NextRawPart()
+	if err != nil || part.FormName() != api.PartMetadata {
+		return firstErr(multipartError(err), bad("the first part is %s", api.PartMetadata))
+	}
+	raw, err := io.ReadAll(io.LimitReader(part, api.MaxMetadata+1))
+	if err != nil {
+		return multipartError(err)
+	}
+	m, err := s.metadata(raw)
+	if err != nil {
+		return err
+	}
+	if m.StoredBytes > api.MaxWhole {
+		return api.Errorf(api.CodeBodyTooLarge, "above %d bytes an upload has parts", api.MaxWhole)
+	}
+	part, err = form.NextRawPart()
+	if err != nil || part.FormName() != api.PartContent {
+		return firstErr(multipartError(err), bad("the second part is %s", api.PartContent))
+	}
+	r := &checkedReader{r: part, left: m.StoredBytes, want: m.SHA256, hash: sha256.New()}
+	stored, err := s.store(c, s.uploadOf(c, m), r)
+	if err != nil {
+		return multipartError(err)
+	}
+	s.answerUpload(c, m, stored)
+	return nil
+}
+
+func multipartError(err error) error {
+	var e *api.Error
+	if err == nil || errors.As(err, &e) {
+		return err
+	}
+	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, multipart.ErrMessageTooLarge) {
+		return bad("the form ended early")
+	}
+	return bodyError(err)
+}
+
+func (s *Server) uploadOf(c *call, m *api.Metadata) metadb.Upload {
+	return metadb.Upload{Account: c.account.ID, Slot: m.BlobID, Blob: m.BlobID, Stored: m.StoredBytes, SHA256: m.SHA256, Release: m.Release, Row: m.Row, At: m.At}
+}
+
+func (s *Server) answerUpload(c *call, m *api.Metadata, stored metadb.Stored) {
+	writeJSON(c, uploadStatus(stored), api.Uploaded{Row: stored.Row, BlobID: m.BlobID, RowError: stored.RowFail})
+}
+
+// metadata reads and checks what a device says of a blob.
+func (s *Server) metadata(raw []byte) (*api.Metadata, error) {
+	if len(raw) > api.MaxMetadata {
+		return nil, api.Errorf(api.CodeBodyTooLarge, "metadata has at most %d bytes", api.MaxMetadata)
+	}
+	var m api.Metadata
+	if err := api.Unmarshal(raw, &m); err != nil {
+		return nil, api.BadField(api.PartMetadata, "%w", err)
+	}
+	size, ok := api.SealedSize(m.EncryptionVersion, m.SizeBytes)
+	switch {
+	case !api.ValidBlob(m.BlobID):
+		return nil, api.BadField("blob_id", "not a blob id")
+	case !api.ValidHash(m.SHA256):
+		return nil, api.BadField("sha256", "not a SHA-256 in hex")
+	case m.EncryptionVersion != 3 && m.EncryptionVersion != 4:
+		return nil, api.Errorf(api.CodeUnsupportedVersion, "encryption_version is 3 or 4")
+	case m.SizeBytes > s.o.FileLimit || !ok:
+		return nil, api.Errorf(api.CodeFileTooLarge, "a file has at most %d bytes", s.o.FileLimit)
+	case m.StoredBytes != size:
+		return nil, api.Errorf(api.CodeLengthMismatch, "%d bytes of plaintext are %d sealed, not %d", m.SizeBytes, size, m.StoredBytes)
+	case len(m.Release) > api.MaxRelease:
+		return nil, api.BadField("release", "at most %d blobs", api.MaxRelease)
+	}
+	for _, id := range m.Release {
+		if !api.ValidBlob(id) || id == m.BlobID {
+			return nil, api.BadField("release", "not a blob id: %.40q", id)
+		}
+	}
+	if m.Row == nil {
+		return &m, nil
+	}
+	if m.Row.BlobID = m.BlobID; m.Row.State == "" {
+		m.Row.State = api.StateLive
+	}
+	if err := checkRow(m.Row); err != nil {
+		return nil, err
+	}
+	if m.Row.SizeBytes != m.SizeBytes || m.Row.EncryptionVersion != m.EncryptionVersion {
+		return nil, api.BadField("row", "not the size or version of the content")
+	}
+	return &m, nil
+}
+
+// checkedReader gives exactly the announced bytes, or an error in place of the
+// end: what the store has taken then, it forgets.
+type checkedReader struct {
+	r    io.Reader
+	left int64
+	want string
+	hash hash.Hash
+}
+
+func (k *checkedReader) Read(b []byte) (int, error) {
+	n, err := k.r.Read(b)
+	k.hash.Write(b[:n])
+	k.left -= int64(n)
+	switch {
+	case k.left < 0:
+		return 0, api.Errorf(api.CodeLengthMismatch, "the content is longer than announced")
+	case errors.Is(err, io.EOF) && k.left > 0:
+		return 0, api.Errorf(api.CodeLengthMismatch, "the content is %d bytes shorter than announced", k.left)
+	case errors.Is(err, io.EOF) && hex.EncodeToString(k.hash.Sum(nil)) != k.want:
+		return 0, api.Errorf(api.CodeHashMismatch, "the content has another SHA-256 than announced")
+	}
+	return n, err
+}
