@@ -125,6 +125,21 @@ func (r *Rebuild) build(ctx context.Context, header *seal.SignedHeader, c Create
 	return nil
 }
 
+// Spool makes a file without a name for sealed bytes that are needed meanwhile.
+func (r *Rebuild) Spool() (*os.File, error) {
+	f, err := os.CreateTemp(r.temp, "spool-")
+	if err != nil {
+		return nil, homeDiskError("restore", err)
+	}
+	return f, os.Remove(f.Name())
+}
+
+// LoadCheckpoint takes the checkpoint that the log begins with; fetch as of
+// Vault.LoadCheckpoint.
+func (r *Rebuild) LoadCheckpoint(ctx context.Context, id CheckpointID, fetch func(ctx context.Context, part int) ([]byte, error)) error {
+	return r.v.LoadCheckpoint(ctx, id, fetch)
+}
+
 // Receive takes batches of the log. All of them count: an error names the first
 // that does not.
 func (r *Rebuild) Receive(ctx context.Context, frames ...[]byte) error {

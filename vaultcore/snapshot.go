@@ -21,7 +21,10 @@ type Snapshot struct {
 	Device  seal.ID
 	Heads   map[seal.ID]seal.Head
 	State   [32]byte
-	Blobs   []SnapshotBlob // ascending by id
+	// Checkpoint stands for the part of the log that is not kept any more; nil if
+	// all of it is.
+	Checkpoint *Checkpoint
+	Blobs      []SnapshotBlob // ascending by id
 	// Missing are the contents of live files that are neither here nor to be
 	// had, ascending by id.
 	Missing []MissingBlob
@@ -154,7 +157,33 @@ func (l *ledger) snapshot(s *Snapshot) (changes []Change, err error) {
 		}
 	}
 	s.Heads, s.State = l.headsOf(), l.state(nil)
+	if err := l.takeBase(s); err != nil {
+		return changes, err
+	}
 	return changes, l.takeContents(s)
+}
+
+// takeBase notes the checkpoint that the log begins with.
+func (l *ledger) takeBase(s *Snapshot) error {
+	if l.base.c == 0 {
+		return nil
+	}
+	known, err := l.checkpoints()
+	if err != nil {
+		return err
+	}
+	for i := range known {
+		if known[i].Base {
+			s.Checkpoint = &known[i]
+			return nil
+		}
+	}
+	return fmt.Errorf("%w: the checkpoint that the log begins with", ErrDamaged)
+}
+
+// Part gives a part of the checkpoint, from 1; the last is number Parts+1.
+func (s *Snapshot) Part(ctx context.Context, part int) ([]byte, error) {
+	return s.v.CheckpointFrame(ctx, s.Checkpoint.CheckpointID, part)
 }
 
 // vouch seals an empty batch where the own chain has not reached the current
@@ -293,7 +322,7 @@ func (s *Snapshot) Batches(ctx context.Context, fn func(device seal.ID, seq uint
 			return err
 		}
 		for _, b := range page {
-			if b.seq > s.Heads[b.device].Seq {
+			if b.seq > s.Heads[b.device].Seq || s.covered(b.device, b.seq) {
 				continue
 			}
 			if err := fn(b.device, b.seq, b.frame); err != nil {
@@ -302,6 +331,10 @@ func (s *Snapshot) Batches(ctx context.Context, fn func(device seal.ID, seq uint
 		}
 	}
 	return nil
+}
+
+func (s *Snapshot) covered(device seal.ID, seq uint64) bool {
+	return s.Checkpoint != nil && seq <= s.Checkpoint.Heads[device]
 }
 
 func (s *Snapshot) query(sql string, fn func([]dbValue) error, args ...dbValue) error {

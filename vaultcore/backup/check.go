@@ -86,9 +86,9 @@ func (p *proof) device(id seal.ID) (seal.Device, error) {
 	return seal.Device{}, fmt.Errorf("%w: device %s is not in the roster", seal.ErrSignature, id)
 }
 
-// log reads checkpoint and log; each is called with every batch that passed, in
-// the order of the file, and may be nil.
-func (p *proof) log(ctx context.Context, b *Reader, each func(frame []byte) error) error {
+// log reads checkpoint and log; each is called with every part and batch that
+// passed, in the order of the file, and may be nil.
+func (p *proof) log(ctx context.Context, b *Reader, each func(f *seal.BackupFile, frame []byte) error) error {
 	err := b.Each(ctx, seal.FileCheckpoint, seal.FileBatch, func(f *seal.BackupFile, body io.Reader) error {
 		frame, err := whole(f, body)
 		if err != nil {
@@ -100,7 +100,7 @@ func (p *proof) log(ctx context.Context, b *Reader, each func(frame []byte) erro
 		if each == nil {
 			return nil
 		}
-		return each(frame)
+		return each(f, frame)
 	})
 	if err != nil {
 		return err

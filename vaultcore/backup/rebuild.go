@@ -77,6 +77,9 @@ func (x *rebuilder) replay(ctx context.Context) error {
 	var frames [][]byte
 	size := 0
 	flush := func() error {
+		if len(frames) == 0 {
+			return nil
+		}
 		err := x.r.Receive(ctx, frames...)
 		frames, size = nil, 0
 		if err != nil {
@@ -84,7 +87,12 @@ func (x *rebuilder) replay(ctx context.Context) error {
 		}
 		return nil
 	}
-	err := x.p.log(ctx, x.b, func(frame []byte) error {
+	parts := &spool{x: x}
+	defer parts.close()
+	err := x.p.log(ctx, x.b, func(f *seal.BackupFile, frame []byte) error {
+		if f.Kind == seal.FileCheckpoint {
+			return parts.add(ctx, f, frame)
+		}
 		frames, size = append(frames, frame), size+len(frame)
 		if len(frames) < replayFrames && size < replayBytes {
 			return nil

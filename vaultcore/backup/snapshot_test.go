@@ -302,3 +302,41 @@ func TestCopyIntoNewVault(t *testing.T) {
 		t.Error("one identity for both")
 	}
 }
+
+// TestBackupWithACheckpoint: where the start of the log is dropped, the checkpoint
+// that stands for it comes along.
+func TestBackupWithACheckpoint(t *testing.T) {
+	s := newSource(t)
+	s.fill()
+	s.backup()
+	c, err := s.WriteCheckpoint(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	fetch := func(ctx context.Context, part int) ([]byte, error) {
+		return s.CheckpointFrame(ctx, c.CheckpointID, part)
+	}
+	if err := s.LoadCheckpoint(t.Context(), c.CheckpointID, fetch); err != nil {
+		t.Fatal(err)
+	}
+	s.write("Papers/after", []byte("behind the checkpoint"))
+	want := tree(t, s.Vault)
+	b := s.backup()
+	members, _ := split(t, b)
+	find(t, members, "checkpoints/")
+	if err := check(b); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := verify(t, b, testPassword); err != nil {
+		t.Fatal(err)
+	}
+	back := &source{t: t, home: restore(t, b, testPassword, true).Home}
+	back.open(testPassword)
+	defer back.Close(context.Background())
+	if got := tree(t, back.Vault); got != want {
+		t.Errorf("restored\n%s\nwant\n%s", got, want)
+	}
+	if _, err := verify(t, back.backup(), testPassword); err != nil {
+		t.Errorf("backup of what came back: %v", err)
+	}
+}

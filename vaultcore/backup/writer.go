@@ -99,7 +99,15 @@ func (b *Backup) listFiles(ctx context.Context) error {
 	for i, h := range b.s.Headers {
 		m.Files = append(m.Files, seal.BackupFile{Kind: seal.FileHeader, Seq: uint64(i) + 1, Size: int64(len(h)), Hash: sha256.Sum256(h)})
 	}
-	err := b.s.Batches(ctx, func(device seal.ID, seq uint64, frame []byte) error {
+	err := b.parts(ctx, func(f seal.BackupFile, frame []byte) error {
+		f.Size, f.Hash = int64(len(frame)), sha256.Sum256(frame)
+		m.Files = append(m.Files, f)
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	err = b.s.Batches(ctx, func(device seal.ID, seq uint64, frame []byte) error {
 		m.Files = append(m.Files, seal.BackupFile{Kind: seal.FileBatch, ID: device, Seq: seq, Size: int64(len(frame)), Hash: sha256.Sum256(frame)})
 		return nil
 	})
@@ -108,6 +116,28 @@ func (b *Backup) listFiles(ctx context.Context) error {
 		m.Files = append(m.Files, seal.BackupFile{Kind: seal.FileBlob, ID: blob.ID, Size: blob.Len, Hash: blob.SHA256})
 	}
 	return err
+}
+
+// parts calls fn with the parts of the checkpoint, if there is one.
+func (b *Backup) parts(ctx context.Context, fn func(f seal.BackupFile, frame []byte) error) error {
+	c := b.s.Checkpoint
+	if c == nil {
+		return nil
+	}
+	for part := 1; part <= c.Parts+1; part++ {
+		frame, err := b.s.Part(ctx, part)
+		if err != nil {
+			return err
+		}
+		f := seal.BackupFile{Kind: seal.FileCheckpoint, ID: c.Device, Seq: c.Seq, Part: uint64(part)}
+		if part > c.Parts {
+			f.Part = 0
+		}
+		if err := fn(f, frame); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // fileSize adds up the whole file.
@@ -138,16 +168,30 @@ func (b *Backup) WriteTo(ctx context.Context, w io.Writer) error {
 		}
 		files = files[1:]
 	}
-	err := b.s.Batches(ctx, func(device seal.ID, seq uint64, frame []byte) error {
+	err := b.parts(ctx, func(_ seal.BackupFile, frame []byte) error {
 		f := &files[0]
-		if f.Kind != seal.FileBatch || f.ID != device || f.Seq != seq || int64(len(frame)) != f.Size {
-			return fmt.Errorf("%w: the log changed while it was written", vaultcore.ErrBusy)
+		if f.Kind != seal.FileCheckpoint || int64(len(frame)) != f.Size {
+			return errLogChanged()
 		}
 		files = files[1:]
 		return t.bytes(f.Name(), frame)
 	})
 	if err != nil {
 		return err
+	}
+	err = b.s.Batches(ctx, func(device seal.ID, seq uint64, frame []byte) error {
+		f := &files[0]
+		if f.Kind != seal.FileBatch || f.ID != device || f.Seq != seq || int64(len(frame)) != f.Size {
+			return errLogChanged()
+		}
+		files = files[1:]
+		return t.bytes(f.Name(), frame)
+	})
+	if err != nil {
+		return err
+	}
+	if len(files) != len(b.s.Blobs) {
+		return errLogChanged()
 	}
 	for i := range b.s.Blobs {
 		if err := ctx.Err(); err != nil {
@@ -159,6 +203,12 @@ func (b *Backup) WriteTo(ctx context.Context, w io.Writer) error {
 	}
 	_, err = w.Write(make([]byte, trailerSize))
 	return err
+}
+
+// errLogChanged: a month's log was put together into a checkpoint, or a
+// revocation took a part of it back.
+func errLogChanged() error {
+	return fmt.Errorf("%w: the log changed while it was written: try again", vaultcore.ErrBusy)
 }
 
 func (b *Backup) writeBlob(t *tarWriter, f *seal.BackupFile, blob *vaultcore.SnapshotBlob) error {
