@@ -4,6 +4,7 @@
 package remote
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -112,7 +113,7 @@ func openFolder(address string, o Options) (place, error) {
 func openBucket(address string, o Options) (place, error) {
 	b, err := s3.ParseURL(address)
 	if err != nil {
-		return place{}, blob.WithHint(fmt.Errorf("%w: %w", ErrAddress, err), hintAddress)
+		return place{}, blob.WithHint(fmt.Errorf("%w: %w", ErrAddress, err), cmp.Or(blob.Hint(err), hintAddress))
 	}
 	b.AccessKey, b.SecretKey, b.SessionToken = o.S3.AccessKey, o.S3.SecretKey, o.S3.SessionToken
 	b.CredentialsFile = o.S3.CredentialsFile
