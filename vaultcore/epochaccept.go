@@ -34,8 +34,8 @@ type Condition struct {
 
 // Kinds of conditions.
 const (
-	ConditionNewPassword = "new-password"
-	ConditionRevoked     = "revoked"
+	ConditionNewPassword = "password-changed"
+	ConditionRevoked     = "device-revoked"
 )
 
 // Conditions lists what keeps this device from syncing.
@@ -45,8 +45,8 @@ func (v *Vault) Conditions() (list []Condition) {
 			"what it holds stays readable; to use the vault here again, join it as a new device"}}
 	}
 	if v.EpochPending() {
-		list = append(list, Condition{ConditionNewPassword, "the password was changed on another device",
-			"give the password of now once, also if a device was revoked and it is still the same: vaultdrive passwd --accept. Files saved meanwhile are safe here and travel afterwards"})
+		list = append(list, Condition{ConditionNewPassword, "the password was changed on another device, or a device was revoked",
+			"give the password of now once: vaultdrive passwd --accept, or the next mount; files saved meanwhile are safe here and travel afterwards"})
 	}
 	return list
 }

@@ -28,7 +28,8 @@ const (
 	CondDamaged   = "file-damaged"     // a content here that cannot be sent
 	CondUnknown   = "unknown-device"   // a batch of a device in no header
 	CondStale     = "stale-batch"      // a batch of a revoked device or an epoch that is over
-	CondPassword  = "password-changed" // unlock again
+	CondPassword  = "password-changed" // its new one has to be given
+	CondRevoked   = "device-revoked"   // this one was shut out
 	CondNewer     = "newer-version"    // somebody writes what this program does not know
 	CondGap       = "batches-missing"  // batches in between are not there
 	CondWithheld  = "batches-withheld" // named by others, delivered by nobody
@@ -57,7 +58,9 @@ var meanings = []meaning{
 	{vaultcore.ErrLocalRollback, CondCloned, "this device's own history has gone on elsewhere: the vault's directory is an older copy, or a copy is in use on another machine",
 		"nothing is lost and work can go on; use one copy only, and on this one run `vaultdrive device enroll` to give it an identity of its own", true},
 	{seal.ErrFork, CondFork, "two histories of one device were seen", "the vault is read-only until that is settled; see the alarms, and revoke the device if it is not under your control", true},
-	{vaultcore.ErrNewEpoch, CondPassword, "the vault's password was changed on another device", "lock the vault and unlock it with the new password", false},
+	{vaultcore.ErrRevoked, CondRevoked, "this device was revoked: it syncs no more", "what it holds stays readable; to use the vault here again, join it as a new device", true},
+	{vaultcore.ErrNewEpoch, CondPassword, "the password was changed on another device, or a device was revoked",
+		"give the password of now once: vaultdrive passwd --accept, or the next mount; files saved meanwhile are safe here and travel afterwards", false},
 	{vaultcore.ErrUnknownDevice, CondUnknown, "a batch of a device that no header of the vault knows", "it is not applied; was a device revoked, or is somebody writing to the remote?", false},
 	{vaultcore.ErrStaleEpoch, CondStale, "a batch of a revoked device, or of a password that is over", "it is never applied; change the remote's credentials if that device should not write there", false},
 	{seal.ErrNewer, CondNewer, "another device writes what this version does not know", "update the program on this device", false},

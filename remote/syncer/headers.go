@@ -8,8 +8,12 @@ import (
 	"github.com/vaultdrive/vaultdrive/vaultcore"
 )
 
-// takeHeaders takes the headers that are new, in order.
+// takeHeaders takes the headers that are new, in order, after one made here whose
+// publishing was interrupted.
 func (e *Engine) takeHeaders(ctx context.Context, seqs []uint64) error {
+	if err := settleHeader(ctx, e.o.Vault, e.o.Remote); err != nil {
+		return err
+	}
 	for _, seq := range seqs {
 		if _, err := e.takeHeader(ctx, seq); err != nil {
 			return err

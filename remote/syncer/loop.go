@@ -47,6 +47,10 @@ type loopState struct {
 	pointJitter   float64
 	whole         bool // the last look left nothing missing, held back or refused
 	clockTooWrong bool
+
+	header     uint64 // number of the header accepted here, at the last look
+	wrapHeader uint64 // header since whose acceptance wrapSince counts
+	wrapSince  time.Time
 }
 
 // Run keeps vault and remote in agreement until ctx ends, whose error it
@@ -92,6 +96,7 @@ func (e *Engine) turnOnce(ctx context.Context) error {
 		e.sleep(ctx, e.o.Now().Add(retryFirst))
 		return err
 	}
+	e.heedHeader()
 	s := next(e.facts())
 	if !s.any() {
 		e.up.pump()
@@ -218,6 +223,7 @@ func (e *Engine) round(ctx context.Context, s step) error {
 			return err
 		}
 		e.goodLook(s.reconcile)
+		e.heedHeader()
 	}
 	if s.seal || s.push || s.poll {
 		if err := e.sealAndPush(ctx, s); err != nil {

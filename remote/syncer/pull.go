@@ -116,6 +116,11 @@ func (e *Engine) takeChanges(ctx context.Context, ch Changes, reconcile bool) er
 	if !whole {
 		return nil
 	}
+	if reconcile && !ch.More {
+		if err := e.helpRewrap(ctx); err != nil {
+			return err
+		}
+	}
 	return e.o.Vault.SetCursor(ctx, remote, ch.Next)
 }
 
