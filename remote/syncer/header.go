@@ -188,6 +188,7 @@ func changeHeader(ctx context.Context, v *vaultcore.Vault, r Remote, password []
 		}
 		switch err := publish(ctx, r, c); {
 		case err == nil:
+			_, _ = r.Settle(ctx, Settlement{}) // so that others hear of it at once; they find it anyway
 			if err = c.Commit(ctx); !errors.Is(err, vaultcore.ErrHeaderMoved) {
 				return err
 			}
