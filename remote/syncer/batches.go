@@ -78,7 +78,7 @@ func (e *Engine) takeBatches(ctx context.Context, news map[seal.ID][]uint64, rec
 	if reconcile {
 		e.cond.clear(CondUnknown, CondStale, CondNewer, CondGap, CondPeerClock, CondAltered)
 	}
-	if err := e.received(ctx); err != nil { // what is held may have been lost
+	if _, err := e.received(ctx); err != nil { // what is held may have been lost
 		return false, err
 	}
 	for {
@@ -166,10 +166,11 @@ func (e *Engine) takeRun(ctx context.Context, run []ref) error {
 		}
 		got, given[r.device] = append(got, frames[i]), r.seq
 	}
-	if err := e.received(ctx, got...); err != nil {
+	refused, err := e.received(ctx, got...)
+	if err != nil {
 		return err
 	}
-	return e.noteRefused(ctx, given)
+	return e.noteRefused(ctx, given, refused)
 }
 
 // fetchBatches gets the bytes of each, nil for one that is not there.
@@ -211,29 +212,33 @@ func (e *Engine) gap(r ref) {
 
 // received gives batches to the vault, and once more after headers that know
 // their authors.
-func (e *Engine) received(ctx context.Context, frames ...[]byte) error {
+func (e *Engine) received(ctx context.Context, frames ...[]byte) (refused int, err error) {
 	r, err := e.o.Vault.Receive(ctx, frames...)
 	if err == nil && slices.ContainsFunc(r.Refused, func(err error) bool { return errors.Is(err, vaultcore.ErrUnknownDevice) }) {
 		taken, herr := e.nextHeaders(ctx)
 		if herr != nil {
-			return herr
+			return 0, herr
 		}
 		if taken {
 			r, err = e.o.Vault.Receive(ctx, frames...)
 		}
 	}
 	if err != nil {
-		return fmt.Errorf("receive batches: %w", err)
+		return 0, fmt.Errorf("receive batches: %w", err)
 	}
-	for _, refused := range r.Refused {
-		e.o.Log.Warn("batch refused", "err", refused)
-		e.meet(refused)
+	for _, cause := range r.Refused {
+		if errors.Is(cause, seal.ErrGap) {
+			continue // behind one that was refused
+		}
+		refused++
+		e.o.Log.Warn("batch refused", "err", cause)
+		e.meet(cause)
 	}
 	if r.Applied > 0 {
 		e.applied()
 	}
 	e.noteHeld(r.Waiting)
-	return nil
+	return refused, nil
 }
 
 // applied notes that rows changed: own batches may have been sealed before, and
@@ -260,8 +265,9 @@ func (e *Engine) noteHeld(waiting []vaultcore.Wait) {
 }
 
 // noteRefused marks the chains whose batches were not taken, so that they are
-// not fetched again at every look.
-func (e *Engine) noteRefused(ctx context.Context, given map[seal.ID]uint64) error {
+// not fetched again at every look. One that was neither taken nor refused is one
+// that is known, under a number that is not its own.
+func (e *Engine) noteRefused(ctx context.Context, given map[seal.ID]uint64, refused int) error {
 	heads, err := e.o.Vault.Heads(ctx)
 	if err != nil {
 		return err
@@ -271,6 +277,9 @@ func (e *Engine) noteRefused(ctx context.Context, given map[seal.ID]uint64) erro
 	for device, seq := range given {
 		if c := e.chains[device]; max(heads[device].Seq, c.held) < seq {
 			c.stuck = true
+			if refused == 0 {
+				e.meet(fmt.Errorf("%w: in place of batch %d of device %s", seal.ErrRollback, seq, device))
+			}
 		}
 	}
 	return nil
@@ -279,36 +288,47 @@ func (e *Engine) noteRefused(ctx context.Context, given map[seal.ID]uint64) erro
 // checkOwnChain looks whether the remote has batches in our name that are not
 // here.
 func (e *Engine) checkOwnChain(ctx context.Context) error {
-	self := e.o.Vault.DeviceID()
-	heads, err := e.o.Vault.Heads(ctx)
-	if err != nil {
+	seq, err := e.ownBeyond(ctx)
+	if err != nil || seq == 0 {
 		return err
 	}
-	e.mu.Lock()
-	c := e.chains[self]
-	var beyond uint64
-	if c != nil {
-		c.forget(heads[self].Seq)
-		if last := c.last(); last > 0 && !c.stuck {
-			c.stuck = true
-			beyond = last
-			for seq := range c.listed {
-				beyond = min(beyond, seq)
-			}
-		}
-	}
-	e.mu.Unlock()
-	if beyond == 0 {
-		return nil
-	}
-	frames, err := e.fetchBatches(ctx, []ref{{self, beyond}})
+	frames, err := e.fetchBatches(ctx, []ref{{e.o.Vault.DeviceID(), seq}})
 	if err != nil || frames[0] == nil {
 		return err
 	}
-	if err := e.o.Vault.CheckOwn(ctx, frames[0]); err != nil {
+	err = e.o.Vault.CheckOwn(ctx, frames[0])
+	if err != nil {
 		e.ownTrouble(err)
 	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.beyond = errors.Is(err, vaultcore.ErrLocalRollback)
 	return nil
+}
+
+// ownBeyond gives the first number of our chain that the remote has and we have
+// not, once until the next look at everything; 0 for none.
+func (e *Engine) ownBeyond(ctx context.Context) (first uint64, err error) {
+	self := e.o.Vault.DeviceID()
+	heads, err := e.o.Vault.Heads(ctx)
+	if err != nil {
+		return 0, err
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	c := e.chains[self]
+	if c == nil || c.stuck {
+		return 0, nil
+	}
+	c.forget(heads[self].Seq)
+	for seq := range c.listed {
+		if first == 0 || seq < first {
+			first = seq
+		}
+	}
+	c.stuck = true
+	e.beyond = false
+	return first, nil
 }
 
 // ownTrouble is a chain of ours that is not as we left it.

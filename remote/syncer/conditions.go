@@ -24,6 +24,8 @@ const (
 	CondCloned    = "local-rollback"   // our own chain went on elsewhere
 	CondFork      = "fork"             // two histories of one device
 	CondLost      = "remote-lost"      // something that was there is not
+	CondContent   = "content-altered"  // on the remote
+	CondMissing   = "content-missing"  // on the remote, though it was sent
 	CondAltered   = "object-altered"   // bytes that are not those that were put
 	CondDamaged   = "file-damaged"     // a content here that cannot be sent
 	CondUnknown   = "unknown-device"   // a batch of a device in no header

@@ -42,7 +42,7 @@ func (e *Engine) download(ctx context.Context, j *vaultcore.Job) error {
 			return fmt.Errorf("%w: %w", errCorrupt, err)
 		}
 		if errors.Is(err, ErrNotFound) && !errors.Is(err, ErrNoStore) {
-			e.missing(j.Blob)
+			e.wantOf(j.Blob)
 		}
 		if err == nil && j.Tries > 0 {
 			err = e.o.Vault.EndJob(ctx, j.Blob, false)
@@ -234,15 +234,6 @@ func (e *Engine) findPending(ctx context.Context, wanted []vaultcore.WantedBlob)
 		}
 	}
 	return found, nil
-}
-
-// missing notes that a content that was sent is not to be had.
-func (e *Engine) missing(id seal.ID) {
-	if e.cond.set(CondLost, "a content is not on the remote although it was sent there: "+e.nameOf(id),
-		"a device that has it is asked to send it again; `vaultdrive sync now --heal` there does it at once") {
-		e.o.Vault.Alarm(CondLost, "a content is not on the remote although it was sent there: "+e.nameOf(id))
-	}
-	e.wantOf(id)
 }
 
 // wantOf asks other devices for a content, once a day.

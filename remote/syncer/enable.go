@@ -21,7 +21,7 @@ func Enable(ctx context.Context, v *vaultcore.Vault, r Remote, device string) (r
 	if err != nil {
 		return "", fmt.Errorf("enable sync: %w", err)
 	}
-	if err := putHeaders(ctx, v, r, nil); err != nil {
+	if err := PushHeaders(ctx, v, r); err != nil {
 		return "", fmt.Errorf("enable sync: %w", err)
 	}
 	if err := v.EnableLedger(ctx, device); err != nil {

@@ -65,6 +65,7 @@ type Engine struct {
 	unsettled bool // something was put since the last Settle
 	settling  bool
 	refresh   bool // what is wanted may have changed
+	beyond    bool // the remote has batches in our name that are not here
 	chains    map[seal.ID]*chain
 }
 

@@ -308,7 +308,7 @@ func (d *device) list() string {
 			return nil
 		}
 		text := d.read(i.Path)
-		if len(text) > 40 {
+		if len(text) > 40 && text[0] != '(' {
 			sum := sha256.Sum256([]byte(text))
 			text = fmt.Sprintf("%d bytes %x", len(text), sum[:6])
 		}

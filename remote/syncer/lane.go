@@ -128,6 +128,7 @@ func (l *lane) finish(j vaultcore.Job, t *transfer, err error) {
 	l.q.end(j.Blob)
 	l.over(j.Blob, t, err)
 	l.mu.Unlock()
+	l.e.clearTransfers()
 	l.e.wake()
 }
 
@@ -150,9 +151,10 @@ func (l *lane) failed(ctx context.Context, j vaultcore.Job, t *transfer, err err
 		e.o.Log.Warn("gate not kept", "err", gerr)
 	}
 	j.JobState = afterFailure(j.JobState, err, e.o.Now(), rand.Float64())
+	why := ""
 	if ctx.Err() == nil {
 		e.o.Log.Info("transfer failed", "blob", j.Blob.Hex(), "up", l.up, "tries", j.Tries, "err", err)
-		e.transferFailed(l.up, j, err)
+		why = e.transferFailed(j, err)
 	}
 	if !t.alone {
 		if serr := e.o.Vault.SaveJob(context.Background(), j); serr != nil {
@@ -164,7 +166,7 @@ func (l *lane) failed(ctx context.Context, j vaultcore.Job, t *transfer, err err
 	if t.alone {
 		l.q.end(j.Blob)
 	} else {
-		l.q.put(j.Blob, j.JobState)
+		l.q.put(j.Blob, j.JobState, why)
 	}
 	l.over(j.Blob, t, err)
 	l.mu.Unlock()
@@ -185,7 +187,7 @@ func afterFailure(s vaultcore.JobState, err error, now time.Time, jitter float64
 	case errors.Is(err, vaultcore.ErrDamaged) && errors.Is(err, errHere):
 		s.Blocked = CondDamaged
 	case errors.Is(err, ErrOtherBytes):
-		s.Blocked = CondAltered
+		s.Blocked = CondContent
 	default:
 		s.Tries++
 		s.Until = now.Add(backoff(s.Tries, jitter))
@@ -222,9 +224,6 @@ func (l *lane) pushed(seq uint64) {
 // drain returns when nothing more can be done at once: all is done, or what is
 // left waits or is blocked, which is the error.
 func (l *lane) drain(ctx context.Context) error {
-	if l.up {
-		l.e.cond.clear(CondTooLarge, CondDamaged, CondAltered)
-	}
 	l.mu.Lock()
 	l.asked++
 	l.q.retry(true)
@@ -275,6 +274,12 @@ func (l *lane) left() error {
 		}
 	}
 	return fmt.Errorf("%w: %d contents are left %s", ErrUnavailable, n, what)
+}
+
+func (l *lane) has(why string) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.q.has(why)
 }
 
 func (l *lane) status(now time.Time) Queue {

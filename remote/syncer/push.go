@@ -20,8 +20,9 @@ const (
 // sealAndPush seals what a step asks for, and pushes what is sealed.
 func (e *Engine) sealAndPush(ctx context.Context, s step) error {
 	if s.reconcile && e.cond.has(CondCloned) {
-		// Looked at again: somebody may have put it right there.
-		return e.push(ctx)
+		if err := e.tryOwnAgain(ctx); err != nil {
+			return err
+		}
 	}
 	if !e.mayWrite() {
 		return nil
@@ -35,6 +36,22 @@ func (e *Engine) sealAndPush(ctx context.Context, s step) error {
 		}
 	}
 	return e.push(ctx)
+}
+
+// tryOwnAgain looks whether somebody has put right, at the remote, what was in
+// the way of our chain. Nothing new is sealed for that.
+func (e *Engine) tryOwnAgain(ctx context.Context) error {
+	e.mu.Lock()
+	beyond := e.beyond
+	e.mu.Unlock()
+	if beyond {
+		return fmt.Errorf("%w: the remote has later batches of it", vaultcore.ErrLocalRollback)
+	}
+	if err := e.push(ctx); err != nil {
+		return err
+	}
+	e.cond.clear(CondCloned)
+	return nil
 }
 
 func (e *Engine) mayWrite() bool {
@@ -174,7 +191,6 @@ func (e *Engine) allPushed(last uint64) {
 	e.unpushed, e.pushFailures, e.pushAgain = false, 0, time.Time{}
 	e.pushed = max(e.pushed, last)
 	e.mu.Unlock()
-	e.cond.clear(CondCloned)
 	e.up.pushed(last)
 }
 

@@ -58,8 +58,9 @@ const (
 type queued struct {
 	vaultcore.Job
 	where where
-	rank  int  // in waiting
-	aside bool // active, and not counted: somebody waits for it
+	rank  int    // in waiting
+	why   string // what kept the last attempt from working: a kind of condition
+	aside bool   // active, and not counted: somebody waits for it
 }
 
 func newQueue() *queue { return &queue{jobs: make(map[seal.ID]*queued)} }
@@ -240,14 +241,14 @@ func (q *queue) leave(e *queued) {
 	}
 }
 
-// put gives back an active job with what became of it.
-func (q *queue) put(blob seal.ID, s vaultcore.JobState) {
+// put gives back an active job with what became of it, and why.
+func (q *queue) put(blob seal.ID, s vaultcore.JobState, why string) {
 	e := q.jobs[blob]
 	if e == nil {
 		return
 	}
 	q.leave(e)
-	e.JobState = s
+	e.JobState, e.why = s, why
 	q.place(e)
 }
 
@@ -266,6 +267,16 @@ func (q *queue) retry(blocked bool) (changed []vaultcore.Job) {
 		changed = append(changed, e.Job)
 	}
 	return changed
+}
+
+// has says whether a job is held up by that.
+func (q *queue) has(why string) bool {
+	for _, e := range q.jobs {
+		if e.why == why {
+			return true
+		}
+	}
+	return false
 }
 
 // wake is when the first job that waits becomes ready; zero: none waits.

@@ -115,7 +115,6 @@ func verified(ctx context.Context, src *vaultcore.UploadSource) (io.ReaderAt, er
 
 // uploaded notes that others have to be told.
 func (e *Engine) uploaded() {
-	e.cond.clear(CondFull)
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	e.unsettled = true
@@ -124,30 +123,57 @@ func (e *Engine) uploaded() {
 	}
 }
 
-// transferFailed tells a person what a failed transfer means.
-func (e *Engine) transferFailed(up bool, j vaultcore.Job, err error) {
+// transferKinds are the conditions that single transfers bring about; each goes
+// with the last of them.
+var transferKinds = []string{CondFull, CondTooLarge, CondDamaged, CondContent, CondMissing, CondDisk}
+
+// clearTransfers clears the conditions that no transfer is held up by any more.
+func (e *Engine) clearTransfers() {
+	for _, kind := range transferKinds {
+		if e.cond.has(kind) && !e.up.has(kind) && !e.down.has(kind) {
+			e.cond.clear(kind)
+		}
+	}
+}
+
+// transferFailed tells a person what a failed transfer means, and gives the kind
+// of condition that holds it up.
+func (e *Engine) transferFailed(j vaultcore.Job, err error) (why string) {
+	name := e.nameOf(j.Blob)
+	object := "blobs/" + j.Blob.Hex() + ".bin"
 	m := meaningOf(err)
 	switch {
 	case ofRemote(err):
 		e.meet(err)
-	case errors.Is(err, ErrFull):
+		return ""
+	case errors.Is(err, ErrFull), errors.Is(err, vaultcore.ErrNoSpace):
 		e.cond.set(m.kind, m.text, m.hint)
-	case j.Blocked != "":
-		text := fmt.Sprintf("%s: %s", m.text, e.nameOf(j.Blob))
-		hint := m.hint
-		switch j.Blocked {
-		case CondDamaged:
-			text = "the copy of this device cannot be sent, its bytes have changed: " + e.nameOf(j.Blob)
-			hint = "copy the file from a backup or another device over it"
-		case CondAltered:
-			text = "the remote holds other bytes under the name of a content: " + e.nameOf(j.Blob)
-			hint = "delete the object blobs/" + j.Blob.Hex() + ".bin at the remote, then run `vaultdrive sync now`"
-		}
-		e.cond.set(j.Blocked, text, hint)
-		e.o.Vault.Alarm(j.Blocked, text+"; "+hint)
-	case errors.Is(err, ErrUnavailable) && !errors.Is(err, errStalled):
+		return m.kind
+	case errors.Is(err, ErrTooLarge):
+		m.text += ": " + name
+	case errors.Is(err, errHere):
+		m = meaning{kind: CondDamaged, text: "the copy on this device cannot be sent, its bytes have changed: " + name,
+			hint: "copy the file over it from a backup or from another device"}
+	case errors.Is(err, errCorrupt):
+		m = meaning{kind: CondContent, text: "the remote holds other bytes than were put there: " + name,
+			hint: "delete the object " + object + " there; a device that has the content sends it again"}
+	case errors.Is(err, ErrOtherBytes):
+		m = meaning{kind: CondContent, text: "the remote holds other bytes under the name of a content: " + name,
+			hint: "delete the object " + object + " there, then run `vaultdrive sync now`"}
+	case j.Up:
 		e.lookSoon() // is it the remote as a whole?
+		return ""
+	case errors.Is(err, ErrNotFound):
+		m = meaning{kind: CondMissing, text: "a content is not on the remote although it was sent there: " + name,
+			hint: "a device that has it is asked to send it again; `vaultdrive sync now --heal` there does it at once"}
+	default:
+		e.lookSoon()
+		return ""
 	}
+	if e.cond.set(m.kind, m.text, m.hint) {
+		e.o.Vault.Alarm(m.kind, m.text+"; "+m.hint)
+	}
+	return m.kind
 }
 
 // nameOf names a content to a person: the files that show it, or its id.
