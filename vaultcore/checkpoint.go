@@ -95,7 +95,8 @@ func (l *ledger) checkpoints() (out []Checkpoint, err error) {
 	}
 	for _, r := range rows {
 		b, end, err := l.openEnd(r.frame)
-		if err != nil {
+		// The base stands for what it covers, whatever became of its author since.
+		if err != nil && !(r.c == l.base.c && errors.Is(err, ErrStaleEpoch)) {
 			continue
 		}
 		r.describe(b, end)
@@ -176,9 +177,14 @@ func (l *ledger) checkStale(b *seal.Batch, end *seal.Checkpoint) error {
 
 // baseCheckpoint is the one that stands for what was dropped; c is 0 if nothing was.
 type baseCheckpoint struct {
+	id    CheckpointID
 	c     int64
 	heads map[seal.ID]uint64
 	parts int // all of them
+}
+
+func newBase(c int64, b *seal.Batch, end *seal.Checkpoint) baseCheckpoint {
+	return baseCheckpoint{CheckpointID{b.Device, end.Heads[b.Device].Seq}, c, heads(end.Heads), int(end.Parts) + 1}
 }
 
 // loadBase finds the base.
@@ -194,15 +200,12 @@ func (l *ledger) loadBase(c *conn) error {
 		return err
 	}
 	b, _ := frame.([]byte)
-	_, end, err := l.openEnd(b)
+	p, end, err := l.openEnd(b)
 	// Whatever became of its author since, it was good when it was taken.
 	if err != nil && !errors.Is(err, ErrStaleEpoch) {
 		return fmt.Errorf("%w: base of the log: %w", ErrDamaged, err)
 	}
-	l.base = baseCheckpoint{c: no, heads: make(map[seal.ID]uint64), parts: int(end.Parts) + 1}
-	for id, h := range end.Heads {
-		l.base.heads[id] = h.Seq
-	}
+	l.base = newBase(no, p, end)
 	return nil
 }
 

@@ -364,7 +364,7 @@ func (ld *loading) install(n *nextLedger) {
 	l.h, l.takes = n.h, l.takes+1
 	l.lastOp += n.rows
 	l.clock = max(l.clock, ld.end.HLC)
-	l.base = baseCheckpoint{c: ld.c, heads: heads(ld.end.Heads), parts: int(ld.end.Parts) + 1}
+	l.base = newBase(ld.c, ld.b, ld.end)
 	l.part, l.partNo = nil, 0
 	for b := range n.sent {
 		l.sent[b] = true

@@ -105,6 +105,9 @@ func (ld *loading) usable() error {
 	if l.v.frozen.Load() {
 		return ErrFork
 	}
+	if l.snapshots > 0 {
+		return fmt.Errorf("%w: a backup is being made of the log", ErrBusy)
+	}
 	if seq := ld.end.Heads[own].Seq; seq > l.peer(own).head.Seq {
 		return fmt.Errorf("%w: a checkpoint of device %s knows our batch %d", ErrLocalRollback, ld.b.Device, seq)
 	}

@@ -323,7 +323,7 @@ func (w *writing) finish() error {
 	}
 	_, err = w.l.v.com.do(func(t *txn) error {
 		for _, table := range []string{"checkpoint_parts", "checkpoints"} {
-			err := t.exec("DELETE FROM "+table+" WHERE c IN (SELECT c FROM checkpoints WHERE state=?)", int64(checkpointMade))
+			err := t.exec("DELETE FROM "+table+" WHERE c IN (SELECT c FROM checkpoints WHERE state=? AND c<>?)", int64(checkpointMade), w.l.base.c)
 			if err != nil {
 				return err
 			}

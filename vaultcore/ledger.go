@@ -82,6 +82,8 @@ type ledger struct {
 	partNo int             // its number, 0 for none
 	takes  int             // counts when ops were taken back, or dropped
 
+	snapshots int // open ones: what they are made of stays
+
 	patience int // tries left at hashing a large content before an exclusive section
 }
 

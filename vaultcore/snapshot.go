@@ -33,7 +33,8 @@ type Snapshot struct {
 	Damaged []string
 
 	v    *Vault
-	last int64 // row of the newest batch
+	last int64   // row of the newest batch
+	l    *ledger // that keeps its log while this is open
 }
 
 // SnapshotBlob is a sealed content.
@@ -88,7 +89,7 @@ func (v *Vault) Snapshot(ctx context.Context, name string) (*Snapshot, error) {
 		err = v.Barrier(ctx)
 	}
 	if err != nil {
-		s.Close()
+		s.release()
 		return nil, err
 	}
 	return s, nil
@@ -156,7 +157,8 @@ func (l *ledger) snapshot(s *Snapshot) (changes []Change, err error) {
 			return nil, err
 		}
 	}
-	s.Heads, s.State = l.headsOf(), l.state(nil)
+	s.Heads, s.State, s.l = l.headsOf(), l.state(nil), l
+	l.snapshots++
 	if err := l.takeBase(s); err != nil {
 		return changes, err
 	}
@@ -371,8 +373,21 @@ func (s *Snapshot) Sign(manifest []byte) (sig, mac []byte, err error) {
 	return seal.SignManifest(signer, manifest), mac, err
 }
 
-// Close lets go of the contents. It may be called twice.
+// Close lets go of the contents and of the log. It may be called twice.
 func (s *Snapshot) Close() {
+	if l := s.l; l != nil {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+	}
+	s.release()
+}
+
+// release is Close with the ledger locked.
+func (s *Snapshot) release() {
+	if s.l != nil {
+		s.l.snapshots--
+		s.l = nil
+	}
 	for _, b := range s.Blobs {
 		b.c.release()
 	}
