@@ -37,7 +37,7 @@ var layers = []layer{
 	{path: "vaultcore/vaulttest", may: []string{"vaultcore", "vaultcore/seal", "vaultcore/blob"}, why: "FUSE and commands"},
 	{path: "remote/api", why: "who is client, who is server, SQL and keys"},
 	{path: "remote", may: []string{"remote/client", "remote/objects", "remote/s3", "remote/syncer", "vaultcore/blob"}, why: "how any remote works"},
-	{path: "remote/client", may: []string{"remote/api", "vaultcore/blob"}, why: "the vault, the index and conflict rules"},
+	{path: "remote/client", may: []string{"remote/api", "remote/syncer", "vaultcore/blob"}, why: "the vault, the index and conflict rules"},
 	{path: "remote/objects", may: []string{"vaultcore/blob", "remote/syncer"}, why: "HTTP and keys"},
 	{path: "remote/s3", may: []string{"vaultcore/blob"}, why: "everything but S3 and the store contract"},
 	{path: "remote/s3/s3test", may: []string{"remote/s3", "vaultcore/blob"}, why: "what is tested with its servers"},

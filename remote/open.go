@@ -1,4 +1,5 @@
-// Package remote opens a vault's remote by its address: a directory, a bucket.
+// Package remote opens a vault's remote by its address: a directory, a bucket, a
+// server.
 //
 // It refuses to know how any of them works.
 package remote
@@ -8,10 +9,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/netip"
 	"net/url"
 	"path/filepath"
 	"strings"
 
+	"github.com/vaultdrive/vaultdrive/remote/client"
 	"github.com/vaultdrive/vaultdrive/remote/objects"
 	"github.com/vaultdrive/vaultdrive/remote/s3"
 	"github.com/vaultdrive/vaultdrive/remote/syncer"
@@ -21,7 +24,7 @@ import (
 // ErrAddress: not the address of a remote we know.
 var ErrAddress = errors.New("not the address of a remote")
 
-const hintAddress = "file:///DIRECTORY, or s3://BUCKET/PREFIX?endpoint=https://HOST&region=NAME"
+const hintAddress = "file:///DIRECTORY, s3://BUCKET/PREFIX?endpoint=https://HOST&region=NAME, or https://HOST for a server"
 
 // Options say whose remote it is, and who we are there.
 type Options struct {
@@ -35,12 +38,24 @@ type Options struct {
 	// Credentials for a bucket, over what the environment says: only the fields
 	// from AccessKey on are used.
 	S3 s3.Options
+	// Login is for a server; the zero value otherwise.
+	Login Login
+}
+
+// Login says who logs in at a server, and how a vault gets an account there.
+type Login struct {
+	Signer client.Signer // of the device; nil for one that has not joined yet
+	DID    string
+	Boot   [16]byte // boot token of the vault's address
+	First  []byte   // envelope of the vault's first header; only to register
+	Invite string   // only to register, where the server asks for one
 }
 
 // Remote is an open remote. Close it when all calls have ended.
 type Remote struct {
 	syncer.Remote
 	place place
+	probe func(context.Context) (syncer.Caps, error)
 }
 
 // place is where a vault's objects lie, and what its kind can do.
@@ -51,11 +66,14 @@ type place struct {
 	close   func() error
 }
 
-// Open opens the remote at an address: file:///directory, or s3://bucket/prefix
-// with endpoint, region, style, profile and insecure as parameters. It asks the
-// remote nothing, so it works offline. Errors: ErrAddress; blob.ErrDenied
+// Open opens the remote at an address: file:///directory, https://host, or
+// s3://bucket/prefix with endpoint, region, style, profile and insecure as
+// parameters. It asks the remote nothing, so it works offline. Errors: ErrAddress; blob.ErrDenied
 // without credentials.
 func Open(address string, o Options) (*Remote, error) {
+	if isServer(address) {
+		return openServer(address, o)
+	}
 	p, err := openPlace(address, o)
 	if err != nil {
 		return nil, err
@@ -65,20 +83,49 @@ func Open(address string, o Options) (*Remote, error) {
 	if err != nil {
 		return nil, errors.Join(err, p.close())
 	}
-	return &Remote{Remote: r, place: p}, nil
+	probe := func(ctx context.Context) (syncer.Caps, error) {
+		return objects.Probe(ctx, p.store, p.options, p.limits)
+	}
+	return &Remote{Remote: r, place: p, probe: probe}, nil
+}
+
+func isServer(address string) bool {
+	return strings.HasPrefix(address, "https://") || strings.HasPrefix(address, "http://")
+}
+
+// openServer talks to a server of ours. A token on a wire that others can read
+// would let them in, so there is no HTTP without TLS but to this machine.
+func openServer(address string, o Options) (*Remote, error) {
+	u, err := url.Parse(address)
+	if err != nil {
+		return nil, blob.WithHint(fmt.Errorf("%w: %w", ErrAddress, err), hintAddress)
+	}
+	if ip, err := netip.ParseAddr(u.Hostname()); u.Scheme == "http" && u.Hostname() != "localhost" && (err != nil || !ip.IsLoopback()) {
+		return nil, blob.WithHint(fmt.Errorf("%w: http:// is for a server on this machine alone", ErrAddress), "write https://")
+	}
+	c, err := client.New(client.Options{Server: address, Vault: o.Vault, Device: o.Device, DID: o.Login.DID, Signer: o.Login.Signer,
+		Boot: o.Login.Boot, First: o.Login.First, Invite: o.Login.Invite})
+	if err != nil {
+		return nil, blob.WithHint(fmt.Errorf("%w: %w", ErrAddress, err), hintAddress)
+	}
+	return &Remote{Remote: c, place: place{close: c.Close}, probe: c.Probe}, nil
 }
 
 // Probe finds out what the remote can do, by trying; once, when sync is enabled
 // or joined. The Caps belong in the Options of the next Open.
 func (r *Remote) Probe(ctx context.Context) (syncer.Caps, error) {
-	return objects.Probe(ctx, r.place.store, r.place.options, r.place.limits)
+	return r.probe(ctx)
 }
 
 // Close gives up connections.
 func (r *Remote) Close() error { return r.place.close() }
 
 // Vaults lists the ids of the vaults at an address, for those who join.
+// A server shows none.
 func Vaults(ctx context.Context, address string, o Options) (ids []string, err error) {
+	if isServer(address) {
+		return nil, nil
+	}
 	p, err := openPlace(address, o)
 	if err != nil {
 		return nil, err

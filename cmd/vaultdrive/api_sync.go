@@ -28,6 +28,7 @@ type accessKeys struct {
 	SessionToken string `json:"session_token,omitempty"`
 	File         string `json:"file,omitempty"`
 	Profile      string `json:"profile,omitempty"`
+	Invite       string `json:"invite,omitempty"` // to a server; used once
 }
 
 // secret says that the keys themselves are in it.

@@ -28,8 +28,9 @@ type joinCommand struct {
 	yes     bool
 	address seal.Address
 	request syncEnableRequest
-	home    string          // where the vault will be
-	caps    json.RawMessage // of the remote
+	opened  *vaultcore.Vault // once it is open, to log in at a server
+	home    string           // where the vault will be
+	caps    json.RawMessage  // of the remote
 	found   joinView
 }
 
@@ -139,6 +140,10 @@ func (c *joinCommand) open(device string) (*remote.Remote, error) {
 	if c.request.Access != nil {
 		o.S3 = c.request.Access.options()
 	}
+	o.Login.Boot = c.address.BootToken
+	if c.opened != nil {
+		o.Login.Signer, o.Login.DID = c.opened.LoginSigner(), c.opened.DID()
+	}
 	return remote.Open(c.url, o)
 }
 
@@ -219,6 +224,10 @@ func (c *joinCommand) attempt(ctx context.Context, site *syncer.Site, password [
 	if err == nil && yes {
 		err = c.enter(ctx, vault, site, made)
 	}
+	if err == nil && yes && c.askedBlindly() {
+		c.fillLater(ctx, vault, site, made)
+	}
+	c.opened = nil
 	if closeErr := vault.Close(context.WithoutCancel(ctx)); err == nil {
 		err = closeErr
 	}
@@ -255,6 +264,39 @@ func (c *joinCommand) fillAndAsk(ctx context.Context, vault *vaultcore.Vault, si
 		c.describe(c.found)
 	}
 	return c.agreed()
+}
+
+// askedBlindly says whether the remote shows the log only to devices, so that
+// only the identity could be confirmed before.
+func (c *joinCommand) askedBlindly() bool {
+	var caps syncer.Caps
+	return json.Unmarshal(c.caps, &caps) == nil && caps.Login
+}
+
+// fillLater brings the log from a remote that asks for a login, now that this is
+// a device. What does not come now comes with the first mount.
+func (c *joinCommand) fillLater(ctx context.Context, vault *vaultcore.Vault, site *syncer.Site, made vaultcore.JoinResult) {
+	c.opened = vault
+	r, err := c.open(made.Device.UUID())
+	if err == nil {
+		defer r.Close()
+		err = site.Read(ctx, r)
+	}
+	if err == nil {
+		bar := c.ui.progress("reading what the devices said", false)
+		err = site.Fill(ctx, r, vault, bar.set)
+		bar.finish()
+	}
+	if err != nil {
+		c.ui.warn("what the vault holds was not read yet (%v); the first mount does it", err)
+		return
+	}
+	if found, err := foundIn(ctx, vault, made); err == nil {
+		found.Home, c.found = c.home, found
+		if !c.json {
+			c.describe(found)
+		}
+	}
 }
 
 func (c *joinCommand) agreed() (bool, error) {

@@ -101,6 +101,7 @@ type accessSource struct {
 	file    string
 	profile string
 	keep    bool
+	invite  string
 }
 
 func (a *accessSource) flags() []cli.Flag {
@@ -108,6 +109,7 @@ func (a *accessSource) flags() []cli.Flag {
 		&cli.StringFlag{Name: "credentials-file", Destination: &a.file,
 			Usage: "read the bucket's credentials from `FILE`, in the form of ~/.aws/credentials, at every mount"},
 		&cli.StringFlag{Name: "profile", Destination: &a.profile, Usage: "use that `NAME` in the credentials file"},
+		&cli.StringFlag{Name: "invite", Destination: &a.invite, Usage: "`CODE` that vaultdrive serve invite printed, for a server that asks for one"},
 		&cli.BoolFlag{Name: "keep-credentials", Destination: &a.keep,
 			Usage: "seal the credentials in the vault, so that no mount needs them from elsewhere"},
 	}
@@ -121,7 +123,13 @@ func (a *accessSource) find(url string) (*accessKeys, error) {
 		if given {
 			return nil, usage("only a bucket has credentials")
 		}
+		if a.invite != "" {
+			return &accessKeys{Invite: a.invite}, nil
+		}
 		return nil, nil
+	}
+	if a.invite != "" {
+		return nil, usage("only a server takes an invitation")
 	}
 	found := accessKeys{Profile: a.profile}
 	if a.file != "" {

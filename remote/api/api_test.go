@@ -131,6 +131,17 @@ func TestSealedSize(t *testing.T) {
 			t.Errorf("SealedSize(%d, %d) = %d, %v, want %d, %v", c.version, c.plain, got, ok, c.want, c.ok)
 		}
 	}
+	for plain := range int64(3 * 16384) {
+		stored, _ := SealedSize(4, plain)
+		if got, ok := PlainSize4(stored); got != plain || !ok {
+			t.Fatalf("PlainSize4(%d) = %d, %v, want %d", stored, got, ok, plain)
+		}
+	}
+	for _, bad := range []int64{0, 79, 64 + 16400, 64 + 16400 + 15} {
+		if got, ok := PlainSize4(bad); ok {
+			t.Errorf("PlainSize4(%d) = %d", bad, got)
+		}
+	}
 	if MaxBase64 != 34_952_572 {
 		t.Errorf("MaxBase64 = %d", MaxBase64)
 	}

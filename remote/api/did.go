@@ -92,10 +92,12 @@ type LoginProof struct {
 
 const labelLogin = "vaultdrive/v1/did-session\x00"
 
-// Message is the bytes that are signed.
-func (p *LoginProof) Message() []byte {
-	m := []byte(labelLogin)
-	m = appendLP(m, p.Audience)
+// Message is the bytes that are signed: a label, then Body.
+func (p *LoginProof) Message() []byte { return append([]byte(labelLogin), p.Body()...) }
+
+// Body is Message without its label, for a signer that puts it in front itself.
+func (p *LoginProof) Body() []byte {
+	m := appendLP(nil, p.Audience)
 	m = appendLP(m, p.DID)
 	m = append(m, p.Device[:]...)
 	m = append(m, p.Nonce[:]...)

@@ -77,3 +77,15 @@ func SealedSize(version int, plain int64) (int64, bool) {
 	}
 	return 0, false
 }
+
+// PlainSize4 is the plaintext of a version 4 blob of that length; false if no
+// such blob has it (the inverse of CRYPTO.md section 5).
+func PlainSize4(stored int64) (int64, bool) {
+	body := stored - head4
+	if body < tag4 {
+		return 0, false
+	}
+	whole, rest := body/(chunk4+tag4), body%(chunk4+tag4)
+	plain := whole*chunk4 + rest - tag4
+	return plain, rest >= tag4 && plain <= maxPlain4
+}

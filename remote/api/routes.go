@@ -13,6 +13,8 @@ const (
 	HeaderBoot        = "Vault-Boot"      // boot token, for a header or a pairing before there is a session
 	HeaderIdempotency = "Idempotency-Key" // of uploads
 	HeaderRequest     = "Request-Id"      // of every answer
+	HeaderSeq         = "Vault-Header"    // beside a header: its number
+	HeaderRemote      = "Vault-Remote"    // beside a header: the id of the vault's place here
 )
 
 // Names of the two parts of a multipart upload, in this order.

@@ -22,10 +22,12 @@ func (s *Server) getHeader(c *call) error {
 			return err
 		}
 	}
-	body, err := s.o.DB.Header(c.ctx(), c.account.ID, seq)
+	body, number, err := s.o.DB.Header(c.ctx(), c.account.ID, seq)
 	if err != nil {
 		return err
 	}
+	c.w.Header().Set(api.HeaderSeq, strconv.FormatUint(number, 10))
+	c.w.Header().Set(api.HeaderRemote, c.account.Remote)
 	return s.sendSmall(c, api.TypeJSON, []byte(body))
 }
 

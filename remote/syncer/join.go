@@ -62,6 +62,13 @@ func Look(ctx context.Context, r Remote, a seal.Address) (*Site, error) {
 	return s, nil
 }
 
+// Read is Look for a remote that shows the log to devices of the vault only, once
+// this one is a device: Fill has something to do then.
+func (s *Site) Read(ctx context.Context, r Remote) error {
+	_, err := s.survey(ctx, r)
+	return err
+}
+
 // survey lists what is there and gives the number of the newest header.
 func (s *Site) survey(ctx context.Context, r Remote) (newest uint64, err error) {
 	var cursor []byte

@@ -100,6 +100,7 @@ type Caps struct {
 	MaxParts   int           `json:"max_parts,omitempty"`  // of one blob
 	Parallel   int           `json:"parallel,omitempty"`   // parts at a time
 	Encryption []int         `json:"encryption,omitempty"` // versions it takes; none: all
+	Login      bool          `json:"login,omitempty"`      // it shows the log only to devices of the vault
 	Folder     bool          `json:"folder,omitempty"`     // a directory that other programs may fill too, in any order
 }
 

@@ -131,14 +131,14 @@ func (q *querier) setRoster(account int64, h *api.ClearHeader) error {
 }
 
 // Header reads one, the newest for seq 0. Error: ErrNotFound.
-func (db *DB) Header(ctx context.Context, account int64, seq uint64) (body string, err error) {
+func (db *DB) Header(ctx context.Context, account int64, seq uint64) (body string, number uint64, err error) {
 	err = db.view(ctx, func(q *querier) error {
 		if seq == 0 {
-			return q.one("SELECT body FROM headers WHERE account=$1 ORDER BY seq DESC LIMIT 1", []any{account}, &body)
+			return q.one("SELECT body,seq FROM headers WHERE account=$1 ORDER BY seq DESC LIMIT 1", []any{account}, &body, &number)
 		}
-		return q.one("SELECT body FROM headers WHERE account=$1 AND seq=$2", []any{account, int64(seq)}, &body)
+		return q.one("SELECT body,seq FROM headers WHERE account=$1 AND seq=$2", []any{account, int64(seq)}, &body, &number)
 	})
-	return body, err
+	return body, number, err
 }
 
 // PutBatch appends a batch to its device's chain; the same again is fine.
