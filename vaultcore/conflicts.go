@@ -159,9 +159,9 @@ const (
 
 // Kept says how a conflict was settled.
 type Kept struct {
-	Path    string   `json:"path"`              // of what was kept
-	Trashed []string `json:"trashed,omitempty"` // as they were called
-	Renamed []string `json:"renamed,omitempty"` // what the others are called now
+	Path    string            `json:"path"`              // of what was kept
+	Trashed []ConflictVersion `json:"trashed,omitempty"` // as they were called
+	Renamed []string          `json:"renamed,omitempty"` // what the others are called now
 }
 
 // KeepConflict settles the conflict that a path is a version of, with nothing
@@ -219,7 +219,7 @@ func (v *Vault) keepOne(c *Conflict, keep *ConflictVersion) (Kept, error) {
 		if err := v.Remove(w.Path, false); err != nil {
 			return k, err
 		}
-		k.Trashed = append(k.Trashed, w.Path)
+		k.Trashed = append(k.Trashed, *w)
 	}
 	if keep.Path == c.Path {
 		return k, nil

@@ -20,7 +20,7 @@ type Info struct {
 	Mode     uint32    `json:"mode"`
 	Mtime    time.Time `json:"mtime"`
 	MIME     string    `json:"mime,omitempty"`
-	State    string    `json:"state"` // clean, dirty, scratch, draft, damaged
+	State    string    `json:"state"` // clean, dirty, scratch, draft, damaged, remote
 	Revision uint64    `json:"revision"`
 	Version  int       `json:"version,omitempty"` // of the content's format
 	// Content says where the content is: present, partial, remote-only, pending.
@@ -117,6 +117,8 @@ func (n *Node) state(o *openState) string {
 		return "scratch"
 	case n.dirty != 0 || n.has(flagAttrs):
 		return "dirty"
+	case n.content != nil && n.content.place.Load() == placeElsewhere:
+		return "remote" // the content is there only
 	}
 	return "clean"
 }

@@ -24,6 +24,7 @@ type RemoteSettings struct {
 	UpLimit   int64  `json:"up_limit,omitempty"`   // bytes a second; 0: none
 	DownLimit int64  `json:"down_limit,omitempty"` // bytes a second; 0: none
 	Metered   bool   `json:"metered,omitempty"`
+	CacheSize int64  `json:"cache_size,omitempty"` // bytes of contents on this device; 0: all
 	Enabled   bool   `json:"enabled"` // false: kept, but not used
 }
 

@@ -19,6 +19,11 @@ const (
 	callSyncWait     = "sync/wait"
 	callConflicts    = "conflicts"
 	callConflictKeep = "conflicts/keep"
+	callPin          = "pin"
+	callUnpin        = "unpin"
+	callPins         = "pins"
+	callPrefetch     = "prefetch"
+	callEvict        = "evict"
 )
 
 // accessKeys are credentials of a bucket: keys, or where they are.
@@ -47,6 +52,7 @@ type syncEnableRequest struct {
 	UpLimit   *int64      `json:"up_limit,omitempty"`
 	DownLimit *int64      `json:"down_limit,omitempty"`
 	Metered   *bool       `json:"metered,omitempty"`
+	CacheSize *int64      `json:"cache_size,omitempty"`
 	Access    *accessKeys `json:"access,omitempty"` // for this process
 	Keep      bool        `json:"keep"`             // and sealed in the vault
 }
@@ -80,6 +86,7 @@ func (in *syncEnableRequest) settings(old vaultcore.RemoteSettings, known bool) 
 	set(&next.UpLimit, in.UpLimit)
 	set(&next.DownLimit, in.DownLimit)
 	set(&next.Metered, in.Metered)
+	set(&next.CacheSize, in.CacheSize)
 	next.Enabled = true
 	return next, nil
 }
@@ -107,14 +114,17 @@ const stateDisabled syncer.State = "disabled"
 
 // syncView is what sync status shows.
 type syncView struct {
-	Address   string `json:"address"` // what join takes; empty before sync was ever enabled
-	Remote    string `json:"remote"`
-	Enabled   bool   `json:"enabled"`
-	Kept      bool   `json:"credentials_kept"`
-	Prefetch  string `json:"prefetch"`
-	UpLimit   int64  `json:"up_limit"`
-	DownLimit int64  `json:"down_limit"`
-	Metered   bool   `json:"metered"`
+	Address   string             `json:"address"` // what join takes; empty before sync was ever enabled
+	Remote    string             `json:"remote"`
+	Enabled   bool               `json:"enabled"`
+	Kept      bool               `json:"credentials_kept"`
+	Prefetch  string             `json:"prefetch"`
+	UpLimit   int64              `json:"up_limit"`
+	DownLimit int64              `json:"down_limit"`
+	Metered   bool               `json:"metered"`
+	Cache     vaultcore.CacheUse `json:"cache"` // contents on this device
+	// RemoteOnly counts contents that are not on this device as a whole.
+	RemoteOnly int `json:"remote_only"`
 	// Queue is how much is left to do: changes to publish, batches, transfers.
 	Queue int `json:"queue"`
 	syncer.Status
@@ -151,6 +161,16 @@ type syncBrief struct {
 // waitedAnswer says what sync/wait has waited for.
 type waitedAnswer struct {
 	Uploaded bool `json:"uploaded"` // false: synchronisation is off
+}
+
+type pathsRequest struct {
+	Paths []string `json:"paths"`
+}
+
+// fetchedAnswer says what prefetch has brought here.
+type fetchedAnswer struct {
+	Files int   `json:"files"`
+	Bytes int64 `json:"bytes"`
 }
 
 // keepRequest settles a conflict.

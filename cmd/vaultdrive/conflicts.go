@@ -110,8 +110,8 @@ func (c *conflictsCommand) keep(ctx context.Context, path string) error {
 	for _, p := range kept.Renamed {
 		c.ui.printf("renamed  %s\n", c.ui.name(p))
 	}
-	for _, p := range kept.Trashed {
-		c.ui.printf("trashed  %s\n", c.ui.name(p))
+	for _, v := range kept.Trashed {
+		c.ui.printf("trashed  %s, %s by %s\n", c.ui.name(v.Path), humanSize(v.Size), c.ui.name(v.Device))
 	}
 	return nil
 }

@@ -109,6 +109,7 @@ func newApp(u *ui) *cli.App {
 			checkCLI(u), rescueCLI(u), backupCLI(u), eventsCLI(u), serveCLI(u), completionCLI(u), completeCLI(u),
 		},
 	}
+	app.Commands = append(app.Commands, localCLI(u)...)
 	app.Action = needCommand
 	app.OnUsageError = usageError
 	tidyCommands(app.Commands)

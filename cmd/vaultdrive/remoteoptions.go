@@ -19,6 +19,7 @@ type remoteOptions struct {
 	prefetch  string
 	upLimit   string
 	downLimit string
+	cacheSize string
 	metered   bool
 }
 
@@ -29,6 +30,8 @@ func (o *remoteOptions) flags() []cli.Flag {
 			Usage: "`WHICH` contents of other devices are brought here unasked: all (the default), pinned, or none"},
 		&cli.StringFlag{Name: "limit-up", Destination: &o.upLimit, Usage: "upload at most `RATE` bytes a second, as 500K or 2M; 0: no limit"},
 		&cli.StringFlag{Name: "limit-down", Destination: &o.downLimit, Usage: "download at most `RATE` bytes a second; 0: no limit"},
+		&cli.StringFlag{Name: "cache-size", Destination: &o.cacheSize,
+			Usage: "keep at most `SIZE` of contents on this device, as 500M or 20G: what the remote has and was not read for long goes first; 0: all"},
 		&cli.BoolFlag{Name: "metered", Destination: &o.metered,
 			Usage: "the network costs money: no prefetch, no uploads above 1 MiB unless asked for, few polls"},
 	)
@@ -59,6 +62,9 @@ func (o *remoteOptions) request(cx *cli.Context, url string) (in syncEnableReque
 	if in.DownLimit, err = limitOf("--limit-down", o.downLimit); err != nil {
 		return in, err
 	}
+	if in.CacheSize, err = limitOf("--cache-size", o.cacheSize); err != nil {
+		return in, err
+	}
 	if cx.IsSet("metered") {
 		in.Metered = &o.metered
 	}
@@ -83,14 +89,14 @@ func hostName() string {
 	return name
 }
 
-// limitOf reads a rate in bytes a second; nil when none is given.
+// limitOf reads a number of bytes; nil when none is given.
 func limitOf(option, text string) (*int64, error) {
 	if text == "" {
 		return nil, nil
 	}
 	n, ok := parseSize(text)
 	if !ok {
-		return nil, usage("%s %s: it is a number of bytes a second, as 500K or 2M", option, text)
+		return nil, usage("%s %s: it is a number of bytes, as 500K or 2M", option, text)
 	}
 	return &n, nil
 }

@@ -32,6 +32,7 @@ func (s *server) routeSync(mux *http.ServeMux) {
 	unary(mux, callConflicts, func(ctx context.Context, _ none) ([]vaultcore.Conflict, error) {
 		return s.vault.Conflicts(ctx)
 	})
+	s.routeHere(mux)
 	changing(s, mux, callConflictKeep, func(ctx context.Context, in keepRequest) (vaultcore.Kept, error) {
 		return s.vault.KeepConflict(ctx, in.Path, in.How)
 	})
@@ -42,7 +43,11 @@ func (s *server) syncStatus(ctx context.Context, _ none) (syncView, error) {
 	if err != nil || !s.vault.LedgerOn() {
 		return view, err
 	}
-	view.Devices, err = s.vault.Devices(ctx)
+	if view.Devices, err = s.vault.Devices(ctx); err != nil {
+		return view, err
+	}
+	missing, err := s.vault.WantedBlobs(ctx)
+	view.RemoteOnly = len(missing)
 	return view, err
 }
 

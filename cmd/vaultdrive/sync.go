@@ -110,8 +110,18 @@ func (c *syncCommand) disable(ctx context.Context) error {
 	if c.json {
 		return c.ui.writeJSON(view)
 	}
+	if view.RemoteOnly > 0 {
+		c.ui.warn("%s at the remote only and cannot be read while synchronisation is off", areFiles(view.RemoteOnly))
+	}
 	c.ui.note("Synchronisation is off. Nothing at the remote has changed; vaultdrive sync enable turns it on again.")
 	return nil
+}
+
+func areFiles(n int) string {
+	if n == 1 {
+		return "1 file is"
+	}
+	return plural(n, "file") + " are"
 }
 
 func (c *syncCommand) syncNow(ctx context.Context) error {

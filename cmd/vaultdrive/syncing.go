@@ -2,8 +2,6 @@ package main
 
 import (
 	"context"
-	"crypto/rand"
-	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -51,6 +49,7 @@ type runningSync struct {
 func newSyncing(vault *vaultcore.Vault, log *slog.Logger) *syncing {
 	s := &syncing{vault: vault, log: log}
 	vault.OnFetch(s.fetch)
+	vault.OnFetchRange(s.fetchRange)
 	vault.OnFetchRange(s.fetchRange)
 	vault.OnConfirm(s.confirm)
 	return s
@@ -143,6 +142,7 @@ func (s *syncing) start(settings vaultcore.RemoteSettings) error {
 		Vault: s.vault, Remote: r, Log: s.log, Busy: s.busy,
 		Prefetch: syncer.Prefetch(settings.Prefetch), UpLimit: settings.UpLimit, DownLimit: settings.DownLimit, Metered: settings.Metered,
 	})
+	s.vault.SetCacheSize(settings.CacheSize)
 	if s.steady {
 		run.loop.Go(func() { _ = run.engine.Run(ctx) }) // it ends with ctx alone
 	}
@@ -273,99 +273,6 @@ func (s *syncing) poke() {
 	}
 }
 
-// enable makes the remote at an address the vault's, or changes its settings.
-func (s *syncing) enable(ctx context.Context, in syncEnableRequest) error {
-	s.change.Lock()
-	defer s.change.Unlock()
-	old, known, err := s.vault.Remote(ctx)
-	if err != nil {
-		return err
-	}
-	next, err := in.settings(old, known)
-	if err != nil {
-		return err
-	}
-	access := in.Access
-	if access == nil && known && old.URL == next.URL {
-		s.mu.Lock()
-		access = s.access
-		s.mu.Unlock()
-	}
-	if next, err = s.claim(ctx, next, access, in.Device); err != nil {
-		return err
-	}
-	if known && next.ID != old.ID {
-		if err := s.refuseStranding(ctx); err != nil {
-			return err
-		}
-	}
-	s.halt(true)
-	err = s.vault.SetRemote(ctx, next)
-	return errors.Join(err, s.resume(ctx, access))
-}
-
-// claim finds out what the remote can do and makes it this vault's.
-func (s *syncing) claim(ctx context.Context, settings vaultcore.RemoteSettings, access *accessKeys, device string) (vaultcore.RemoteSettings, error) {
-	settings.Caps = nil
-	r, err := s.open(settings, access)
-	if err != nil {
-		return settings, err
-	}
-	caps, err := r.Probe(ctx)
-	if err = errors.Join(err, r.Close()); err != nil {
-		return settings, err
-	}
-	if settings.Caps, err = json.Marshal(caps); err != nil {
-		return settings, err
-	}
-	if r, err = s.open(settings, access); err != nil {
-		return settings, err
-	}
-	id, err := syncer.Enable(ctx, s.vault, r, device)
-	if err = errors.Join(err, r.Close()); err != nil {
-		return settings, err
-	}
-	b, err := hex.DecodeString(id)
-	if err != nil || len(b) != len(settings.ID) {
-		return settings, fmt.Errorf("%w: its id", syncer.ErrForeign)
-	}
-	settings.ID = seal.ID(b)
-	return settings, nil
-}
-
-// refuseStranding keeps a vault at its remote while contents lie only there.
-func (s *syncing) refuseStranding(ctx context.Context) error {
-	if !s.vault.LedgerOn() {
-		return nil
-	}
-	wanted, err := s.vault.WantedBlobs(ctx)
-	if err != nil || len(wanted) == 0 {
-		return err
-	}
-	return fail(errRemoteOnly, "enable sync with the old address and vaultdrive prefetch everything first",
-		"%s at the vault's old remote only: they would be lost to this device", plural(len(wanted), "content"))
-}
-
-// disable stops and leaves everything at the remote as it is.
-func (s *syncing) disable(ctx context.Context) error {
-	s.change.Lock()
-	defer s.change.Unlock()
-	settings, known, err := s.vault.Remote(ctx)
-	if err != nil {
-		return err
-	}
-	if !known || !settings.Enabled {
-		return errSyncOff
-	}
-	settings.Enabled = false
-	s.halt(true)
-	err = s.vault.SetRemote(ctx, settings)
-	if off := s.resume(ctx, nil); err == nil && !errors.Is(off, errSyncOff) {
-		err = off
-	}
-	return err
-}
-
 // status tells how synchronisation is, without asking anybody.
 func (s *syncing) status(ctx context.Context) (syncView, error) {
 	settings, known, err := s.vault.Remote(ctx)
@@ -378,6 +285,8 @@ func (s *syncing) status(ctx context.Context) (syncView, error) {
 		view.Address = addressOf(s.vault, settings)
 		view.Prefetch, view.Metered = settings.Prefetch, settings.Metered
 		view.UpLimit, view.DownLimit = settings.UpLimit, settings.DownLimit
+		view.Cache = s.vault.CacheUse()
+		view.Cache.Limit = settings.CacheSize
 	}
 	if known && settings.Enabled {
 		run, err := s.use(ctx)
@@ -388,29 +297,44 @@ func (s *syncing) status(ctx context.Context) (syncView, error) {
 			view.State = syncer.StateStopped
 			view.Conditions = append(view.Conditions, troubleCondition(err))
 		default:
-			view.Status = run.engine.Status()
+			if view.Status = run.engine.Status(); !s.steady {
+				err = s.stored(ctx, &view.Status)
+			}
+			if err != nil {
+				return view, err
+			}
 		}
 	}
 	view.complete()
 	return view, nil
 }
 
+// stored counts what waits in a vault where no loop runs, which would know.
+func (s *syncing) stored(ctx context.Context, st *syncer.Status) error {
+	if !s.vault.LedgerOn() {
+		return nil
+	}
+	st.Unsealed = s.vault.Status().Dirty
+	last, err := s.vault.LastPushed(ctx)
+	if err != nil {
+		return err
+	}
+	heads, err := s.vault.Heads(ctx)
+	if err != nil {
+		return err
+	}
+	st.Unpushed = int(heads[s.vault.DeviceID()].Seq - last)
+	jobs, err := s.vault.Jobs(ctx, 0)
+	st.Up = syncer.Queue{}
+	for _, j := range jobs {
+		if j.Up {
+			st.Up.Count, st.Up.Bytes = st.Up.Count+1, st.Up.Bytes+j.Size
+		}
+	}
+	return err
+}
+
 // troubleCondition is a remote that cannot be opened, as a condition.
 func troubleCondition(err error) syncer.Condition {
 	return syncer.Condition{Kind: rowOf(err).code, Text: err.Error(), Hint: hintOf(err)}
-}
-
-// addressOf is what join takes on another device.
-func addressOf(v *vaultcore.Vault, settings vaultcore.RemoteSettings) string {
-	b, err := hex.DecodeString(settings.Boot)
-	if err != nil || len(b) != len(seal.ID{}) {
-		return ""
-	}
-	return seal.FormatAddress(v.VaultID(), seal.ID(b), v.DID())
-}
-
-func newBootToken() string {
-	var b [16]byte
-	rand.Read(b[:]) // never fails since Go 1.24
-	return hex.EncodeToString(b[:])
 }

@@ -28,6 +28,9 @@ func (p syncPrinter) show(v *syncView) {
 		}
 		p.line("settings", "%s", settingsText(v))
 	}
+	if v.RemoteOnly > 0 {
+		p.line("remote only", "%s", plural(v.RemoteOnly, "file"))
+	}
 	for _, d := range v.Devices {
 		p.line("device", "%s", p.device(d))
 	}
@@ -112,6 +115,9 @@ func settingsText(v *syncView) string {
 	}
 	if v.DownLimit > 0 {
 		parts = append(parts, "download at most "+humanSize(v.DownLimit)+"/s")
+	}
+	if v.Cache.Limit > 0 {
+		parts = append(parts, fmt.Sprintf("%s of %s kept here", humanSize(v.Cache.Bytes), humanSize(v.Cache.Limit)))
 	}
 	if v.Metered {
 		parts = append(parts, "metered")

@@ -1,0 +1,122 @@
+package main
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+
+	"github.com/vaultdrive/vaultdrive/remote/syncer"
+	"github.com/vaultdrive/vaultdrive/vaultcore"
+	"github.com/vaultdrive/vaultdrive/vaultcore/seal"
+)
+
+// enable makes the remote at an address the vault's, or changes its settings.
+func (s *syncing) enable(ctx context.Context, in syncEnableRequest) error {
+	s.change.Lock()
+	defer s.change.Unlock()
+	old, known, err := s.vault.Remote(ctx)
+	if err != nil {
+		return err
+	}
+	next, err := in.settings(old, known)
+	if err != nil {
+		return err
+	}
+	access := in.Access
+	if access == nil && known && old.URL == next.URL {
+		s.mu.Lock()
+		access = s.access
+		s.mu.Unlock()
+	}
+	if next, err = s.claim(ctx, next, access, in.Device); err != nil {
+		return err
+	}
+	if known && next.ID != old.ID {
+		if err := s.refuseStranding(ctx); err != nil {
+			return err
+		}
+	}
+	s.halt(true)
+	err = s.vault.SetRemote(ctx, next)
+	return errors.Join(err, s.resume(ctx, access))
+}
+
+// claim finds out what the remote can do and makes it this vault's.
+func (s *syncing) claim(ctx context.Context, settings vaultcore.RemoteSettings, access *accessKeys, device string) (vaultcore.RemoteSettings, error) {
+	settings.Caps = nil
+	r, err := s.open(settings, access)
+	if err != nil {
+		return settings, err
+	}
+	caps, err := r.Probe(ctx)
+	if err = errors.Join(err, r.Close()); err != nil {
+		return settings, err
+	}
+	if settings.Caps, err = json.Marshal(caps); err != nil {
+		return settings, err
+	}
+	if r, err = s.open(settings, access); err != nil {
+		return settings, err
+	}
+	id, err := syncer.Enable(ctx, s.vault, r, device)
+	if err = errors.Join(err, r.Close()); err != nil {
+		return settings, err
+	}
+	b, err := hex.DecodeString(id)
+	if err != nil || len(b) != len(settings.ID) {
+		return settings, fmt.Errorf("%w: its id", syncer.ErrForeign)
+	}
+	settings.ID = seal.ID(b)
+	return settings, nil
+}
+
+// refuseStranding keeps a vault at its remote while contents lie only there.
+func (s *syncing) refuseStranding(ctx context.Context) error {
+	if !s.vault.LedgerOn() {
+		return nil
+	}
+	wanted, err := s.vault.WantedBlobs(ctx)
+	if err != nil || len(wanted) == 0 {
+		return err
+	}
+	return fail(errRemoteOnly, "enable sync with the old address and vaultdrive prefetch everything first",
+		"%s at the vault's old remote only: they would be lost to this device", plural(len(wanted), "content"))
+}
+
+// disable stops and leaves everything at the remote as it is.
+func (s *syncing) disable(ctx context.Context) error {
+	s.change.Lock()
+	defer s.change.Unlock()
+	settings, known, err := s.vault.Remote(ctx)
+	if err != nil {
+		return err
+	}
+	if !known || !settings.Enabled {
+		return errSyncOff
+	}
+	settings.Enabled = false
+	s.halt(true)
+	err = s.vault.SetRemote(ctx, settings)
+	if off := s.resume(ctx, nil); err == nil && !errors.Is(off, errSyncOff) {
+		err = off
+	}
+	return err
+}
+
+// addressOf is what join takes on another device.
+func addressOf(v *vaultcore.Vault, settings vaultcore.RemoteSettings) string {
+	b, err := hex.DecodeString(settings.Boot)
+	if err != nil || len(b) != len(seal.ID{}) {
+		return ""
+	}
+	return seal.FormatAddress(v.VaultID(), seal.ID(b), v.DID())
+}
+
+func newBootToken() string {
+	var b [16]byte
+	rand.Read(b[:]) // never fails since Go 1.24
+	return hex.EncodeToString(b[:])
+}
