@@ -259,7 +259,7 @@ func TestKeyring(t *testing.T) {
 	t.Setenv("CREDENTIALS_DIRECTORY", "")
 	p.ok("device", "enroll", "--password-file", filepath.Join(p.dir, "pw"))
 	p.ok("ls")
-	if out := p.ok("device", "list"); !strings.Contains(out, "this device  enrolled") {
+	if out := p.ok("device", "list"); !strings.Contains(out, "this device, enrolled") {
 		t.Errorf("device list: %q", out)
 	}
 	next := p.file("next", "another long password\n")

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/vaultdrive/vaultdrive/remote"
 	"github.com/vaultdrive/vaultdrive/remote/syncer"
 	"github.com/vaultdrive/vaultdrive/vaultcore"
 	"github.com/vaultdrive/vaultdrive/vaultcore/seal"
@@ -104,6 +105,25 @@ func (s *syncing) disable(ctx context.Context) error {
 		err = off
 	}
 	return err
+}
+
+// loginOf is how a vault logs in at a server.
+func loginOf(v *vaultcore.Vault, settings vaultcore.RemoteSettings) (l remote.Login, err error) {
+	l = remote.Login{Signer: v.LoginSigner(), DID: v.DID()}
+	boot, err := hex.DecodeString(settings.Boot)
+	if err != nil || len(boot) != len(l.Boot) {
+		return l, fmt.Errorf("%w: boot token", vaultcore.ErrDamaged)
+	}
+	l.Boot = [16]byte(boot)
+	headers, err := v.HeaderEnvelopes(0)
+	if err == nil && len(headers) == 0 {
+		err = fmt.Errorf("%w: no headers", vaultcore.ErrDamaged)
+	}
+	if err != nil {
+		return l, err
+	}
+	l.First = headers[0]
+	return l, nil
 }
 
 // addressOf is what join takes on another device.

@@ -179,25 +179,6 @@ func (s *syncing) open(settings vaultcore.RemoteSettings, access *accessKeys) (*
 	return remote.Open(settings.URL, o)
 }
 
-// loginOf is how a vault logs in at a server.
-func loginOf(v *vaultcore.Vault, settings vaultcore.RemoteSettings) (l remote.Login, err error) {
-	l = remote.Login{Signer: v.LoginSigner(), DID: v.DID()}
-	boot, err := hex.DecodeString(settings.Boot)
-	if err != nil || len(boot) != len(l.Boot) {
-		return l, fmt.Errorf("%w: boot token", vaultcore.ErrDamaged)
-	}
-	l.Boot = [16]byte(boot)
-	headers, err := v.HeaderEnvelopes(0)
-	if err == nil && len(headers) == 0 {
-		err = fmt.Errorf("%w: no headers", vaultcore.ErrDamaged)
-	}
-	if err != nil {
-		return l, err
-	}
-	l.First = headers[0]
-	return l, nil
-}
-
 // halt stops engine and remote. With lasting nobody starts them again before
 // resume.
 func (s *syncing) halt(lasting bool) {
