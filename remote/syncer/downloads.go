@@ -182,12 +182,12 @@ func (e *Engine) refreshWanted(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if e.o.Prefetch != PrefetchAll && e.o.Prefetch != "" || e.o.Metered && !e.forced() {
+	if e.o.Metered && !e.forced() {
 		return nil
 	}
 	jobs := make([]vaultcore.Job, 0, len(wanted))
 	for i, w := range wanted {
-		if w.Pending && !found[w.Blob] {
+		if w.Pending && !found[w.Blob] || !e.o.Prefetch.asksFor(w) {
 			continue
 		}
 		e.mu.Lock()
@@ -198,6 +198,17 @@ func (e *Engine) refreshWanted(ctx context.Context) error {
 	}
 	e.down.add(jobs...)
 	return nil
+}
+
+// asksFor says whether a content comes here without being asked for.
+func (p Prefetch) asksFor(w vaultcore.WantedBlob) bool {
+	switch p {
+	case PrefetchNone:
+		return false
+	case PrefetchPinned:
+		return w.Pinned
+	}
+	return true
 }
 
 // findPending asks the remote for contents that nobody has said to be there.
@@ -212,19 +223,14 @@ func (e *Engine) findPending(ctx context.Context, wanted []vaultcore.WantedBlob)
 	for len(pending) > 0 {
 		some := pending[:min(len(pending), statChunk)]
 		pending = pending[len(some):]
-		ids := make([]string, len(some))
-		for i, w := range some {
-			ids[i] = w.Blob.Hex()
-		}
-		sizes, err := e.o.Remote.StatBlobs(ctx, ids)
+		call, cancel := context.WithTimeout(ctx, callTime)
+		there, err := e.Confirm(call, some)
+		cancel()
 		if err != nil {
 			return found, err
 		}
-		var there []seal.ID
-		for i, w := range some {
-			if sizes[i] == w.Len {
-				there, found[w.Blob] = append(there, w.Blob), true
-			}
+		for _, id := range there {
+			found[id] = true
 		}
 		if len(there) == 0 {
 			continue

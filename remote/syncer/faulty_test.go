@@ -12,10 +12,11 @@ import (
 
 // fault says how a call of a remote goes wrong. The zero value lets it pass.
 type fault struct {
-	err  error // what the call returns
-	late bool  // it does its work first: the answer is lost
-	cut  int64 // a body ends in err after so many bytes
-	hang bool  // until the context of the call ends
+	err  error  // what the call returns
+	late bool   // it does its work first: the answer is lost
+	cut  int64  // a body ends in err after so many bytes
+	hang bool   // until the context of the call ends
+	then func() // after the call has done its work
 }
 
 // faulty is a remote that fails where plan says so.
@@ -33,6 +34,10 @@ func (f *faulty) around(ctx context.Context, op, key string, do func() error) er
 	case w.hang:
 		<-ctx.Done()
 		return fmt.Errorf("%w: %w", syncer.ErrUnavailable, ctx.Err())
+	case w.then != nil:
+		err := do()
+		w.then()
+		return err
 	case w.err == nil || w.cut > 0:
 		return do()
 	case w.late:

@@ -190,6 +190,15 @@ func (d *device) resume() {
 // kill goes on with what a kill at this moment leaves on the disk.
 func (d *device) kill() {
 	d.f.t.Helper()
+	home := d.copyHome()
+	d.halt()
+	d.home = home
+	d.resume()
+}
+
+// copyHome copies the home as a kill at this moment would leave it.
+func (d *device) copyHome() string {
+	d.f.t.Helper()
 	home := filepath.Join(d.f.t.TempDir(), d.name)
 	for err := os.CopyFS(home, os.DirFS(d.home)); err != nil; err = os.CopyFS(home, os.DirFS(d.home)) {
 		if !errors.Is(err, os.ErrNotExist) {
@@ -200,9 +209,7 @@ func (d *device) kill() {
 	if err := os.Remove(filepath.Join(home, "vault.db-shm")); err != nil && !errors.Is(err, os.ErrNotExist) {
 		d.f.t.Fatal(err)
 	}
-	d.halt()
-	d.home = home
-	d.resume()
+	return home
 }
 
 // run starts the loop.
