@@ -45,10 +45,13 @@ func (k *killer) kill() {
 	}
 }
 
-func (k *killer) killed() bool {
+// over ends the danger: it gives how many calls there were, and what was on the
+// disk when it died.
+func (k *killer) over() (calls int, home string) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	return k.home != ""
+	k.at = -1
+	return k.calls, k.home
 }
 
 // Wherever the program dies while it syncs, in the end every save is on both
@@ -81,8 +84,9 @@ func killAt(t *testing.T, at int, after bool) (calls int) {
 	k := &killer{d: laptop, at: at, after: after}
 	laptop.engineWith(k.plan)
 	_ = laptop.trySync()
-	if k.killed() {
-		laptop.home = k.home
+	calls, home := k.over()
+	if home != "" {
+		laptop.home = home
 		laptop.resume()
 	}
 	laptop.write("Letters/a.txt", "dearest")
@@ -97,5 +101,5 @@ func killAt(t *testing.T, at int, after bool) (calls int) {
 	for _, d := range f.devices {
 		d.hasNone()
 	}
-	return k.calls
+	return calls
 }
