@@ -393,8 +393,11 @@ func (l *ledger) compare(b *seal.Batch, end *seal.Checkpoint) error {
 		if same, known := l.knows(id, h.Head); known && !same {
 			return fmt.Errorf("%w: that of device %s names another batch %d of device %s", ErrCheckpoint, b.Device, h.Seq, id)
 		}
+		// Whoever took back a revoked device's last batches has seen more of its
+		// chain than others; it is over, so nothing is held against that any more.
+		dev, err := l.rosterEntry(id)
 		p := l.peer(id)
-		if p.head.Seq == h.Seq && (p.epoch != h.Epoch || p.hlc != h.HLC || !bytes.Equal(encodeSeen(p.seen), encodeSeen(h.Seen))) {
+		if err == nil && !dev.Revoked && p.head.Seq == h.Seq && (p.epoch != h.Epoch || p.hlc != h.HLC || !bytes.Equal(encodeSeen(p.seen), encodeSeen(h.Seen))) {
 			return fmt.Errorf("%w: that of device %s tells otherwise of the chain of device %s", ErrCheckpoint, b.Device, id)
 		}
 	}
