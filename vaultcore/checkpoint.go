@@ -417,14 +417,22 @@ const baseAge = 30 * 24 * time.Hour
 
 // ChooseBase gives the checkpoint that may stand for the batches it covers: the
 // newest that is older than 30 days and has a successor, none of the two with
-// an alarm; false if there is none, or it is the base already.
+// an alarm, and covers what the base does; false if there is none, or it is the
+// base already.
 func ChooseBase(known []Checkpoint, now time.Time) (Checkpoint, bool) {
 	known = slices.DeleteFunc(slices.Clone(known), func(c Checkpoint) bool { return c.Verdict == Disagrees || !c.Pushed })
 	slices.SortFunc(known, func(a, b Checkpoint) int {
 		return cmp.Or(a.Made.Compare(b.Made), bytes.Compare(a.Device[:], b.Device[:]))
 	})
+	var base Checkpoint
+	if i := slices.IndexFunc(known, func(c Checkpoint) bool { return c.Base }); i >= 0 {
+		base = known[i]
+	}
 	for i := len(known) - 1; i >= 0; i-- {
 		c := known[i]
+		if !c.follows(&base) {
+			continue
+		}
 		if now.Sub(c.Made) <= baseAge || !slices.ContainsFunc(known[i+1:], func(s Checkpoint) bool { return s.follows(&c) }) {
 			continue
 		}

@@ -430,3 +430,28 @@ func FuzzCheckpoint(f *testing.F) {
 		}
 	})
 }
+
+// FuzzCheckpointEnd: what a signer of the roster may put into a last part.
+func FuzzCheckpointEnd(f *testing.F) {
+	k := newLogKit()
+	ops, c := sampleCheckpoint(2)
+	part := must[*Batch](f)(ParsePart(testVault, k.write(f, ops, c)[0]))
+	seeds(f, nil, must[[]byte](f)(part.Open(k.keys)), []byte(`{"v":1,"ops":[],`+lastFields(chains(map[ID]uint64{testDevice: 1}), 3)+`}`))
+	f.Fuzz(func(t *testing.T, plain []byte) {
+		if len(plain) > PartTarget {
+			return
+		}
+		b := must[*Batch](t)(sealFrame(k.keys, k.signer, flagCheckpoint, 1, [32]byte{}, plain))
+		c, err := OpenCheckpointEnd(k.keys, k.signer.Public(), b)
+		if err != nil {
+			if !isOne(err, ErrFormat, ErrNewer) {
+				t.Error(err)
+			}
+			return
+		}
+		r := NewCheckpointReader(k.keys, testDevice, k.signer.Public())
+		if all, _, err := r.Last(b.Bytes); err != nil || !reflect.DeepEqual(all, c) {
+			t.Errorf("alone it says %+v, read as the only part %+v, %v", c, all, err)
+		}
+	})
+}

@@ -1,0 +1,269 @@
+package vaultcore
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/vaultdrive/vaultdrive/vaultcore/seal"
+)
+
+// months is a fleet on a remote that forgets: with checkpoints, and collections.
+type months struct {
+	*fleet
+	r          *rand.Rand
+	points     points
+	order      []CheckpointID // oldest first
+	candidates map[seal.ID]int64
+	text       int
+}
+
+func (m *months) device() *device { return m.devices[m.r.IntN(len(m.devices))] }
+
+// files gives the paths of what d shows.
+func (d *device) files() (paths []string) {
+	d.f.t.Helper()
+	err := d.List("", true, func(i Info) error {
+		if i.Kind == "file" {
+			paths = append(paths, i.Path)
+		}
+		return nil
+	})
+	if err != nil {
+		d.f.t.Fatal(err)
+	}
+	return paths
+}
+
+// act changes something on a device.
+func (m *months) act(d *device) {
+	m.t.Helper()
+	files := d.files()
+	m.text++
+	text := fmt.Sprint(d.name, "'s ", m.text)
+	if len(files) == 0 || m.r.IntN(4) == 0 {
+		d.write(fmt.Sprint("Tax/", m.r.IntN(6), ".txt"), text)
+		return
+	}
+	path := files[m.r.IntN(len(files))]
+	switch m.r.IntN(6) {
+	case 0:
+		d.remove(path)
+	case 1:
+		to := fmt.Sprint("Car/", m.r.IntN(6), " moved.txt")
+		if !slices.Contains(files, to) {
+			d.rename(path, to)
+		}
+	default:
+		d.write(path, text)
+	}
+}
+
+// hear takes what the remote has, some of it: chains in any order, and cut short.
+func (m *months) hear(d *device, all bool) {
+	m.t.Helper()
+	ctx := context.Background()
+	for {
+		heads, err := d.Heads(ctx)
+		if err != nil {
+			m.t.Fatal(err)
+		}
+		var frames [][]byte
+		gap := false
+		for id, log := range m.log {
+			if id == d.DeviceID() {
+				continue
+			}
+			for _, frame := range log[min(heads[id].Seq, uint64(len(log))):] {
+				if gap = gap || frame == nil; frame == nil || !all && m.r.IntN(4) == 0 {
+					break
+				}
+				frames = append(frames, frame)
+			}
+		}
+		if gap {
+			m.startOver(d)
+			continue
+		}
+		r, err := d.Receive(ctx, frames...)
+		if err != nil || len(r.Refused) > 0 {
+			m.t.Fatalf("%s: %v, %v", d.name, r.Refused, err)
+		}
+		break
+	}
+	d.pullBlobs()
+}
+
+// startOver takes the newest checkpoint that covers what d has.
+func (m *months) startOver(d *device) {
+	m.t.Helper()
+	for _, id := range slices.Backward(m.order) {
+		err := d.LoadCheckpoint(context.Background(), id, m.points.fetch(id))
+		if err == nil {
+			return
+		}
+		if !errors.Is(err, ErrCheckpointOld) {
+			m.t.Fatalf("%s: start over: %v", d.name, err)
+		}
+	}
+	m.t.Fatalf("%s finds no checkpoint to start over from", d.name)
+}
+
+// point lets a device that has everything write a checkpoint.
+func (m *months) point(d *device) {
+	m.t.Helper()
+	d.push()
+	m.hear(d, true)
+	if _, _, err := d.Seal(context.Background(), SealOptions{Empty: true}); err != nil {
+		m.t.Fatal(err)
+	}
+	d.push()
+	c := d.checkpoint(m.points)
+	m.order = append(m.order, c.CheckpointID)
+}
+
+// collect is a day's housekeeping on a device that has everything.
+func (m *months) collect(d *device) {
+	m.t.Helper()
+	ctx := context.Background()
+	d.push()
+	m.hear(d, true)
+	for _, id := range m.order {
+		if err := d.NoteCheckpoint(ctx, id, m.points[id][0]); err != nil {
+			m.t.Fatalf("%s: %v", d.name, err)
+		}
+	}
+	all, err := d.Checkpoints(ctx)
+	if err != nil {
+		m.t.Fatal(err)
+	}
+	for _, c := range all {
+		if c.Verdict == Disagrees {
+			m.t.Fatalf("%s does not agree with %+v: %q", d.name, c, d.alarms())
+		}
+	}
+	if base, due := ChooseBase(all, m.now()); due {
+		before := d.list()
+		d.load(m.points, base.CheckpointID)
+		if after := d.list(); after != before {
+			m.t.Fatalf("%s shows, with the base,\n%s\nand showed\n%s", d.name, after, before)
+		}
+	}
+	needed, err := d.Needed(ctx)
+	if err != nil {
+		return // batches wait
+	}
+	m.sweep(needed)
+}
+
+func (m *months) sweep(needed Needed) {
+	now := m.now().UnixMilli()
+	const week = 7 * 24 * 3600 * 1000
+	for blob := range m.blobs {
+		since, known := m.candidates[blob]
+		switch {
+		case needed.Named(blob):
+			delete(m.candidates, blob)
+		case !known:
+			m.candidates[blob] = now
+		case now-since >= week:
+			delete(m.blobs, blob)
+		}
+	}
+	for id, head := range needed.Heads {
+		for i := range m.log[id][:head-1] {
+			m.log[id][i] = nil
+		}
+	}
+}
+
+// TestMonths plays three devices over months, with checkpoints by any of them,
+// bases, and collections: P5, P7. In the end all show the same, every content
+// can be had, and so it is for one that joins.
+func TestMonths(t *testing.T) {
+	bases := 0
+	for seed := range uint64(4) {
+		m := &months{
+			fleet: newFleet(t, "ada", "bob", "cyd"), r: rand.New(rand.NewPCG(seed, 7)), points: points{}, candidates: make(map[seal.ID]int64),
+		}
+		m.devices[0].mkdir("Tax")
+		m.devices[0].mkdir("Car")
+		m.sync()
+		for range 120 {
+			d := m.device()
+			switch m.r.IntN(12) {
+			case 0:
+				m.pass(1 + m.r.IntN(20))
+			case 1:
+				m.point(d)
+			case 2:
+				m.collect(d)
+			case 3, 4:
+				d.push()
+			case 5, 6:
+				m.hear(d, m.r.IntN(3) == 0)
+			default:
+				m.act(d)
+			}
+		}
+		for range 3 {
+			for _, d := range m.devices {
+				d.push()
+			}
+			for _, d := range m.devices {
+				m.hear(d, true)
+			}
+		}
+		m.agree()
+		m.point(m.devices[0])
+		for range 2 {
+			m.pass(31)
+			m.point(m.devices[1])
+			m.collect(m.devices[2])
+		}
+		bases += m.devices[2].bases()
+		m.joinLate()
+	}
+	if !t.Failed() && bases == 0 {
+		t.Error("no log was cut")
+	}
+}
+
+func (d *device) bases() (n int) {
+	all, err := d.Checkpoints(context.Background())
+	if err != nil {
+		d.f.t.Fatal(err)
+	}
+	for _, c := range all {
+		if c.Base {
+			n++
+		}
+	}
+	return n
+}
+
+func (m *months) joinLate() {
+	m.t.Helper()
+	dan := m.join(m.devices[0], "dan")
+	dan.load(m.points, m.order[len(m.order)-1])
+	for range 2 {
+		for _, d := range m.devices {
+			d.push()
+		}
+		for _, d := range m.devices {
+			m.hear(d, true)
+		}
+	}
+	m.agree()
+	if list := dan.list(); strings.Contains(list, "(not here)") {
+		m.t.Fatalf("contents are gone from the remote:\n%s", list)
+	}
+	for _, d := range m.devices {
+		d.reopen()
+	}
+	m.agree()
+}
