@@ -1,6 +1,7 @@
 package vaultcore
 
 import (
+	"fmt"
 	"path"
 	"slices"
 
@@ -126,6 +127,7 @@ type applying struct {
 	no      uint64
 	changes []Change
 	touched map[*Node]bool // directories something left
+	beside  []*Node        // shown with a suffix now, and not before
 }
 
 // fileChange is a visible file: of a row that is here, or of a new one.
@@ -168,7 +170,29 @@ func (l *ledger) applyChanged(c history.Changed, in *incoming) ([]Change, error)
 	}
 	l.v.bar.commit()
 	a.show()
+	a.reportConflicts()
 	return a.changes, nil
+}
+
+// maxConflictEvents keeps a mass of conflicts from pushing all other events out.
+const maxConflictEvents = 100
+
+// reportConflicts writes an event for what is shown beside the file that has its
+// name, so that somebody who looks later finds it.
+func (a *applying) reportConflicts() {
+	v := a.l.v
+	var texts []string
+	v.tree.RLock()
+	for _, n := range a.beside {
+		texts = append(texts, shownPath(n))
+	}
+	v.tree.RUnlock()
+	for _, text := range texts[:min(len(texts), maxConflictEvents)] {
+		v.event("conflict", text)
+	}
+	if more := len(texts) - maxConflictEvents; more > 0 {
+		v.event("conflict", fmt.Sprintf("and %d more", more))
+	}
 }
 
 func (a *applying) plan(c history.Changed) {

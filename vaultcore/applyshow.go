@@ -228,8 +228,12 @@ func (a *applying) arrive(ch *fileChange) {
 	if n.kind == KindFolder && a.adopt(dir, last, n) {
 		return
 	}
+	was := n.name
 	attach(dir, freeName(dir, a.leaf(ch), n.id), n)
 	v.setStored(n, last)
+	if _, suffixed := v.suffixed(n); suffixed && n.name != was {
+		a.beside = append(a.beside, n)
+	}
 	touchDir(dir, a.now)
 	v.count(n, 1)
 	a.changes = append(a.changes, Change{Kind: ChangeEntry, Dir: dir, Name: n.name, Node: n})

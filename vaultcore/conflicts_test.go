@@ -59,6 +59,10 @@ func TestConflictsAreListed(t *testing.T) {
 		if got := d.conflicts(); !slices.Equal(got, []string{want}) {
 			t.Errorf("%s lists %q, want %q", d.name, got, want)
 		}
+		if events, err := d.Events(0, 100); err != nil || len(events) == 0 || events[len(events)-1].Kind != "conflict" ||
+			!strings.HasPrefix(events[len(events)-1].Text, "A/f (conflict ada") {
+			t.Errorf("%s: events %+v, %v", d.name, events, err)
+		}
 		if n := d.Status().Conflicts; n != 1 {
 			t.Errorf("%s: status counts %d", d.name, n)
 		}

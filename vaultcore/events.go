@@ -54,6 +54,10 @@ func (v *Vault) raise(kind string, n *Node, err error) {
 	v.alarm(kind, fmt.Sprintf("%s: %s: %v", kind, path, err))
 }
 
+// Report writes an event about what happens around the vault: its kind is one
+// word, its text is sealed. A failure is only logged.
+func (v *Vault) Report(kind, text string) { v.event(kind, text) }
+
 // event writes one event; a failure is only logged, events stop nothing.
 func (v *Vault) event(kind, text string) {
 	if v.com == nil {

@@ -25,7 +25,7 @@ type RemoteSettings struct {
 	DownLimit int64  `json:"down_limit,omitempty"` // bytes a second; 0: none
 	Metered   bool   `json:"metered,omitempty"`
 	CacheSize int64  `json:"cache_size,omitempty"` // bytes of contents on this device; 0: all
-	Enabled   bool   `json:"enabled"` // false: kept, but not used
+	Enabled   bool   `json:"enabled"`              // false: kept, but not used
 }
 
 // SetRemote makes r the vault's remote, the only one. Under another id than

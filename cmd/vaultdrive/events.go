@@ -23,7 +23,7 @@ func eventsCLI(u *ui) *cli.Command {
 	c := &eventsCommand{common: common{ui: u}}
 	return &cli.Command{
 		Name:  "events",
-		Usage: "show what happened: recoveries, damage, failures",
+		Usage: "show what happened: recoveries, damage, failures, conflicts, devices, trouble with the remote",
 		Flags: c.flags(
 			&cli.Int64Flag{Name: "after", Destination: &c.after, Usage: "only events above number `N`"},
 			&cli.BoolFlag{Name: "follow", Aliases: []string{"f"}, Destination: &c.follow, Usage: "go on with new ones until Ctrl-C"},

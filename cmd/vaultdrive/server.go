@@ -12,6 +12,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/vaultdrive/vaultdrive/remote/syncer"
 	"github.com/vaultdrive/vaultdrive/vaultcore"
 )
 
@@ -193,6 +194,9 @@ func (s *server) addSync(ctx context.Context, view *statusView) error {
 	view.Sync = &syncBrief{Remote: sync.Remote, State: sync.State, Queue: sync.Queue, Contact: sync.Contact}
 	view.Queued = sync.Up.Count
 	for _, c := range sync.Conditions {
+		if c.Kind == syncer.CondOffline {
+			continue // the state says so, and it is no reason to be alarmed
+		}
 		text := c.Text
 		if c.Hint != "" {
 			text += " (" + c.Hint + ")"

@@ -41,6 +41,9 @@ func (p syncPrinter) show(v *syncView) {
 		p.line("blocked", "%s", p.ui.name(blockedText(b)))
 	}
 	for _, c := range v.Conditions {
+		if c.Kind == syncer.CondOffline {
+			continue // the state says so
+		}
 		p.line("alarm", "%s", p.ui.name(c.Text))
 		if c.Hint != "" {
 			p.line("hint", "%s", p.ui.name(c.Hint))

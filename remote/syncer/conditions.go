@@ -104,6 +104,8 @@ func ofRemote(err error) bool {
 // conditions are what a person should know now, one a kind.
 type conditions struct {
 	now func() time.Time
+	// tell is called with every condition that is new; nil: nobody.
+	tell func(Condition)
 
 	mu   sync.Mutex
 	list map[string]Condition
@@ -113,7 +115,6 @@ type conditions struct {
 // is new.
 func (c *conditions) set(kind, text, hint string) bool {
 	c.mu.Lock()
-	defer c.mu.Unlock()
 	old, known := c.list[kind]
 	if !known {
 		old.Since = c.now()
@@ -121,7 +122,12 @@ func (c *conditions) set(kind, text, hint string) bool {
 	if c.list == nil {
 		c.list = make(map[string]Condition)
 	}
-	c.list[kind] = Condition{Kind: kind, Text: text, Hint: hint, Since: old.Since}
+	is := Condition{Kind: kind, Text: text, Hint: hint, Since: old.Since}
+	c.list[kind] = is
+	c.mu.Unlock()
+	if !known && c.tell != nil {
+		c.tell(is)
+	}
 	return !known
 }
 

@@ -85,6 +85,11 @@ func New(o Options) *Engine {
 		turn: make(chan struct{}, 1), woken: make(chan struct{}, 1), commits: make(chan struct{}, 1),
 		known: make(map[seal.ID]vaultcore.JobState), wantedAt: make(map[seal.ID]time.Time), chains: make(map[seal.ID]*chain),
 	}
+	e.cond.tell = func(c Condition) {
+		if c.Kind != CondOffline { // which is no event where laptops travel
+			o.Vault.Report(c.Kind, c.Text)
+		}
+	}
 	e.up, e.down = newLane(e, true, o.UpLimit), newLane(e, false, o.DownLimit)
 	return e
 }
