@@ -54,6 +54,9 @@ func (v *Vault) Conditions() (list []Condition) {
 // syncable says whether this device may seal for others. Errors: ErrRevoked,
 // ErrNewEpoch.
 func (v *Vault) syncable() error {
+	if v.moved.Load() {
+		return ErrClosed
+	}
 	if v.Revoked() {
 		return ErrRevoked
 	}

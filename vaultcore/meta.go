@@ -6,8 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-
-	"github.com/vaultdrive/vaultdrive/vaultcore/seal"
 )
 
 // commitNumbers gives the newest commit number any row carries and the
@@ -44,18 +42,6 @@ func (v *Vault) checkMeta(c *conn) error {
 		}
 	}
 	return v.recordHeader(c)
-}
-
-// knownHeader reads the newest header that was ever accepted, so that one of
-// another vault, or an older one, is refused before the password is tried.
-// nil when none has been recorded yet.
-func knownHeader(path string) (*seal.SignedHeader, error) {
-	c, err := openReadOnly(path)
-	if err != nil {
-		return nil, err
-	}
-	h, err := newestHeader(c)
-	return h, errors.Join(err, c.close())
 }
 
 func idBytes(id [16]byte) []byte { return append([]byte(nil), id[:]...) }

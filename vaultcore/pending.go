@@ -32,17 +32,37 @@ func (p *pendingChain) find(seq uint64) *seal.SignedHeader {
 	return p.headers[seq-p.headers[0].Seq]
 }
 
-// readPending reads what an earlier session left, as far as it follows the
-// header on disk: what came in between was accepted, or lost its race.
-func readPending(path string, header *seal.SignedHeader) (*pendingChain, error) {
-	c, err := openReadOnly(path)
+// readDatabase takes from the database what unlocking needs: the newest header
+// ever accepted, so that one of another vault, or an older one, is refused before
+// the password is tried; those that wait; and the key file of a new identity.
+func (c *Credentials) readDatabase(home *Home) error {
+	conn, err := openReadOnly(home.Path(dbName))
 	if err != nil {
-		return nil, err
+		return err
 	}
-	p, err := loadPending(c, header)
-	return p, errors.Join(err, c.close())
+	return errors.Join(c.readFrom(conn, home), conn.close())
 }
 
+func (c *Credentials) readFrom(conn *conn, home *Home) (err error) {
+	if c.Known, err = newestHeader(conn); err != nil {
+		return err
+	}
+	key, err := conn.one("SELECT value FROM meta WHERE key=?", metaDeviceKey)
+	if err != nil {
+		return err
+	}
+	file, _ := key.([]byte)
+	if err := adoptDeviceKey(home, file); err != nil {
+		return err
+	}
+	if header, herr := home.ReadHeader(); herr == nil { // unlock says what is wrong with it
+		c.pending, err = loadPending(conn, header)
+	}
+	return err
+}
+
+// loadPending reads what an earlier session left, as far as it follows the
+// header on disk: what came in between was accepted, or lost its race.
 func loadPending(c *conn, header *seal.SignedHeader) (*pendingChain, error) {
 	there, err := c.one("SELECT 1 FROM sqlite_master WHERE name='pending_headers'")
 	if err != nil || there == nil {

@@ -88,6 +88,7 @@ type Vault struct {
 	ledger     atomic.Pointer[ledgerSession] // nil while it is off
 	pending    atomic.Pointer[pendingChain]  // headers that are not accepted; written under keys.change
 	clockAhead atomic.Int64                  // ns that the true time is ahead of now
+	moved      atomic.Bool                   // the home has become another device; it has to be opened anew
 	frozen     atomic.Bool                   // two histories were seen: nothing is written until the user decides
 
 	changeMu sync.Mutex
@@ -136,13 +137,8 @@ func openVault(ctx context.Context, home *Home, c Credentials, o Options) (_ *Va
 	if o.KDF == nil {
 		o.KDF = InProcessKDF
 	}
-	if c.Known, err = knownHeader(home.Path(dbName)); err != nil {
+	if err = c.readDatabase(home); err != nil {
 		return nil, err
-	}
-	if header, herr := home.ReadHeader(); herr == nil {
-		if c.pending, err = readPending(home.Path(dbName), header); err != nil {
-			return nil, err
-		}
 	}
 	keys, err := unlock(ctx, home, c, o.KDF)
 	if err != nil {

@@ -290,3 +290,44 @@ func receiveListed(ctx context.Context, v *vaultcore.Vault, r Remote, list []Cha
 	}
 	return nil
 }
+
+// NewIdentity makes this home another device of the vault, after it was put back
+// to an older state or copied: what the remote does not have of its own chain is
+// sealed again in the new name, and nothing is lost. The vault has to be closed
+// then. Errors as of ChangePassword.
+func NewIdentity(ctx context.Context, v *vaultcore.Vault, r Remote, password []byte) error {
+	d := vaultcore.NewIdentity()
+	defer d.Wipe()
+	if err := AddDevice(ctx, v, r, password, d.Entry); err != nil {
+		return err
+	}
+	common, err := commonBatch(ctx, v, r)
+	if err != nil {
+		return err
+	}
+	return v.BecomeDevice(ctx, d, common)
+}
+
+// commonBatch finds the last own batch that the remote has with the same bytes;
+// 0 for none.
+func commonBatch(ctx context.Context, v *vaultcore.Vault, r Remote) (uint64, error) {
+	self := v.DeviceID()
+	last, err := v.LastSealed(ctx)
+	if err != nil {
+		return 0, err
+	}
+	for ; last > 0; last-- {
+		own, err := v.OwnBatches(ctx, last-1, 1)
+		if err != nil {
+			return 0, err
+		}
+		there, err := r.Get(ctx, BatchKey(self.UUID(), last))
+		if err != nil && !errors.Is(err, ErrNotFound) {
+			return 0, err
+		}
+		if err == nil && len(own) == 1 && own[0].Seq == last && string(own[0].Bytes) == string(there) {
+			return last, nil
+		}
+	}
+	return 0, nil
+}
