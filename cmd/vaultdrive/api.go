@@ -40,6 +40,7 @@ const (
 	callEnroll       = "device/enroll"
 	callUnenroll     = "device/unenroll"
 	callDevices      = "device/list"
+	callNewID        = "device/new-id"
 	callRevoke       = "device/revoke"
 	callUnmount      = "unmount"
 

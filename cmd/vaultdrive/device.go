@@ -16,6 +16,7 @@ import (
 type deviceCommand struct {
 	common
 	keyFile string
+	newID   bool
 	yes     bool
 }
 
@@ -36,10 +37,18 @@ func deviceCLI(u *ui) *cli.Command {
 			Name:  "enroll",
 			Usage: "make a key for this device, kept by the keyring of the desktop",
 			Description: "Without a keyring, --device-key writes the key to a file outside the vault; mount --device-key FILE, or the\n" +
-				"systemd credential " + credentialDeviceKey + ", then opens it. An earlier key of this device becomes worthless.",
+				"systemd credential " + credentialDeviceKey + ", then opens it. An earlier key of this device becomes worthless.\n" +
+				"--new-id is for a vault whose directory was put back to an older state or copied from another machine, where sync says\n" +
+				"so: it becomes a device of its own. The password is needed, the remote has to be reachable, the vault not mounted.",
 			Flags: append(c.flagsToAsk(),
-				&cli.StringFlag{Name: "device-key", Destination: &c.keyFile, Usage: "write the key to `FILE`, which must not exist, or to standard output (-)"}),
-			Action: noOperands(c.enroll),
+				&cli.StringFlag{Name: "device-key", Destination: &c.keyFile, Usage: "write the key to `FILE`, which must not exist, or to standard output (-)"},
+				&cli.BoolFlag{Name: "new-id", Destination: &c.newID, Usage: "make this copy of the vault another device; what it holds and others lack is kept"}),
+			Action: noOperands(func(ctx context.Context) error {
+				if c.newID {
+					return c.renew(ctx)
+				}
+				return c.enroll(ctx)
+			}),
 		}, {
 			Name:   "unenroll",
 			Usage:  "make the key of this device worthless",

@@ -45,6 +45,10 @@ func (s *server) routeKeys(mux *http.ServeMux) {
 	unary(mux, callDevices, func(ctx context.Context, _ none) ([]vaultcore.DeviceInfo, error) {
 		return s.vault.Devices(ctx)
 	})
+	unary(mux, callNewID, func(ctx context.Context, in deviceRequest) (none, error) {
+		defer clear(in.Password)
+		return none{}, s.newIdentity(context.WithoutCancel(ctx), in)
+	})
 	streaming(mux, callRevoke, func(ctx context.Context, in deviceRequest, k *sink) error {
 		defer clear(in.Password)
 		return s.revoke(context.WithoutCancel(ctx), in, func(done, total int) {
@@ -124,4 +128,19 @@ func (s *server) revoke(ctx context.Context, in deviceRequest, progress func(don
 	s.sync.poke()
 	progress(0, 1)
 	return s.vault.FinishRewrap(ctx, progress)
+}
+
+// newIdentity is for a vault that this command alone has open, and closes then.
+func (s *server) newIdentity(ctx context.Context, in deviceRequest) error {
+	if s.mount.MountPoint != "" {
+		return fail(errMounted, "unmount it first", "the vault is mounted")
+	}
+	r, err := s.headerRemote(ctx, in.Access)
+	if err != nil {
+		return err
+	}
+	if r == nil {
+		return fail(errSyncOff, "without sync there is nobody to tell two copies apart for", "synchronisation is off")
+	}
+	return syncer.NewIdentity(ctx, s.vault, r, in.Password)
 }

@@ -1,0 +1,47 @@
+package main
+
+import (
+	"context"
+)
+
+// renew makes this copy of the vault a device of its own. It opens the vault in
+// this process: the identity changes under everything that uses it.
+func (c *deviceCommand) renew(ctx context.Context) error {
+	if c.keyFile != "" {
+		return usage("give --new-id first, then enroll the new device")
+	}
+	home, err := selectVault(c.vault)
+	if err != nil {
+		return err
+	}
+	if cl, err := dialVault(ctx, home); err != nil || cl != nil {
+		if cl != nil {
+			err = fail(errMounted, "unmount it first", "the vault is mounted")
+			_ = cl.close(ctx)
+		}
+		return err
+	}
+	password, err := c.password.forAction(ctx, c.ui, "Password for "+escapeName(home.label)+": ", "give this device a new identity")
+	if err != nil {
+		return err
+	}
+	defer clear(password)
+	cl, err := c.connectWith(ctx, home, password)
+	if err != nil {
+		return err
+	}
+	defer cl.close(ctx)
+	access, err := (&accessSource{}).find("")
+	if err != nil {
+		return err
+	}
+	if err := cl.call(ctx, callNewID, deviceRequest{Password: password, Access: access}, nil); err != nil {
+		return err
+	}
+	if c.json {
+		return c.ui.writeJSON(map[string]any{"vault": home.id, "renewed": true})
+	}
+	c.ui.note("This copy of the vault is a device of its own now. What it holds and others lack travels with the next sync.")
+	c.ui.note("If the other copy is not in use any more, revoke its device: vaultdrive device list, vaultdrive device revoke.")
+	return nil
+}
