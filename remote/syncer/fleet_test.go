@@ -196,19 +196,34 @@ func (d *device) kill() {
 	d.resume()
 }
 
-// copyHome copies the home as a kill at this moment would leave it.
+// copyHome copies the home as a kill at this moment would leave it: the database
+// first, since what lands in a file lands there before its row says so.
 func (d *device) copyHome() string {
 	d.f.t.Helper()
 	home := filepath.Join(d.f.t.TempDir(), d.name)
-	for err := os.CopyFS(home, os.DirFS(d.home)); err != nil; err = os.CopyFS(home, os.DirFS(d.home)) {
-		if !errors.Is(err, os.ErrNotExist) {
-			d.f.t.Fatal(err)
+	d.f.must(os.Mkdir(home, 0o700))
+	for _, name := range []string{"vault.db", "vault.db-wal"} {
+		b, err := os.ReadFile(filepath.Join(d.home, name))
+		d.f.must(err)
+		d.f.must(os.WriteFile(filepath.Join(home, name), b, 0o600))
+	}
+	d.f.must(filepath.WalkDir(d.home, func(path string, e os.DirEntry, err error) error {
+		name := strings.TrimPrefix(path, d.home)
+		if err != nil || name == "" || strings.HasPrefix(name, "/vault.db") {
+			return err
 		}
-		d.f.must(os.RemoveAll(home)) // something was unlinked while it was copied
-	}
-	if err := os.Remove(filepath.Join(home, "vault.db-shm")); err != nil && !errors.Is(err, os.ErrNotExist) {
-		d.f.t.Fatal(err)
-	}
+		if e.IsDir() {
+			return os.Mkdir(home+name, 0o700)
+		}
+		b, err := os.ReadFile(path)
+		if errors.Is(err, os.ErrNotExist) {
+			return nil // unlinked meanwhile
+		}
+		if err != nil {
+			return err
+		}
+		return os.WriteFile(home+name, b, 0o600)
+	}))
 	return home
 }
 
