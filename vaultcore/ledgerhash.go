@@ -41,9 +41,8 @@ func (l *ledger) noneUnhashed() error {
 // that the exclusive section finds it done. The hash is local state: it changes
 // nothing that a row's seal covers.
 func (l *ledger) hashDirty(ctx context.Context) error {
-	v := l.v
 	for after := int64(0); ; {
-		rows, err := (&sealing{l: l}).dirtySome(after)
+		rows, err := (&sealing{l: l}).unhashed(after)
 		if err != nil || len(rows) == 0 {
 			return err
 		}
@@ -52,25 +51,40 @@ func (l *ledger) hashDirty(ctx context.Context) error {
 			if ctx.Err() != nil {
 				return ctx.Err()
 			}
-			if r.sha != nil || r.deleted != 0 || r.sealed == nil {
+			if r.sealed == nil {
 				continue
 			}
-			sum, err := v.hashRow(r)
-			if err != nil {
-				continue // replaced meanwhile, or damaged: sealing looks again
+			if r.sha, err = l.v.hashRow(r); err != nil {
+				r.sha = nil // replaced meanwhile, or damaged: sealing looks again
 			}
-			if err := v.storeHash(r, sum); err != nil {
-				return err
-			}
+		}
+		if err := l.v.storeHashes(rows); err != nil {
+			return err
 		}
 	}
 }
 
-func (v *Vault) storeHash(r *attRow, sum []byte) error {
+// unhashed gives some of the rows that hashDirty has something to do with: each
+// seal asks, and most of what waits has been hashed by an earlier one.
+func (s *sealing) unhashed(after int64) ([]*attRow, error) {
+	return s.someRows("dirty<>0 AND sha256 IS NULL AND deleted=0 AND n>?", after)
+}
+
+// storeHashes writes what was found out in one transaction: row by row it would
+// take longer than the hashing.
+func (v *Vault) storeHashes(rows []*attRow) error {
 	v.ns.RLock()
 	defer v.ns.RUnlock()
 	_, err := v.com.do(func(t *txn) error {
-		return t.exec("UPDATE asset_attachments SET sha256=? WHERE n=? AND blob=?", sum, r.n, r.blob[:])
+		for _, r := range rows {
+			if r.sha == nil {
+				continue
+			}
+			if err := t.exec("UPDATE asset_attachments SET sha256=? WHERE n=? AND blob=?", r.sha, r.n, r.blob[:]); err != nil {
+				return err
+			}
+		}
+		return nil
 	})
 	return err
 }

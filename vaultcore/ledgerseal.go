@@ -263,14 +263,19 @@ func (s *sealing) dirtyAttachments() error {
 	return nil
 }
 
-func (s *sealing) dirtySome(after int64) (rows []*attRow, err error) {
+func (s *sealing) dirtySome(after int64) ([]*attRow, error) {
+	return s.someRows("dirty<>0 AND n>?", after)
+}
+
+// someRows gives the next rows of a condition on n.
+func (s *sealing) someRows(where string, after int64) (rows []*attRow, err error) {
 	v := s.l.v
 	v.readMu.Lock()
 	defer v.readMu.Unlock()
 	if v.reader == nil {
 		return nil, ErrClosed
 	}
-	err = v.reader.query("SELECT "+attColumns+" FROM asset_attachments WHERE dirty<>0 AND n>? ORDER BY n LIMIT ?", func(c []dbValue) error {
+	err = v.reader.query("SELECT "+attColumns+" FROM asset_attachments WHERE "+where+" ORDER BY n LIMIT ?", func(c []dbValue) error {
 		r := &attRow{}
 		if scanAtt(c, r) != nil {
 			r.sealed = nil
