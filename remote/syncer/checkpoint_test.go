@@ -1,7 +1,9 @@
 package syncer_test
 
 import (
+	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"io/fs"
 	"os"
@@ -206,6 +208,48 @@ func TestCollection(t *testing.T) {
 	// A new device needs a checkpoint now.
 	tablet := c.add("tablet")
 	tablet.sync()
+	c.sync()
+	c.agree()
+}
+
+// TestCheckpointAltered: what a remote makes of a checkpoint is shown, and costs
+// nothing else.
+func TestCheckpointAltered(t *testing.T) {
+	t.Parallel()
+	c := newCalendar(t, "laptop", "desktop")
+	laptop, desktop := c.devices[0], c.devices[1]
+	laptop.write("Letters/a.txt", "dear")
+	laptop.long()
+	laptop.sync()
+	ends, err := filepath.Glob(filepath.Join(c.dir, "vaults", "*", "checkpoints", "*", "m"))
+	if err != nil || len(ends) != 1 {
+		t.Fatalf("%q, %v", ends, err)
+	}
+	good, err := os.ReadFile(ends[0])
+	c.must(err)
+	bad := bytes.Clone(good)
+	bad[len(bad)/2] ^= 1
+	c.must(os.Chmod(ends[0], 0o600))
+	c.must(os.WriteFile(ends[0], bad, 0o600))
+	phone := c.add("phone")
+	loaded, err := syncer.LoadCheckpoint(context.Background(), phone.v, phone.remote)
+	if loaded || !errors.Is(err, seal.ErrSignature) {
+		t.Errorf("loaded %v, %v", loaded, err)
+	}
+	desktop.write("Letters/b.txt", "bee")
+	c.sync()
+	c.agree()
+	for _, d := range []*device{desktop, phone} {
+		if !slices.ContainsFunc(d.Status().Conditions, func(s syncer.Condition) bool { return s.Kind == syncer.CondPoint }) {
+			t.Errorf("%s: %+v", d.name, d.Status().Conditions)
+		}
+	}
+	c.must(os.WriteFile(ends[0], good, 0o600))
+	tablet := c.add("tablet")
+	loaded, err = syncer.LoadCheckpoint(context.Background(), tablet.v, tablet.remote)
+	if !loaded || err != nil {
+		t.Errorf("whole again: %v, %v", loaded, err)
+	}
 	c.sync()
 	c.agree()
 }
