@@ -251,15 +251,26 @@ func TestStartOver(t *testing.T) {
 	f := newFleet(t, "ada", "bob", "cyd")
 	ada, bob, cyd := f.devices[0], f.devices[1], f.devices[2]
 	busy(f)
+	ada.write("Tax/touched.txt", "only its mode is changed")
+	f.sync()
 	f.devices = []*device{ada, bob}
 	cyd.write("Tax/a.txt", "cyd's edit offline")
 	cyd.write("Tax/cyd.txt", "only cyd has it")
 	cyd.write("Tax/sub/deeper.txt", "edit of what is deleted")
+	n, err := cyd.Find("Tax/touched.txt")
+	if err != nil {
+		t.Fatal(err)
+	}
+	mode := uint32(0o640)
+	if _, err := cyd.SetAttr(n, SetAttr{Mode: &mode}); err != nil {
+		t.Fatal(err)
+	}
 	for i := range 3 {
 		ada.write("Tax/a.txt", fmt.Sprint("much later ", i))
 		f.sync()
 	}
 	ada.remove("Tax/sub/deeper.txt")
+	ada.remove("Tax/touched.txt")
 	f.live()
 	f.pass(200)
 	f.live()
@@ -286,6 +297,9 @@ func TestStartOver(t *testing.T) {
 		if !strings.Contains(list, want) {
 			t.Errorf("no %q in\n%s", want, list)
 		}
+	}
+	if strings.Contains(list, "touched.txt") {
+		t.Errorf("a change of mode revived a file:\n%s", list)
 	}
 }
 

@@ -61,15 +61,35 @@ func (ld *loading) adoptAlone() ([]Change, error) {
 	if err := ld.store(next, complete); err != nil {
 		return nil, err
 	}
+	before := l.h
 	ld.install(next)
 	l.broken = false
 	if complete {
 		return nil, nil // by what it may leave out, nothing looks different
 	}
+	if err := l.outlive(before, ld.end.Heads); err != nil {
+		return nil, err
+	}
 	l.notePending()
 	changes, err := l.applyAll(behindCheckpoint, next.wraps)
 	l.broken = err != nil
 	return changes, err
+}
+
+// outlive ends what would revive the dead: changes of mtime and mode made here of
+// files that were deleted meanwhile, and that the checkpoint has only the del of.
+func (l *ledger) outlive(before *history.History, heads map[seal.ID]seal.Chain) error {
+	own := l.v.keys.deviceID()
+	for some := range slices.Chunk(before.Outlived(l.h, own, heads[own].Seq), seal.MaxOps) {
+		var ops []seal.Op
+		for _, d := range some {
+			ops = append(ops, &seal.Del{ID: d.ID, Prev: d.Prev})
+		}
+		if _, err := l.sealNext(SealOptions{Ops: ops}); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func heads(chains map[seal.ID]seal.Chain) map[seal.ID]uint64 {
