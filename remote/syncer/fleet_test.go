@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/vaultdrive/vaultdrive/remote"
+	"github.com/vaultdrive/vaultdrive/remote/s3"
 	"github.com/vaultdrive/vaultdrive/remote/syncer"
 	"github.com/vaultdrive/vaultdrive/vaultcore"
 	"github.com/vaultdrive/vaultdrive/vaultcore/seal"
@@ -30,6 +31,7 @@ const (
 type fleet struct {
 	t       testing.TB
 	url     string
+	s3      s3.Options                                         // credentials of a bucket
 	faults  func(device string, r syncer.Remote) syncer.Remote // nil: none
 	now     func() time.Time                                   // nil: time.Now
 	devices []*device
@@ -135,7 +137,7 @@ func (d *device) enable() {
 }
 
 func (d *device) remoteOptions(caps []byte, id string) remote.Options {
-	o := remote.Options{Vault: d.v.VaultID().UUID(), Device: d.v.DeviceID().UUID(), Remote: id}
+	o := remote.Options{Vault: d.v.VaultID().UUID(), Device: d.v.DeviceID().UUID(), Remote: id, S3: d.f.s3}
 	if caps != nil {
 		d.f.must(json.Unmarshal(caps, &o.Caps))
 	}
@@ -190,15 +192,15 @@ func (d *device) resume() {
 // kill goes on with what a kill at this moment leaves on the disk.
 func (d *device) kill() {
 	d.f.t.Helper()
-	home := d.copyHome()
+	home := d.killedHome()
 	d.halt()
 	d.home = home
 	d.resume()
 }
 
-// copyHome copies the home as a kill at this moment would leave it: the database
+// killedHome copies the home as a kill at this moment would leave it: the database
 // first, since what lands in a file lands there before its row says so.
-func (d *device) copyHome() string {
+func (d *device) killedHome() string {
 	d.f.t.Helper()
 	home := filepath.Join(d.f.t.TempDir(), d.name)
 	d.f.must(os.Mkdir(home, 0o700))

@@ -33,7 +33,7 @@ func (k *killer) plan(string, string) fault {
 	if k.after {
 		return fault{then: k.kill}
 	}
-	k.home = k.d.copyHome()
+	k.home = k.d.killedHome()
 	return fault{err: syncer.ErrUnavailable}
 }
 
@@ -41,7 +41,7 @@ func (k *killer) kill() {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	if k.home == "" {
-		k.home = k.d.copyHome()
+		k.home = k.d.killedHome()
 	}
 }
 
