@@ -9,86 +9,29 @@ import (
 	"github.com/vaultdrive/vaultdrive/vaultcore/seal"
 )
 
-// nodeIndex finds nodes by what rows and ops call them. It is made by walking
-// the tree, so that nothing has to keep it, and holds only what was asked for.
-type nodeIndex struct {
-	byRow  map[int64]*Node
-	byID   map[seal.ID][]*Node
-	byBlob map[seal.ID][]*Node // more than one where a content was moved and its old file lives on
-	assets map[seal.ID]*Node
-}
-
-func (v *Vault) indexNodes(want func(*Node) bool) *nodeIndex {
-	v.tree.RLock()
-	defer v.tree.RUnlock()
-	x := &nodeIndex{
-		byRow: make(map[int64]*Node), byID: make(map[seal.ID][]*Node),
-		byBlob: make(map[seal.ID][]*Node), assets: make(map[seal.ID]*Node),
-	}
-	add := func(n *Node) {
-		if n.kind == KindAsset || want(n) {
-			x.add(n)
-		}
-	}
-	v.walk(v.root, add)
-	for _, t := range v.trash {
-		add(t.node)
-	}
-	return x
-}
-
-// here says where a blob is on this device.
-func (x *nodeIndex) here(blob seal.ID) int32 {
-	for _, n := range x.byBlob[blob] {
-		if p := n.content.place.Load(); p != placeElsewhere {
-			return p
-		}
-	}
-	return placeElsewhere
-}
-
 func allNodes(*Node) bool { return true }
 
 // indexFor indexes what a change of some ids may need: their rows, and the rows
 // that have their contents under another id. blobs are further contents whose
 // rows are needed.
 func (l *ledger) indexFor(c history.Changed, blobs map[seal.ID]bool) *nodeIndex {
-	ids := make(map[seal.ID]bool, len(c.Attachments))
 	for _, id := range c.Attachments {
-		ids[id] = true
 		for _, f := range l.h.Attachment(id, nil).Live {
 			blobs[f.Blob] = true
 		}
 	}
-	x := l.v.indexNodes(func(n *Node) bool { return ids[n.id] || n.content != nil && blobs[n.content.ref.blob] })
+	x := l.v.indexRows(c.Attachments, blobs)
+	// Again, for who shares a content that may go.
+	more := make(map[seal.ID]bool)
 	for _, id := range c.Attachments {
 		for _, n := range x.byID[id] {
-			if n.content != nil {
-				blobs[n.content.ref.blob] = true
+			if n.content != nil && !blobs[n.content.ref.blob] {
+				more[n.content.ref.blob] = true
 			}
 		}
 	}
-	// Again, for who shares a content that may go.
-	return l.v.indexNodes(func(n *Node) bool { return ids[n.id] || n.content != nil && blobs[n.content.ref.blob] })
-}
-
-func (x *nodeIndex) add(n *Node) {
-	if n.kind == KindRoot {
-		return
-	}
-	if n.n != 0 {
-		x.byRow[n.n] = n
-	}
-	switch {
-	case n.kind == KindAsset:
-		x.assets[n.id] = n
-	case n.n != 0:
-		x.byID[n.id] = append(x.byID[n.id], n)
-		if n.content != nil {
-			b := n.content.ref.blob
-			x.byBlob[b] = append(x.byBlob[b], n)
-		}
-	}
+	l.v.indexMore(x, nil, more)
+	return x
 }
 
 // presence says where blobs are, for the history.

@@ -72,6 +72,7 @@ func (a *applying) take(n *Node) {
 // reads stays, and what it saves comes back as an edit on what it opened.
 func (a *applying) vanish(n *Node) {
 	v := a.l.v
+	v.rows.drop(n.n)
 	if n.open.Load() == nil {
 		n.flags |= flagUnlinked
 		v.setStored(n, n.name)
@@ -93,6 +94,7 @@ func (a *applying) showDrop(n *Node) {
 				delete(v.trash, key)
 			}
 		}
+		v.rows.drop(n.n)
 	} else {
 		a.take(n)
 		a.vanish(n)
@@ -113,6 +115,7 @@ func (a *applying) showFolderGone(n *Node) {
 		v.replaced(n.content, a.kept[n], a.no)
 	}
 	asset, whole := v.storedName(n)
+	v.rows.drop(n.n)
 	n.id, n.n, n.commitNo, n.dirty, n.content, n.sync = impliedID(asset.id, whole), 0, 0, 0, nil, nil
 	a.touched[n] = true
 }
@@ -132,6 +135,7 @@ func (a *applying) showBury(n *Node) {
 		gone.flags |= flagUnlinked
 		t.node = gone
 		a.vanish(n)
+		v.rows.set(gone)
 	} else {
 		n.flags |= flagUnlinked
 		n.commitNo = a.no
@@ -183,9 +187,10 @@ func (a *applying) leaf(ch *fileChange) string {
 
 // update takes numbers and attributes over.
 func (a *applying) update(ch *fileChange) {
-	n, r := ch.node, ch.row
+	v, n, r := a.l.v, ch.node, ch.row
 	n.sync = &syncFields{rev: r.rev, digest: r.digest, base: r.base}
 	n.id = ch.id
+	v.rows.set(n)
 	if ch.same {
 		return
 	}
@@ -247,6 +252,7 @@ func (a *applying) adopt(dir *Node, stored string, n *Node) bool {
 	}
 	f.id, f.n, f.commitNo, f.dirty, f.mode, f.mtime, f.ctime, f.btime = n.id, n.n, n.commitNo, 0, n.mode, max(f.mtime, n.mtime), n.ctime, n.btime
 	f.content, f.sync, f.xattrs = n.content, n.sync, n.xattrs
+	a.l.v.rows.set(f)
 	return true
 }
 
@@ -267,6 +273,7 @@ func (a *applying) newNode(ch *fileChange) *Node {
 		n.kind, n.mime = KindSymlink, ""
 	}
 	n.content = v.store.newContent(r.ref(), r.place, r.n)
+	v.rows.set(n)
 	if r.place != placeElsewhere {
 		v.retired.revive(r.blob)
 		v.fresh.add(v, n.content, len(r.fresh))
@@ -317,6 +324,7 @@ func (a *applying) showAsset(ch *assetChange) {
 		a.x.assets[r.id] = n
 	}
 	n.n, n.commitNo, n.atype, n.btime = r.n, max(n.commitNo, a.no), r.typ, r.f.ctime
+	v.rows.set(n)
 	if r.rev > 0 {
 		n.sync = &syncFields{rev: r.rev, digest: r.digest}
 	}

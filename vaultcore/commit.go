@@ -171,6 +171,7 @@ func (v *Vault) commitSealedNS(o *openState, sc *sealedContent, publish bool) (u
 	c.acquire()
 	v.tree.Lock()
 	n.n, n.commitNo, n.dirty, n.content = r.n, no, r.dirty, c
+	v.rows.set(n)
 	n.set(flagDamaged, false)
 	if publish {
 		n.draftID = seal.ID{}

@@ -123,14 +123,7 @@ func (v *Vault) EnableLedger(ctx context.Context, name string) error {
 		a.Reset(metaLedger)
 		sealed := v.keys.local().SealRow(nil, []byte(name), a.Sum())
 		_, err := v.com.do(func(t *txn) error {
-			// Tiny while little waits to be sealed, which is why a vault without
-			// synchronisation, where everything waits, has none.
-			for _, table := range []string{"assets", tableAttachments} {
-				if err := t.exec("CREATE INDEX IF NOT EXISTS " + table + "_dirty ON " + table + " (n) WHERE dirty<>0"); err != nil {
-					return err
-				}
-			}
-			if err := t.exec("CREATE INDEX IF NOT EXISTS attachments_blob ON asset_attachments (blob)"); err != nil {
+			if err := ledgerIndexes(t.conn); err != nil {
 				return err
 			}
 			return t.setMeta(metaLedger, sealed)
@@ -144,6 +137,23 @@ func (v *Vault) EnableLedger(ctx context.Context, name string) error {
 	return err
 }
 
+// ledgerIndexes makes the indexes that only the ledger needs. The partial ones
+// are tiny while little waits to be sealed and most is here, which is why a
+// vault without synchronisation, where everything waits, has none.
+func ledgerIndexes(c *conn) error {
+	for _, sql := range []string{
+		"assets_dirty ON assets (n) WHERE dirty<>0",
+		"asset_attachments_dirty ON asset_attachments (n) WHERE dirty<>0",
+		"asset_attachments_away ON asset_attachments (n) WHERE place=0 AND deleted=0",
+		"attachments_blob ON asset_attachments (blob)",
+	} {
+		if err := c.exec("CREATE INDEX IF NOT EXISTS " + sql); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // LedgerOn says whether synchronisation was turned on.
 func (v *Vault) LedgerOn() bool { return v.ledger.Load() != nil }
 
@@ -151,8 +161,11 @@ func (v *Vault) LedgerOn() bool { return v.ledger.Load() != nil }
 // replaced.
 func (v *Vault) findLedger() error {
 	on, err := v.com.c.one("SELECT 1 FROM meta WHERE key=?", metaLedger)
-	v.com.synced.Store(on != nil)
-	return err
+	if err != nil || on == nil {
+		return err
+	}
+	v.com.synced.Store(true)
+	return ledgerIndexes(v.com.c)
 }
 
 // resumeLedger starts the ledger of a vault where it is on.
@@ -174,6 +187,9 @@ func (v *Vault) startLedger() {
 		return
 	}
 	v.com.synced.Store(true)
+	v.tree.Lock()
+	v.rows.mapAll()
+	v.tree.Unlock()
 	v.wg.Add(1)
 	go func() {
 		defer v.wg.Done()

@@ -407,7 +407,7 @@ func TestKillBehindBatch(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := l.hashDirty(t.Context()); err != nil {
+	if _, err := l.hashDirty(t.Context(), SealOptions{all: true}); err != nil {
 		t.Fatal(err)
 	}
 	ada.ns.Lock()

@@ -209,7 +209,7 @@ func (l *ledger) placeArrived(id seal.ID) ([]Change, error) {
 	v := l.v
 	v.ns.Lock()
 	defer v.ns.Unlock()
-	x := v.indexNodes(func(n *Node) bool { return n.content != nil && n.content.ref.blob == id })
+	x := v.indexRows(nil, map[seal.ID]bool{id: true})
 	nodes, waiting := x.byBlob[id], l.pending.byBlob[id]
 	if len(nodes) == 0 && len(waiting) == 0 {
 		return nil, v.attachments.Remove(binName(id)) // nobody wants it any more

@@ -6,15 +6,21 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 
 	"github.com/vaultdrive/vaultdrive/vaultcore/seal"
 )
 
 // hashed runs an exclusive section with every large content hashed before it.
-func (l *ledger) hashed(ctx context.Context, section func() error) (err error) {
+func (l *ledger) hashed(ctx context.Context, section func() error) error {
+	return l.hashedFor(ctx, &SealOptions{all: true}, section)
+}
+
+// hashedFor is hashed for what the next batch takes: it sets how far that goes.
+func (l *ledger) hashedFor(ctx context.Context, o *SealOptions, section func() error) (err error) {
 	for l.patience = hashedTries; ; l.patience-- {
 		l.v.flushAttrs()
-		if err := l.hashDirty(ctx); err != nil {
+		if o.upTo, err = l.hashDirty(ctx, *o); err != nil {
 			return err
 		}
 		if err = section(); !errors.Is(err, errUnhashed) {
@@ -25,12 +31,17 @@ func (l *ledger) hashed(ctx context.Context, section func() error) (err error) {
 
 // noneUnhashed says whether a large content came in meanwhile. Whoever keeps
 // saving large files cannot hold synchronisation up for ever.
-func (l *ledger) noneUnhashed() error {
+func (l *ledger) noneUnhashed() error { return l.noneUnhashedUpTo(0) }
+
+func (l *ledger) noneUnhashedUpTo(row int64) error {
 	if l.patience <= 0 {
 		return nil
 	}
-	found, err := (&sealing{l: l}).one(`SELECT 1 FROM asset_attachments WHERE dirty<>0 AND deleted=0 AND sha256 IS NULL
-		AND blob_len>? LIMIT 1`, int64(smallHash))
+	if row == 0 {
+		row = math.MaxInt64
+	}
+	found, err := (&sealing{l: l}).one(`SELECT 1 FROM asset_attachments WHERE dirty<>0 AND n<=? AND deleted=0 AND sha256 IS NULL
+		AND blob_len>? LIMIT 1`, row, int64(smallHash))
 	if err == nil && found != nil {
 		return errUnhashed
 	}
@@ -39,48 +50,68 @@ func (l *ledger) noneUnhashed() error {
 
 // hashDirty hashes what is about to be published, beside everything else, so
 // that the exclusive section finds it done. The hash is local state: it changes
-// nothing that a row's seal covers.
-func (l *ledger) hashDirty(ctx context.Context) error {
+// nothing that a row's seal covers. upTo is the last row it has looked at when
+// more remain than a batch can take, else 0.
+func (l *ledger) hashDirty(ctx context.Context, o SealOptions) (upTo int64, err error) {
+	due := 0
 	for after := int64(0); ; {
-		rows, err := (&sealing{l: l}).unhashed(after)
+		rows, err := (&sealing{l: l}).toHash(after, o.all)
 		if err != nil || len(rows) == 0 {
-			return err
+			return 0, err
 		}
+		var sums []rowHash
 		for _, r := range rows {
 			after = r.n
 			if ctx.Err() != nil {
-				return ctx.Err()
+				return 0, ctx.Err()
 			}
-			if r.sealed == nil {
+			if r.sealed == nil || !o.all && (l.v.openAtt(r) != nil || o.later(max(r.f.ctime, r.deleted))) {
 				continue
 			}
-			if r.sha, err = l.v.hashRow(r); err != nil {
-				r.sha = nil // replaced meanwhile, or damaged: sealing looks again
+			due++
+			if r.sha != nil || r.deleted != 0 {
+				continue
+			}
+			// What cannot be hashed was replaced meanwhile, or is damaged: sealing
+			// looks again.
+			if sum, err := l.v.hashRow(r); err == nil {
+				sums = append(sums, rowHash{r.n, r.blob, sum})
 			}
 		}
-		if err := l.v.storeHashes(rows); err != nil {
-			return err
+		if err := l.v.storeHashes(sums); err != nil {
+			return 0, err
+		}
+		if !o.all && due > seal.MaxOps {
+			return after, nil
 		}
 	}
 }
 
-// unhashed gives some of the rows that hashDirty has something to do with: each
-// seal asks, and most of what waits has been hashed by an earlier one.
-func (s *sealing) unhashed(after int64) ([]*attRow, error) {
+// toHash gives some of the rows that hashDirty looks at: what waits, or with all
+// only those that have no hash yet, since an earlier look has hashed most.
+func (s *sealing) toHash(after int64, all bool) ([]*attRow, error) {
+	if !all {
+		return s.dirtySome(after)
+	}
 	return s.someRows("dirty<>0 AND sha256 IS NULL AND deleted=0 AND n>?", after)
 }
 
-// storeHashes writes what was found out in one transaction: row by row it would
-// take longer than the hashing.
-func (v *Vault) storeHashes(rows []*attRow) error {
+// rowHash is the SHA-256 of the sealed content that a row has.
+type rowHash struct {
+	n    int64
+	blob seal.ID
+	sum  []byte
+}
+
+func (v *Vault) storeHashes(sums []rowHash) error {
+	if len(sums) == 0 {
+		return nil
+	}
 	v.ns.RLock()
 	defer v.ns.RUnlock()
 	_, err := v.com.do(func(t *txn) error {
-		for _, r := range rows {
-			if r.sha == nil {
-				continue
-			}
-			if err := t.exec("UPDATE asset_attachments SET sha256=? WHERE n=? AND blob=?", r.sha, r.n, r.blob[:]); err != nil {
+		for _, h := range sums {
+			if err := t.exec("UPDATE asset_attachments SET sha256=? WHERE n=? AND blob=?", h.sum, h.n, h.blob[:]); err != nil {
 				return err
 			}
 		}

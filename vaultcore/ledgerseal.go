@@ -25,6 +25,14 @@ type SealOptions struct {
 	Empty bool
 	// Ops ride along: Sent and Want.
 	Ops []seal.Op
+
+	all  bool  // not for one batch: whatever is dirty
+	upTo int64 // rows beyond wait for the next batch; 0: none do
+}
+
+// later says that a row changed too lately for this batch.
+func (o *SealOptions) later(changed int64) bool {
+	return !o.Before.IsZero() && changed > o.Before.UnixNano()
 }
 
 // Seal makes the next batch of this device out of what changed, and returns
@@ -43,7 +51,7 @@ func (v *Vault) Seal(ctx context.Context, o SealOptions) (b *seal.Batch, more bo
 	}
 	defer l.mu.Unlock()
 	var changes []Change
-	err = l.hashed(ctx, func() (err error) {
+	err = l.hashedFor(ctx, &o, func() (err error) {
 		b, more, changes, err = l.sealAlone(o)
 		return err
 	})
@@ -57,7 +65,7 @@ func (v *Vault) Seal(ctx context.Context, o SealOptions) (b *seal.Batch, more bo
 func (l *ledger) sealAlone(o SealOptions) (*seal.Batch, bool, []Change, error) {
 	l.v.ns.Lock()
 	defer l.v.ns.Unlock()
-	if err := l.noneUnhashed(); err != nil {
+	if err := l.noneUnhashedUpTo(o.upTo); err != nil {
 		return nil, false, nil, err
 	}
 	s, err := l.sealNext(o)
@@ -72,7 +80,7 @@ func (l *ledger) sealAlone(o SealOptions) (*seal.Batch, bool, []Change, error) {
 // sealing is a batch being made.
 type sealing struct {
 	l      *ledger
-	before int64 // ns; 0 takes all
+	o      SealOptions
 	body   seal.Body
 	size   int
 	more   bool
@@ -94,19 +102,20 @@ type cleanRow struct {
 // sealNext seals one batch and enters it into the history. ns and mu are held,
 // so no row changes meanwhile. nil: there is nothing to seal.
 func (l *ledger) sealNext(o SealOptions) (*sealing, error) {
-	s := &sealing{l: l}
+	s := &sealing{l: l, o: o}
 	if err := l.listed(); err != nil {
 		return nil, s.unlisted(o, err)
-	}
-	if !o.Before.IsZero() {
-		s.before = o.Before.UnixNano()
 	}
 	own := l.peer(l.v.keys.deviceID()).clone()
 	if err := s.collect(own, o.Ops); err != nil {
 		return nil, err
 	}
 	if len(s.body.Ops) == 0 && !o.Empty {
-		return nil, s.store(nil)
+		if err := s.store(nil); err != nil || !s.more {
+			return nil, err
+		}
+		o.upTo = 0 // those so far had nothing to say
+		return l.sealNext(o)
 	}
 	if err := s.close(own); err != nil {
 		return nil, err
@@ -205,7 +214,7 @@ func (s *sealing) dirtyAssets() error {
 }
 
 func (s *sealing) addAsset(r *assetRow) {
-	if s.later(max(r.f.mtime, r.deleted)) {
+	if s.o.later(max(r.f.mtime, r.deleted)) {
 		return
 	}
 	a := s.l.h.Asset(r.id)
@@ -239,9 +248,6 @@ func (s *sealing) addAsset(r *assetRow) {
 	s.assets = append(s.assets, r)
 }
 
-// later says that a row changed too lately for this batch.
-func (s *sealing) later(changed int64) bool { return s.before != 0 && changed > s.before }
-
 const dirtyScan = 2 * seal.MaxOps
 
 func (s *sealing) dirtyAttachments() error {
@@ -251,7 +257,10 @@ func (s *sealing) dirtyAttachments() error {
 			return err
 		}
 		for _, r := range rows {
-			after = r.n
+			if after = r.n; s.o.upTo > 0 && after > s.o.upTo {
+				s.more = true
+				return nil
+			}
 			if s.l.v.openAtt(r) != nil {
 				continue // damaged: check names it, nothing is published
 			}
@@ -300,7 +309,7 @@ func (r *attRow) tips() (tips []history.Digest) {
 }
 
 func (s *sealing) addAttachment(r *attRow) error {
-	if s.later(max(r.f.ctime, r.deleted)) {
+	if s.o.later(max(r.f.ctime, r.deleted)) {
 		return nil
 	}
 	base := r.tips()
@@ -331,7 +340,7 @@ func (s *sealing) contentBase(r *attRow, base []history.Digest) []history.Digest
 	if !s.l.pending.waits(r.id) {
 		return base
 	}
-	x := s.l.v.indexNodes(func(n *Node) bool { return n.id == r.id })
+	x := s.l.v.indexRows([]seal.ID{r.id}, nil)
 	a := s.l.h.Attachment(r.id, s.l.presence(x))
 	for i := range a.Live {
 		if f := &a.Live[i]; f.Pending && f.Base[0] == base[0] {
@@ -386,13 +395,8 @@ func (s *sealing) addPut(r *attRow, base []history.Digest) error {
 func (l *ledger) assetType(id seal.ID) uint8 {
 	l.v.tree.RLock()
 	defer l.v.tree.RUnlock()
-	for _, n := range l.v.root.dir.byName {
-		if n.id == id {
-			return uint8(n.atype)
-		}
-	}
-	if t := l.v.trash[id]; t != nil && t.node.kind == KindAsset {
-		return uint8(t.node.atype)
+	if n := l.v.rows.assets[id]; n != nil {
+		return uint8(n.atype)
 	}
 	return seal.ParentItem
 }
@@ -519,28 +523,20 @@ func (l *ledger) putBatch(t *txn, b *seal.Batch, state int, ops []*opRow) error 
 
 func (s *sealing) showNumbers(no uint64) {
 	v := s.l.v
-	rows := make(map[int64]bool, len(s.atts)+len(s.clean))
-	for _, r := range s.atts {
-		rows[r.n] = true
-	}
-	for _, c := range s.clean {
-		rows[c.n] = true
-	}
-	idx := v.indexNodes(func(n *Node) bool { return rows[n.n] })
 	v.tree.Lock()
 	defer v.tree.Unlock()
 	for _, r := range s.assets {
-		if n := idx.byRow[r.n]; n != nil {
+		if n := v.rows.get(r.n); n != nil {
 			n.sync, n.dirty, n.commitNo = &syncFields{rev: r.rev, digest: r.digest}, 0, max(n.commitNo, no)
 		}
 	}
 	for _, r := range s.atts {
-		if n := idx.byRow[r.n]; n != nil {
+		if n := v.rows.get(r.n); n != nil {
 			n.sync, n.dirty, n.commitNo = &syncFields{rev: r.rev, digest: r.digest}, 0, max(n.commitNo, no)
 		}
 	}
 	for _, c := range s.clean {
-		if n := idx.byRow[c.n]; n != nil {
+		if n := v.rows.get(c.n); n != nil {
 			n.dirty = 0
 		}
 	}

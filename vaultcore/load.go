@@ -79,6 +79,7 @@ func (l *loader) addAsset(r *assetRow) {
 		n.sync = &syncFields{rev: r.rev, digest: r.digest}
 	}
 	l.assets[r.id] = n
+	v.rows.set(n)
 	if err := v.openAsset(r); err != nil {
 		l.damaged++
 		n.set(flagDamaged, true)
@@ -197,6 +198,7 @@ func (l *loader) addAttachment(r *attRow) {
 		n.mime = intern(r.f.mime)
 	}
 	n.content = v.store.newContent(r.ref(), r.place, r.n)
+	v.rows.set(n)
 	if r.place == placeFresh && !v.opt.ReadOnly {
 		v.fresh.add(v, n.content, int(r.blobLen))
 	}
@@ -221,7 +223,7 @@ func (l *loader) asset(id seal.ID) *Node {
 	v := l.v
 	n := &Node{kind: KindAsset, ino: inoOf(id), id: id, atype: TypeItem, dir: newDirEntries(), mode: 0o700}
 	n.set(flagDamaged, true)
-	l.assets[id] = n
+	l.assets[id], v.rows.assets[id] = n, n
 	l.give(v.root, "recovered-"+id.Hex()[:8], n)
 	v.count(n, 1)
 	return n
@@ -282,6 +284,7 @@ func (l *loader) adopt(asset *Node, r *attRow, row *Node) bool {
 	dir.ino, dir.id, dir.n, dir.dirty, dir.commitNo = row.ino, row.id, row.n, row.dirty, row.commitNo
 	dir.mode, dir.mtime, dir.ctime, dir.btime = row.mode, row.mtime, row.ctime, row.btime
 	dir.content, dir.sync, dir.xattrs = row.content, row.sync, row.xattrs
+	v.rows.set(dir)
 	return true
 }
 
@@ -303,6 +306,7 @@ func (l *loader) addDamaged(r *attRow) {
 	l.damaged++
 	n := &Node{kind: KindFile, ino: inoOf(r.id), id: r.id, n: r.n, size: r.size, mode: 0o400, commitNo: r.commitNo}
 	n.set(flagDamaged, true)
+	v.rows.set(n)
 	asset := l.asset(r.asset)
 	name := "unnamed-" + r.id.Hex()[:8]
 	if r.deleted != 0 {

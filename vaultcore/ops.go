@@ -291,6 +291,7 @@ func (v *Vault) insertRow(n *Node, r *attRow, sc *sealedContent) error {
 	c := v.store.newContent(sc.ref, r.place, r.n)
 	v.tree.Lock()
 	n.n, n.commitNo, n.dirty, n.content = r.n, no, r.dirty, c
+	v.rows.set(n)
 	v.tree.Unlock()
 	v.fresh.add(v, c, len(sc.fresh))
 	v.bar.commit()
@@ -326,6 +327,7 @@ func (v *Vault) makeAsset(title string, typ AssetType, mode uint32) (*Node, erro
 	}
 	v.tree.Lock()
 	n.n, n.commitNo, n.dirty = r.n, no, r.dirty
+	v.rows.set(n)
 	v.place(v.root, title, n)
 	v.tree.Unlock()
 	v.bar.commit()

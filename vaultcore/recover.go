@@ -248,6 +248,7 @@ func (v *Vault) restoreUndo(old *attRow, n *Node) error {
 	v.tree.Lock()
 	defer v.tree.Unlock()
 	n.content = v.store.newContent(old.ref(), old.place, old.n)
+	v.rows.set(n)
 	v.counts.bytes += old.size - n.size
 	n.size, n.mtime, n.mode, n.commitNo, n.dirty = old.size, old.f.mtime, old.f.mode, no, old.dirty
 	return nil

@@ -201,10 +201,19 @@ func (v *Vault) removed(n *Node, trash bool, deleted int64, no uint64, stays boo
 		v.bury(item)
 		return
 	}
+	v.forgetRow(n)
 	if n.content != nil {
 		if stays {
 			no = 0
 		}
 		v.retired.add(n.content, no)
+	}
+}
+
+// forgetRow notes that a node has no row any more; tree is held.
+func (v *Vault) forgetRow(n *Node) {
+	v.rows.drop(n.n)
+	if v.rows.assets[n.id] == n {
+		delete(v.rows.assets, n.id)
 	}
 }

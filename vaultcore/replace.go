@@ -175,8 +175,10 @@ func (m *rename) showReplace(r *attRow, no uint64) {
 	touchDir(m.dir, now)
 	touchDir(m.newDir, now)
 	s := m.src
+	v.rows.drop(s.n)
 	s.id, s.n, s.commitNo, s.dirty, s.sync = r.id, r.n, no, r.dirty, m.dst.sync
 	s.btime, s.content, s.draftID = m.dst.btime, c, seal.ID{}
+	v.rows.set(s)
 	v.tree.Unlock()
 	v.replaced(old, m.dstStays, no)
 	if m.sealed == nil {

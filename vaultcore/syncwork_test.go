@@ -8,6 +8,7 @@ import (
 	"io"
 	"math/rand/v2"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -52,6 +53,50 @@ func playInterleaved(t *testing.T, seed uint64) {
 			t.Error(err)
 		}
 		wantSound(t, d.Vault)
+		wantIndexed(t, d.Vault)
+	}
+}
+
+// wantIndexed demands that the index of rows is what a walk would find.
+func wantIndexed(t *testing.T, v *Vault) {
+	t.Helper()
+	v.tree.RLock()
+	defer v.tree.RUnlock()
+	found, assets, mapped := 0, 0, 0
+	look := func(n *Node) {
+		if n.kind == KindAsset {
+			if assets++; v.rows.assets[n.id] != n {
+				t.Errorf("asset %s is not indexed", n.id.Hex())
+			}
+		}
+		if n.n == 0 {
+			return
+		}
+		if found++; v.rows.get(n.n) != n {
+			t.Errorf("row %d of %s is not indexed", n.n, shownPath(n))
+		}
+		if n.kind == KindAsset {
+			return
+		}
+		mapped++
+		if !v.rows.byID.has(n.id, n.n) || !v.rows.byBlob.has(n.content.ref.blob, n.n) {
+			t.Errorf("row %d of %s is not mapped", n.n, shownPath(n))
+		}
+	}
+	v.walk(v.root, look)
+	for _, it := range v.trash {
+		look(it.node)
+	}
+	kept := 0
+	for _, p := range v.rows.pages {
+		kept += p.used
+	}
+	byID, byBlob := v.rows.byID.size(), v.rows.byBlob.size()
+	if byID != mapped || byBlob != mapped {
+		t.Errorf("%d rows mapped by id and %d by content, not %d", byID, byBlob, mapped)
+	}
+	if kept != found || len(v.rows.assets) != assets {
+		t.Errorf("%d rows and %d assets indexed, %d and %d are there", kept, len(v.rows.assets), found, assets)
 	}
 }
 
@@ -184,4 +229,16 @@ func (d *device) pullSome(r *rand.Rand) {
 			d.f.t.Fatalf("%s: put blob: %v", d.name, err)
 		}
 	}
+}
+
+func (m *rowsByKey) has(key seal.ID, row int64) bool {
+	return m.one[key] == row || slices.Contains(m.more[key], row)
+}
+
+func (m *rowsByKey) size() int {
+	n := len(m.one)
+	for _, more := range m.more {
+		n += len(more)
+	}
+	return n
 }

@@ -149,6 +149,7 @@ func (v *Vault) RestoreTrash(ref string) (string, error) {
 	n.commitNo, n.dirty = no, n.dirty|dirtyAttr
 	if renew {
 		n.id, n.sync, n.dirty = fresh, nil, dirtyAttr|dirtyContent
+		v.rows.set(n)
 	}
 	dir := v.placeStored(asset, t.name, n)
 	touchDir(dir, v.nowNS())
@@ -334,6 +335,7 @@ func (v *Vault) purgeBatch(batch []*trashItem) (n int, bytes int64, err error) {
 	defer v.tree.Unlock()
 	for i, it := range due {
 		delete(v.trash, it.key)
+		v.forgetRow(it.node)
 		if it.node.isDir() {
 			continue
 		}

@@ -95,7 +95,7 @@ func (v *Vault) Alarm(kind, text string) { v.alarm(kind, text) }
 
 // BlobPaths gives where the files that show a content are.
 func (v *Vault) BlobPaths(blob seal.ID) (paths []string) {
-	x := v.indexNodes(func(n *Node) bool { return n.content != nil && n.content.ref.blob == blob })
+	x := v.indexRows(nil, map[seal.ID]bool{blob: true})
 	v.tree.RLock()
 	defer v.tree.RUnlock()
 	for _, n := range x.byBlob[blob] {

@@ -64,6 +64,7 @@ type Vault struct {
 	// Guarded by tree.
 	stored map[*Node]string
 	trash  map[seal.ID]*trashItem
+	rows   rowIndex
 	opens  map[*openState]struct{}
 	counts counts
 
@@ -181,7 +182,7 @@ func openVault(ctx context.Context, home *Home, c Credentials, o Options) (_ *Va
 func newVault(home *Home, keys *keyring, o Options) *Vault {
 	v := &Vault{
 		home: home, keys: keys, opt: o, log: o.Log, now: o.Now,
-		stored: make(map[*Node]string), trash: make(map[seal.ID]*trashItem),
+		stored: make(map[*Node]string), trash: make(map[seal.ID]*trashItem), rows: newRowIndex(),
 		opens: make(map[*openState]struct{}), scratchNames: o.Scratch,
 	}
 	if v.log == nil {
