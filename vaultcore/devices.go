@@ -65,3 +65,17 @@ func (v *Vault) ownName() (string, error) {
 	}
 	return string(name), nil
 }
+
+// OwnDevice is this device as the roster lists it, or would: a vault that came
+// back from a backup has a device that is not listed yet, and seals nothing.
+func (v *Vault) OwnDevice() (d seal.Device, listed bool, err error) {
+	if d, listed := v.keys.header().Roster(v.keys.deviceID()); listed {
+		return d, true, nil
+	}
+	signer := v.keys.signer()
+	if signer == nil {
+		return d, false, ErrClosed
+	}
+	defer signer.Wipe()
+	return seal.Device{ID: signer.Device(), PK: [32]byte(signer.Public())}, false, nil
+}

@@ -55,6 +55,9 @@ type syncEnableRequest struct {
 	CacheSize *int64      `json:"cache_size,omitempty"`
 	Access    *accessKeys `json:"access,omitempty"` // for this process
 	Keep      bool        `json:"keep"`             // and sealed in the vault
+	// Password enrolls the device of a vault that came back from a backup; asked
+	// for only then.
+	Password []byte `json:"password,omitempty"`
 }
 
 // settings gives what the vault is to keep. Errors: errUsage without an

@@ -161,3 +161,34 @@ func TestBackupMount(t *testing.T) {
 	}
 	p.ok("lock")
 }
+
+// TestRestoredVaultIsEnrolled: with the remote that the vault had, and only then it
+// publishes.
+func TestRestoredVaultIsEnrolled(t *testing.T) {
+	p := newPlace(t)
+	pw := filepath.Join(p.dir, "pw")
+	p.ok("asset", "add", "A")
+	p.input = "first"
+	p.ok("put", "-", "A/f")
+	remote := filepath.Join(p.dir, "remote")
+	if err := os.Mkdir(remote, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	p.ok("sync", "enable", "file://"+remote)
+	p.ok("sync", "now")
+	file := filepath.Join(p.dir, "b.nt2backup")
+	p.ok("backup", "create", file)
+	p.input = "second, which the backup does not know"
+	p.ok("put", "-f", "-", "A/f")
+	p.ok("sync", "now")
+	back := filepath.Join(p.dir, "back") + "/"
+	with := " --vault " + back + " --password-file " + pw
+	p.says(
+		said{"backup restore" + with + " " + file, 0, "The vault is back"},
+		said{"backup create" + with + " " + file + "2", 73, "not in the roster"},
+		said{"sync enable" + with + " file://" + remote, 0, "is synchronised"},
+		said{"sync now" + with, 0, ""},
+		said{"get" + with + " A/f -", 0, p.input},
+		said{"backup create" + with + " " + file + "2", 0, "1 content"},
+	)
+}

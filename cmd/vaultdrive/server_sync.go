@@ -14,6 +14,7 @@ import (
 // routeSync serves the calls about the remote.
 func (s *server) routeSync(mux *http.ServeMux) {
 	unary(mux, callSyncEnable, func(ctx context.Context, in syncEnableRequest) (syncView, error) {
+		defer clear(in.Password)
 		// A change that has begun is finished, or it would be half of one.
 		if err := s.sync.enable(context.WithoutCancel(ctx), in); err != nil {
 			return syncView{}, err

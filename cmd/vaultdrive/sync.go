@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 
 	"github.com/urfave/cli/v2"
 )
@@ -80,7 +81,15 @@ func (c *syncCommand) enable(ctx context.Context, cx *cli.Context) error {
 	}
 	defer cl.close(ctx)
 	var view syncView
-	if err := cl.call(ctx, callSyncEnable, in, &view); err != nil {
+	err = cl.call(ctx, callSyncEnable, in, &view)
+	if errors.Is(err, errNoPassword) { // it came back from a backup
+		if in.Password, err = c.password.forAction(ctx, c.ui, "Password: ", "enroll a device"); err != nil {
+			return err
+		}
+		defer clear(in.Password)
+		err = cl.call(ctx, callSyncEnable, in, &view)
+	}
+	if err != nil {
 		return err
 	}
 	if c.json {

@@ -32,7 +32,7 @@ func (s *syncing) enable(ctx context.Context, in syncEnableRequest) error {
 		access = s.access
 		s.mu.Unlock()
 	}
-	if next, err = s.claim(ctx, next, access, in.Device); err != nil {
+	if next, err = s.claim(ctx, next, access, in); err != nil {
 		return err
 	}
 	if known && next.ID != old.ID {
@@ -46,7 +46,7 @@ func (s *syncing) enable(ctx context.Context, in syncEnableRequest) error {
 }
 
 // claim finds out what the remote can do and makes it this vault's.
-func (s *syncing) claim(ctx context.Context, settings vaultcore.RemoteSettings, access *accessKeys, device string) (vaultcore.RemoteSettings, error) {
+func (s *syncing) claim(ctx context.Context, settings vaultcore.RemoteSettings, access *accessKeys, in syncEnableRequest) (vaultcore.RemoteSettings, error) {
 	settings.Caps = nil
 	r, err := s.open(settings, access)
 	if err != nil {
@@ -62,7 +62,10 @@ func (s *syncing) claim(ctx context.Context, settings vaultcore.RemoteSettings, 
 	if r, err = s.open(settings, access); err != nil {
 		return settings, err
 	}
-	id, err := syncer.Enable(ctx, s.vault, r, device)
+	id, err := syncer.Enable(ctx, s.vault, r, in.Device)
+	if err == nil {
+		err = s.enlist(ctx, r, in.Password)
+	}
 	if err = errors.Join(err, r.Close()); err != nil {
 		return settings, err
 	}
@@ -72,6 +75,19 @@ func (s *syncing) claim(ctx context.Context, settings vaultcore.RemoteSettings, 
 	}
 	settings.ID = seal.ID(b)
 	return settings, nil
+}
+
+// enlist puts the device of a vault that came back from a backup into the roster,
+// on top of the newest header that the remote has.
+func (s *syncing) enlist(ctx context.Context, r *remote.Remote, password []byte) error {
+	d, listed, err := s.vault.OwnDevice()
+	if err != nil || listed {
+		return err
+	}
+	if len(password) == 0 {
+		return fail(errNoPassword, "", "the vault came back from a backup: its password is needed to enroll this device")
+	}
+	return syncer.AddDevice(ctx, s.vault, r, password, d)
 }
 
 // refuseStranding keeps a vault at its remote while contents lie only there.
