@@ -114,9 +114,11 @@ func (v *Vault) adoptSparse(ctx context.Context, sp *sparse) error {
 	if err := v.adoptFile(want, sparseName(id)); err != nil {
 		return err
 	}
-	sp.gone.Store(true)
 	v.store.fetches.size(id, 0)
-	if err := v.placeBlob(ctx, id); err != nil {
+	// Until its rows say so, it is read where it was.
+	err = v.placeBlob(ctx, id)
+	sp.gone.Store(true)
+	if err != nil {
 		return err
 	}
 	v.fetched(id)

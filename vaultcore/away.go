@@ -78,3 +78,13 @@ func (s *store) again(err error, cancel <-chan struct{}, op func() error) error 
 		err = op()
 	}
 }
+
+// readAnywhere reads a content that is in use, wherever it is.
+func (v *Vault) readAnywhere(c *content, dst []byte, off int64) (n int, err error) {
+	read := func() (err error) {
+		n, err = c.readAt(v.store, dst, off)
+		return err
+	}
+	err = v.store.again(read(), nil, read)
+	return n, err
+}

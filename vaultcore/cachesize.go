@@ -114,6 +114,9 @@ func (v *Vault) CacheUse() CacheUse {
 // cacheLoop keeps the cache within its bound.
 func (v *Vault) cacheLoop() {
 	v.scanSparse()
+	if err := v.forgetEvicted(); err != nil {
+		v.log.Warn("marks of evicted contents not dropped", "err", err)
+	}
 	write := time.NewTicker(recencyEvery)
 	defer write.Stop()
 	for {
@@ -347,13 +350,13 @@ func (v *Vault) dropDeadSparse(id seal.ID) {
 	if v.ledger.Load() == nil {
 		return
 	}
+	if named, err := v.namedElsewhere(id); err != nil || named {
+		return
+	}
 	f := v.store.fetches
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if f.sparse[id] != nil {
-		return
-	}
-	if named, err := v.namedElsewhere(id); err == nil && !named {
+	if f.sparse[id] == nil {
 		v.store.removeSparse(id)
 	}
 }

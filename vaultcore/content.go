@@ -212,10 +212,19 @@ func (c *content) read(s *store, dst []byte, off int64) (err error) {
 	default:
 		err = c.readV4(s, dst, off)
 	}
-	if errors.Is(err, blob.ErrNotFound) && c.place.Load() == placeElsewhere {
-		return &awayError{c, off, int64(len(dst))} // evicted just now
+	if errors.Is(err, blob.ErrNotFound) && c.evicted(s) {
+		return &awayError{c, off, int64(len(dst))}
 	}
 	return err
+}
+
+// evicted says whether a content whose file is missing has been evicted just
+// now.
+func (c *content) evicted(s *store) bool {
+	if c.place.Load() == placeBin && s.fetches.elsewhere(c.ref.blob) {
+		c.place.CompareAndSwap(placeBin, placeElsewhere)
+	}
+	return c.place.Load() == placeElsewhere
 }
 
 func (c *content) readV4(s *store, dst []byte, off int64) error {

@@ -2,6 +2,7 @@ package vaultcore
 
 import (
 	"context"
+	"math"
 	"slices"
 
 	"github.com/vaultdrive/vaultdrive/vaultcore/seal"
@@ -289,12 +290,75 @@ func (t *txn) evict(blob seal.ID) error {
 	for _, sql := range []string{
 		"UPDATE asset_attachments SET place=0 WHERE blob=? AND place=1",
 		"UPDATE undo SET place=0 WHERE blob=? AND place=1",
+		"INSERT INTO evicted(blob) VALUES(?) ON CONFLICT(blob) DO NOTHING",
 	} {
 		if err := t.exec(sql, blob[:]); err != nil {
 			return err
 		}
 	}
 	return t.exec(sqlDoom, blob[:], int64(t.no))
+}
+
+// WorthFetching gives those of some wanted contents that are to be fetched ahead,
+// the pinned ones first: not what was evicted and is not pinned, and no more
+// than the cache has room for. With pinned it is those alone.
+func (v *Vault) WorthFetching(wanted []WantedBlob, pinned bool) []WantedBlob {
+	room := int64(math.MaxInt64)
+	if u := v.CacheUse(); u.Limit > 0 {
+		room = u.Limit - u.Bytes
+	}
+	var out, rest []WantedBlob
+	for _, w := range wanted {
+		if w.Pinned {
+			out, room = append(out, w), room-w.Len
+		} else if !w.Evicted {
+			rest = append(rest, w)
+		}
+	}
+	if pinned {
+		return out
+	}
+	for _, w := range rest {
+		if w.Len <= room {
+			out, room = append(out, w), room-w.Len
+		}
+	}
+	return out
+}
+
+func (l *ledger) evictedBlobs() (map[seal.ID]bool, error) {
+	l.v.readMu.Lock()
+	defer l.v.readMu.Unlock()
+	if l.v.reader == nil {
+		return nil, ErrClosed
+	}
+	out := make(map[seal.ID]bool)
+	err := l.v.reader.query("SELECT blob FROM evicted", func(c []dbValue) error {
+		s := rowScanner{c: c}
+		out[s.id()] = true
+		return nil
+	})
+	return out, err
+}
+
+// forgetEvicted drops the marks of contents that are here or that nothing names.
+func (v *Vault) forgetEvicted() error {
+	if v.opt.ReadOnly {
+		return nil
+	}
+	v.readMu.Lock()
+	if v.reader == nil {
+		v.readMu.Unlock()
+		return ErrClosed
+	}
+	const dead = "FROM evicted WHERE NOT EXISTS(SELECT 1 FROM asset_attachments a WHERE a.blob=evicted.blob AND a.place=0)"
+	some, err := v.reader.one("SELECT 1 " + dead + " LIMIT 1")
+	v.readMu.Unlock()
+	if err != nil || some == nil {
+		return err
+	}
+	_, err = v.com.do(func(t *txn) error { return t.exec("DELETE " + dead) })
+	return err
 }
 
 // dropSparse removes what is here of a content that is elsewhere, unless it is

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"slices"
 	"testing"
+	"time"
 
 	"github.com/vaultdrive/vaultdrive/vaultcore/seal"
 )
@@ -298,6 +299,89 @@ func TestEvictBesideReaders(t *testing.T) {
 			t.Error(err)
 		}
 	}
+	wantSound(t, ada.Vault)
+}
+
+// What was evicted is not fetched ahead, unless it is pinned or was read, and
+// nothing is beyond the room of the cache.
+func TestWorthFetching(t *testing.T) {
+	_, ada, _ := oneWithRemote(t, Limits{}, "A/one", "A/two", "A/three")
+	worth := func(pinned bool) (n int) {
+		t.Helper()
+		wanted, err := ada.WantedBlobs(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		return len(ada.WorthFetching(wanted, pinned))
+	}
+	ada.evict("A")
+	if n := worth(false); n != 0 {
+		t.Fatalf("%d evicted contents are fetched ahead", n)
+	}
+	if err := ada.Pin(t.Context(), ada.mustFind("A/one").id); err != nil {
+		t.Fatal(err)
+	}
+	if a, b := worth(false), worth(true); a != 1 || b != 1 {
+		t.Fatal(a, b)
+	}
+	if _, err := ada.com.do(func(t *txn) error { return t.exec("DELETE FROM evicted") }); err != nil {
+		t.Fatal(err)
+	}
+	if a, b := worth(false), worth(true); a != 3 || b != 1 {
+		t.Fatal(a, b)
+	}
+	ada.SetCacheSize(int64(len(contentOf(0)) * 5 / 2))
+	if a, b := worth(false), worth(true); a != 2 || b != 1 {
+		t.Fatal(a, b)
+	}
+	// Read again, and evicted again.
+	wantRange(t, ada.Vault, "A/two", contentOf(1), 0, 3*pieceSize)
+	eventually(t, "back", func() bool { return ada.residence("A/two") == ResidentHere })
+	ada.reopen()
+	if n := worth(false); n != 2 {
+		t.Fatal(n)
+	}
+}
+
+// Rescue, and a rename over a file, fetch what they need.
+func TestRescueFar(t *testing.T) {
+	for _, write := range []string{"v4", ""} {
+		f := newFleetOf(t, Limits{}, write, "ada")
+		ada := f.devices[0]
+		ada.useRemote()
+		f.demand(ada)
+		ada.mkdir("A")
+		n := writeFile(t, ada.Vault, "A/one", contentOf(0))
+		ada.push()
+		ada.evict("A")
+		var out bytes.Buffer
+		if _, err := ada.Rescue(t.Context(), "live:"+n.id.UUID(), &out, false); err != nil || !bytes.Equal(out.Bytes(), contentOf(0)) {
+			t.Fatalf("%q: %d bytes, %v", write, out.Len(), err)
+		}
+	}
+}
+
+func TestRenameFarOver(t *testing.T) {
+	_, ada, r := oneWithRemote(t, Limits{FetchWait: 100 * time.Millisecond}, "A/one", "A/two")
+	ada.evict("A")
+	open := r.hang()
+	page := string(make([]byte, pageSize))
+	n := mustOpen(t, ada.Vault, "A/one", true)
+	mustWriteAt(t, ada.Vault, n, page, 0)
+	if err := ada.Flush(n); err != nil {
+		t.Fatal(err)
+	}
+	ada.Release(n, true)
+	dir := ada.mustFind("A")
+	if err := ada.Rename(dir, "one", dir, "two", 0); !errors.Is(err, ErrTimeout) {
+		t.Fatal(err)
+	}
+	open()
+	eventually(t, "the rename", func() bool { return ada.Rename(dir, "one", dir, "two", 0) == nil })
+	want := overlay(contentOf(0), page, 0)
+	wantRange(t, ada.Vault, "A/two", want, 0, int64(len(want)))
+	ada.reopen()
+	wantRange(t, ada.Vault, "A/two", want, 0, int64(len(want)))
 	wantSound(t, ada.Vault)
 }
 

@@ -44,14 +44,18 @@ type fetches struct {
 	ranged atomic.Pointer[fetchRangeFunc]
 	// adopt gives a complete sparse file its name and its rows. Set by the vault.
 	adopt func(ctx context.Context, sp *sparse) error
+	// named says whether a row has the file of a blob, elsewhere whether one says
+	// that it is at a remote only. Set by the vault.
+	named, elsewhere func(blob seal.ID) bool
 	// fits says whether the cache may hold a whole content of n bytes. Set by the
 	// vault.
 	fits func(n int64) bool
-	// grown is told that the disk holds more than before, found that a content
+	// closed is told that a sparse file is not open any more, grown that the disk
+	// holds more than before, found that a content
 	// has come from the remote, corrupt that other bytes than were signed have.
 	// Set by the vault.
-	grown          func()
-	found, corrupt func(blob seal.ID)
+	grown                  func()
+	closed, found, corrupt func(blob seal.ID)
 
 	ctx    context.Context // ends with the store
 	stop   context.CancelFunc
@@ -90,8 +94,9 @@ func newFetches() *fetches {
 		sizes: make(map[seal.ID]int64), demand: make(chan struct{}, demandMax), ahead: make(chan struct{}, aheadMax),
 	}
 	f.adopt = func(context.Context, *sparse) error { return errElsewhere() }
+	f.named, f.elsewhere = func(seal.ID) bool { return false }, func(seal.ID) bool { return false }
 	f.fits = func(int64) bool { return true }
-	f.grown, f.found, f.corrupt = func() {}, func(seal.ID) {}, func(seal.ID) {}
+	f.grown, f.closed, f.found, f.corrupt = func() {}, func(seal.ID) {}, func(seal.ID) {}, func(seal.ID) {}
 	f.ctx, f.stop = context.WithCancel(context.Background())
 	return f
 }
@@ -175,13 +180,26 @@ func (s *store) bring(p *patience, away *awayError) error {
 	c := away.c
 	c.acquire()
 	defer c.release()
-	if c.place.Load() != placeElsewhere {
+	if s.cameHere(c) {
 		return nil
 	}
 	if fn := s.fetches.ranged.Load(); fn != nil && !c.whole() {
 		return s.bringRange(p, c, away.off, away.n)
 	}
 	return s.bringWhole(p, c)
+}
+
+// cameHere says whether a content is here by now. One that is not in the tree,
+// as of a handle whose file was replaced, is told by its rows only.
+func (s *store) cameHere(c *content) bool {
+	if c.place.Load() != placeElsewhere {
+		return true
+	}
+	if sp := c.sp.Load(); sp != nil && !sp.gone.Load() || !s.fetches.named(c.ref.blob) {
+		return false
+	}
+	c.place.CompareAndSwap(placeElsewhere, placeBin)
+	return true
 }
 
 func (s *store) bringWhole(p *patience, c *content) error {
@@ -192,7 +210,7 @@ func (s *store) bringWhole(p *patience, c *content) error {
 	if err := p.wait(f.done); err != nil {
 		return err
 	}
-	if c.place.Load() != placeElsewhere {
+	if s.cameHere(c) {
 		return nil
 	}
 	if f.err == nil {

@@ -23,6 +23,8 @@ type WantedBlob struct {
 	Pending bool
 	// Pinned: a file that shows it is pinned, itself or by a directory above it.
 	Pinned bool
+	// Evicted: it was given up here on purpose and has not been read since.
+	Evicted bool
 }
 
 // WantedBlobs lists the contents of live files that are not here.
@@ -34,10 +36,14 @@ func (v *Vault) WantedBlobs(ctx context.Context) ([]WantedBlob, error) {
 	defer l.mu.Unlock()
 	var out []WantedBlob
 	pinned := v.pinnedBlobs()
+	evicted, err := l.evictedBlobs()
+	if err != nil {
+		return nil, err
+	}
 	seen := make(map[seal.ID]bool)
 	err = l.wantedRows("SELECT blob,blob_len,sha256 FROM asset_attachments WHERE place=0 AND deleted=0 ORDER BY n DESC", func(w WantedBlob) {
 		if !seen[w.Blob] {
-			w.Pinned = pinned[w.Blob]
+			w.Pinned, w.Evicted = pinned[w.Blob], evicted[w.Blob]
 			out, seen[w.Blob] = append(out, w), true
 		}
 	})
@@ -244,7 +250,7 @@ func (v *Vault) placeRows(id seal.ID, nodes []*Node) error {
 				return err
 			}
 		}
-		return nil
+		return t.exec("DELETE FROM evicted WHERE blob=?", id[:])
 	})
 	if err != nil {
 		return err

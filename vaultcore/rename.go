@@ -20,7 +20,8 @@ const (
 // history and gets the moved content as one new revision: saving through a
 // temporary file is an edit. Errors: ErrNotFound, ErrExist, ErrNotEmpty,
 // ErrIsDir, ErrNotDir, ErrInvalid, ErrCrossAsset, ErrPermission,
-// ErrNameTooLong, ErrReadOnly.
+// ErrNameTooLong, ErrReadOnly, ErrTimeout when what src was written over is
+// elsewhere and does not come.
 func (v *Vault) Rename(dir *Node, name string, newDir *Node, newName string, f RenameFlags) error {
 	if err := v.writable(); err != nil {
 		return err
@@ -31,13 +32,16 @@ func (v *Vault) Rename(dir *Node, name string, newDir *Node, newName string, f R
 	if f == RenameNoReplace|RenameExchange || f > RenameExchange {
 		return ErrInvalid
 	}
-	for {
-		m := &rename{v: v, flags: f, dir: dir, name: name, newDir: newDir, newName: newName}
-		again, err := m.try()
-		if !again {
-			return err
+	try := func() error {
+		for {
+			m := &rename{v: v, flags: f, dir: dir, name: name, newDir: newDir, newName: newName}
+			if again, err := m.try(); !again {
+				return err
+			}
 		}
 	}
+	// A draft that the target takes over may stand on what is elsewhere.
+	return v.store.again(try(), nil, try)
 }
 
 // rename is one rename under way.
@@ -83,6 +87,9 @@ func (m *rename) try() (again bool, err error) {
 		}
 	}
 	if m.open != nil && m.open.dirty() {
+		if away := m.open.draft.missing(); away != nil {
+			return false, away
+		}
 		mime := m.v.guessMIME(m.open)
 		if m.sealed, err = m.open.draft.finish(); err != nil {
 			return false, err

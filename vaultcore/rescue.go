@@ -151,7 +151,7 @@ func (v *Vault) rescueSource(ref string) (size int64, readAt func([]byte, int64)
 	}
 	c := v.store.newContent(r.ref(), r.place, r.n)
 	c.acquire()
-	return r.size, func(p []byte, off int64) (int, error) { return c.readAt(v.store, p, off) }, c.release, nil
+	return r.size, func(p []byte, off int64) (int, error) { return v.readAnywhere(c, p, off) }, c.release, nil
 }
 
 // rescueRow finds a row. Its sealed column need not open: the file key and

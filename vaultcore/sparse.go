@@ -100,12 +100,17 @@ func (sp *sparse) resumeLocked() {
 	}()
 }
 
-// put gives a reference back.
+// put gives a reference back. A file that was opened while its content came
+// another way has no use.
 func (sp *sparse) put() {
 	f := sp.s.fetches
 	f.mu.Lock()
-	defer f.mu.Unlock()
 	sp.dropLocked()
+	closed := sp.refs == 0
+	f.mu.Unlock()
+	if closed && !sp.gone.Load() {
+		f.closed(sp.ref.blob)
+	}
 }
 
 // dropLocked is put with fetches.mu held.

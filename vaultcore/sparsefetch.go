@@ -127,16 +127,17 @@ func (sp *sparse) landed(f *arrival, i int64, err error) {
 	delete(sp.flights, i)
 	sp.mu.Unlock()
 	sp.s.fetches.note(sp.ref.blob, err)
-	f.err = err
-	close(f.done)
 	if err != nil {
 		sp.s.log.Info("piece of a content not fetched", "blob", sp.ref.blob.Hex(), "piece", i, "err", err)
-		if errors.Is(err, ErrDamaged) {
-			sp.s.fetches.corrupt(sp.ref.blob)
-		}
-		return
 	}
-	sp.complete()
+	if errors.Is(err, ErrDamaged) {
+		sp.s.fetches.corrupt(sp.ref.blob)
+	}
+	f.err = err
+	close(f.done)
+	if err == nil {
+		sp.complete()
+	}
 }
 
 // complete makes the file a whole blob if all of it is here. One that the cache

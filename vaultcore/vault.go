@@ -224,8 +224,12 @@ func (v *Vault) openStores() (err error) {
 		onLowSpace: v.makeRoom, beforeFile: v.announce, limits: limits, log: v.log,
 	})
 	f := v.store.fetches
-	f.fits = v.cache.fits
-	f.adopt, f.grown, f.found, f.corrupt = v.adoptSparse, v.cache.look, v.fetched, v.corrupt
+	f.fits, f.named = v.cache.fits, v.stillNamed
+	f.elsewhere = func(id seal.ID) bool {
+		away, err := v.namedElsewhere(id)
+		return err == nil && away
+	}
+	f.adopt, f.grown, f.closed, f.found, f.corrupt = v.adoptSparse, v.cache.look, v.dropDeadSparse, v.fetched, v.corrupt
 	return nil
 }
 

@@ -185,6 +185,7 @@ func (e *Engine) refreshWanted(ctx context.Context) error {
 	if e.o.Metered && !e.forced() {
 		return nil
 	}
+	wanted = e.o.Vault.WorthFetching(wanted, e.o.Prefetch == PrefetchPinned)
 	jobs := make([]vaultcore.Job, 0, len(wanted))
 	for i, w := range wanted {
 		if w.Pending && !found[w.Blob] || !e.o.Prefetch.asksFor(w) {

@@ -136,3 +136,8 @@ CREATE INDEX checkpoint_first ON checkpoint_parts (c, first);
 CREATE TABLE pins (
   id BLOB PRIMARY KEY
 ) WITHOUT ROWID;
+
+-- Contents that were given up here on purpose: nobody fetches them ahead.
+CREATE TABLE evicted (
+  blob BLOB PRIMARY KEY
+) WITHOUT ROWID;
