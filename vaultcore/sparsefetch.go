@@ -189,7 +189,8 @@ func (sp *sparse) fetch(ctx context.Context, i int64) error {
 	if err := sp.s.space.fits(n); err != nil {
 		return err
 	}
-	buf := pieceBuf{off: off, n: n}
+	buf := pieceBuf{bufs: sp.s.bufs, off: off, n: n}
+	defer buf.free()
 	if err := (*fn)(ctx, sp.ref.blob, off, n, &buf); err != nil {
 		return err
 	}
@@ -217,10 +218,14 @@ func (sp *sparse) fetch(ctx context.Context, i int64) error {
 // pieceBuf takes the sealed bytes of a piece at their offsets in the blob. Its
 // memory comes with the first of them: who hangs costs none.
 type pieceBuf struct {
+	bufs   *buffers
 	off, n int64
 	mu     sync.Mutex
+	buf    *plainBuf
 	mem    []byte
 }
+
+func (b *pieceBuf) free() { b.bufs.putPlain(b.buf) }
 
 // WriteAt is that of io.WriterAt.
 func (b *pieceBuf) WriteAt(p []byte, off int64) (int, error) {
@@ -230,7 +235,9 @@ func (b *pieceBuf) WriteAt(p []byte, off int64) (int, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.mem == nil {
-		b.mem = make([]byte, b.n)
+		b.buf = b.bufs.plainSized(int(b.n))
+		b.buf.b = b.buf.b[:b.n]
+		b.mem = b.buf.b
 	}
 	return copy(b.mem[off-b.off:], p), nil
 }

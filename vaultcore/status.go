@@ -24,6 +24,9 @@ type Status struct {
 	Trash      int            `json:"trash"`
 	TrashBytes int64          `json:"trash_bytes"`
 	Drafts     int            `json:"drafts"`
+	Waiting    int            `json:"drafts_waiting"` // of them: closed, and their file is not here as a whole
+	Away       int            `json:"files_elsewhere"`
+	Cache      CacheUse       `json:"cache"`
 	Dirty      int            `json:"dirty"`
 	Queued     int            `json:"queued"`
 	Commit     uint64         `json:"commit"`
@@ -52,11 +55,15 @@ func (v *Vault) Status() Status {
 	v.fresh.mu.Lock()
 	s.InRows = v.fresh.bytes
 	v.fresh.mu.Unlock()
+	s.Cache = v.CacheUse()
 	states := v.openStates()
 	for _, o := range states {
 		o.mu.RLock()
 		if o.draft != nil {
 			s.Drafts++
+		}
+		if o.waits {
+			s.Waiting++
 		}
 		o.mu.RUnlock()
 	}
@@ -66,6 +73,9 @@ func (v *Vault) Status() Status {
 	v.walk(v.root, func(n *Node) {
 		if n.dirty != 0 || n.has(flagAttrs) {
 			s.Dirty++
+		}
+		if n.kind == KindFile && n.content != nil && n.content.place.Load() == placeElsewhere {
+			s.Away++
 		}
 		if _, ok := v.suffixed(n); ok {
 			s.Conflicts++
