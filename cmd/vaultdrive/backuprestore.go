@@ -244,7 +244,7 @@ func (c *backupRestoreCommand) runNew(ctx context.Context) error {
 	}
 	if err == nil {
 		defer clear(o.Password)
-		err = copyIntoNew(ctx, opened.vault, o, bar)
+		err = c.copyIntoNew(ctx, opened.vault, o, bar)
 	}
 	if err := errors.Join(err, done()); err != nil {
 		return err
@@ -267,7 +267,7 @@ func (c *backupRestoreCommand) differs(old, fresh []byte) error {
 }
 
 // copyIntoNew makes a vault and fills it; what could not be finished is removed.
-func copyIntoNew(ctx context.Context, from *vaultcore.Vault, o vaultcore.CreateOptions, bar *progress) (err error) {
+func (c *backupRestoreCommand) copyIntoNew(ctx context.Context, from *vaultcore.Vault, o vaultcore.CreateOptions, bar *progress) (err error) {
 	made, err := vaultcore.Create(ctx, o)
 	if err != nil {
 		return err
@@ -281,7 +281,11 @@ func copyIntoNew(ctx context.Context, from *vaultcore.Vault, o vaultcore.CreateO
 	if err != nil {
 		return err
 	}
-	return errors.Join(backup.Copy(ctx, from, to, bar.set), to.Close(context.WithoutCancel(ctx)))
+	missing, err := backup.Copy(ctx, from, to, bar.set)
+	for _, path := range missing {
+		c.ui.warn("not in the backup: %s", escapeName(path))
+	}
+	return errors.Join(err, to.Close(context.WithoutCancel(ctx)))
 }
 
 // mender sends contents to the vault.

@@ -2,43 +2,52 @@ package backup
 
 import (
 	"context"
+	"errors"
 	"io"
 
 	"github.com/vaultdrive/vaultdrive/vaultcore"
+	"github.com/vaultdrive/vaultdrive/vaultcore/blob"
 )
 
 // Copy seals everything that from shows anew into to, an empty vault of other
 // keys: assets, folders, files and links with their names, modes and times.
-// Nothing of one vault's keys or ciphertext gets into the other.
-func Copy(ctx context.Context, from, to *vaultcore.Vault, progress func(done, total int64)) error {
+// Nothing of one vault's keys or ciphertext gets into the other. It gives the paths
+// of files whose content is not there, which are left out.
+func Copy(ctx context.Context, from, to *vaultcore.Vault, progress func(done, total int64)) (missing []string, err error) {
 	c := &copying{from: from, to: to, progress: progress}
-	err := from.List("", true, func(i vaultcore.Info) error {
+	err = from.List("", true, func(i vaultcore.Info) error {
 		c.total += i.Size
 		return nil
 	})
 	if err != nil {
-		return err
+		return nil, err
 	}
 	err = from.List("", true, func(i vaultcore.Info) error {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		return c.entry(i)
+		err := c.entry(i)
+		if errors.Is(err, blob.ErrUnavailable) {
+			c.missing = append(c.missing, i.Path)
+			return nil
+		}
+		return err
 	})
 	if err != nil {
-		return err
+		return nil, err
 	}
 	for i := len(c.dirs) - 1; i >= 0; i-- {
 		if err := c.attrs(c.dirs[i]); err != nil {
-			return err
+			return nil, err
 		}
 	}
-	return to.Barrier(ctx)
+	return c.missing, to.Barrier(ctx)
 }
 
 type copying struct {
 	from, to    *vaultcore.Vault
 	dirs        []vaultcore.Info // get mode and time at the end, which filling them changes
+	missing     []string
 	done, total int64
 	progress    func(done, total int64)
 }

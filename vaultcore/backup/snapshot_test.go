@@ -292,14 +292,20 @@ func TestCopyIntoNewVault(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := tree(t, s.Vault)
-	if err := Copy(t.Context(), s.Vault, other.Vault, nil); err != nil {
-		t.Fatal(err)
+	if missing, err := Copy(t.Context(), s.Vault, other.Vault, nil); err != nil || len(missing) > 0 {
+		t.Fatal(missing, err)
 	}
 	if got := tree(t, other.Vault); got != want {
 		t.Errorf("the copy is\n%s\nwant\n%s", got, want)
 	}
 	if s.DID() == other.DID() {
 		t.Error("one identity for both")
+	}
+	lacks, _, _ := lacking(t)
+	some := newSource(t)
+	missing, err := Copy(t.Context(), lacks.Vault, some.Vault, nil)
+	if err != nil || len(missing) != 1 || strings.Count(tree(t, some.Vault), "A/") != 1 {
+		t.Errorf("of a vault without one content: missing %q, %v\n%s", missing, err, tree(t, some.Vault))
 	}
 }
 
