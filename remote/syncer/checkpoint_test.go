@@ -205,9 +205,20 @@ func TestCollection(t *testing.T) {
 			t.Errorf("no %q in\n%s", want, laptop.list())
 		}
 	}
-	// A new device needs a checkpoint now.
+	// A new device needs a checkpoint now, whether it asks for one or not.
 	tablet := c.add("tablet")
 	tablet.sync()
+	c.sync()
+	c.agree()
+	watch := c.add("watch")
+	address, err := seal.ParseAddress(seal.FormatAddress(watch.v.VaultID(), seal.NewID(), watch.v.Status().DID))
+	c.must(err)
+	site, err := syncer.Look(context.Background(), watch.remote, address)
+	c.must(err)
+	c.must(site.Fill(context.Background(), watch.remote, watch.v, nil))
+	if watch.state() != laptop.state() {
+		t.Errorf("filled from the remote:\n%s\nthe laptop:\n%s", watch.list(), laptop.list())
+	}
 	c.sync()
 	c.agree()
 }

@@ -16,11 +16,11 @@ const (
 	gateCollect  = "collect" // closed until the next collection
 )
 
-// tend does the housekeeping that is due beside the loop.
+// tend does the housekeeping that is due beside the loop, unless the network costs.
 func (e *Engine) tend() {
 	now := e.o.Now()
 	e.mu.Lock()
-	due := e.online && !e.tending && now.Sub(e.tended) >= tendEvery && !e.cond.has(stopping()...)
+	due := e.online && !e.o.Metered && !e.tending && now.Sub(e.tended) >= tendEvery && !e.cond.has(stopping()...)
 	if due {
 		e.tending, e.tended = true, now
 	}
