@@ -1,0 +1,221 @@
+package vaultcore
+
+// ReadAt fills dst from off; it is short only at the end of the file. What is
+// elsewhere is waited for as long as Limits.FetchWait says, with no lock held.
+// Errors: ErrDamaged, never a part of what could not be authenticated;
+// ErrTimeout when the content is not here and does not come.
+func (v *Vault) ReadAt(n *Node, dst []byte, off int64) (int, error) {
+	return v.ReadAtUntil(nil, n, dst, off)
+}
+
+// ReadAtUntil is ReadAt for a program that may be interrupted: a while after
+// cancel is closed, a wait for a network ends with ErrInterrupted.
+func (v *Vault) ReadAtUntil(cancel <-chan struct{}, n *Node, dst []byte, off int64) (int, error) {
+	got, err := v.tryRead(n, dst, off)
+	if err != nil {
+		return v.readAgain(err, cancel, n, dst, off)
+	}
+	return got, nil
+}
+
+func (v *Vault) readAgain(err error, cancel <-chan struct{}, n *Node, dst []byte, off int64) (got int, _ error) {
+	err = v.store.again(err, cancel, func() (err error) {
+		got, err = v.tryRead(n, dst, off)
+		return err
+	})
+	return got, err
+}
+
+// tryRead reads what is here. Error: *awayError for what is not.
+func (v *Vault) tryRead(n *Node, dst []byte, off int64) (int, error) {
+	o := n.open.Load()
+	if o == nil {
+		return 0, ErrInvalid
+	}
+	o.mu.RLock()
+	if o.draft == nil {
+		defer o.mu.RUnlock()
+		if o.content == nil {
+			if n.kind == KindFile && v.nodeDamaged(n) {
+				return 0, ErrDamaged
+			}
+			return 0, nil
+		}
+		return o.content.readAt(v.store, dst, off)
+	}
+	o.mu.RUnlock()
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.draft != nil {
+		return o.draft.readAt(dst, off)
+	}
+	if o.content == nil {
+		return 0, nil
+	}
+	return o.content.readAt(v.store, dst, off)
+}
+
+// WriteAt writes all of src at off into the file's draft. Errors: ErrNoSpace,
+// ErrTooLarge, ErrReadOnly; limits are told here because many programs do
+// not look at what close says. ErrTimeout when the rest of a page that src fills
+// in part is not here and does not come; then nothing of src was written.
+func (v *Vault) WriteAt(n *Node, src []byte, off int64) (int, error) {
+	return v.WriteAtUntil(nil, n, src, off)
+}
+
+// WriteAtUntil is to WriteAt what ReadAtUntil is to ReadAt.
+func (v *Vault) WriteAtUntil(cancel <-chan struct{}, n *Node, src []byte, off int64) (int, error) {
+	if err := v.writable(); err != nil {
+		return 0, err
+	}
+	written, err := v.tryWrite(n, src, off)
+	if err != nil {
+		return v.writeAgain(err, cancel, n, src, off)
+	}
+	return written, nil
+}
+
+func (v *Vault) writeAgain(err error, cancel <-chan struct{}, n *Node, src []byte, off int64) (written int, _ error) {
+	err = v.store.again(err, cancel, func() (err error) {
+		written, err = v.tryWrite(n, src, off)
+		return err
+	})
+	return written, err
+}
+
+func (v *Vault) tryWrite(n *Node, src []byte, off int64) (int, error) {
+	o := n.open.Load()
+	if o == nil {
+		return 0, ErrInvalid
+	}
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	v.beginDraft(o)
+	if err := o.draft.writeAt(src, off); err != nil {
+		v.dropIdleDraft(o)
+		return 0, err
+	}
+	o.wrote = true
+	v.publishDraft(o)
+	return len(src), nil
+}
+
+// beginDraft makes sure that the file has a draft; o.mu is held.
+func (v *Vault) beginDraft(o *openState) {
+	if o.draft != nil {
+		return
+	}
+	var size int64
+	if o.content != nil {
+		size = o.content.ref.size
+	}
+	o.draft = v.store.newDraft(o.content, size)
+}
+
+// dropIdleDraft gives up a draft that holds no change.
+func (v *Vault) dropIdleDraft(o *openState) {
+	if !o.dirty() {
+		o.draft.discard()
+		o.draft = nil
+	}
+}
+
+// publishDraft shows the draft's size and a new modification time.
+func (v *Vault) publishDraft(o *openState) {
+	size, now := o.draft.size(), v.nowNS()
+	n := o.node
+	v.tree.Lock()
+	if n.flags&(flagUnlinked|flagTmp|flagOrphan) == 0 {
+		v.counts.bytes += size - n.size // else it is not counted at all
+	}
+	n.size, n.mtime, n.ctime = size, now, now
+	v.tree.Unlock()
+}
+
+// resize truncates or extends the file through its draft.
+func (v *Vault) resize(o *openState, size int64) error {
+	try := func() error { return v.tryResize(o, size) }
+	return v.store.again(try(), nil, try)
+}
+
+func (v *Vault) tryResize(o *openState, size int64) error {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	var have int64
+	switch {
+	case o.draft != nil:
+		have = o.draft.size()
+	case o.content != nil:
+		have = o.content.ref.size
+	}
+	if have == size {
+		return nil
+	}
+	if size == 0 && o.draft == nil {
+		// Nothing of the old content is needed: no base, nothing to fetch.
+		o.draft = v.store.newDraft(nil, 0)
+	} else {
+		v.beginDraft(o)
+		if err := o.draft.truncate(size); err != nil {
+			v.dropIdleDraft(o)
+			return err
+		}
+	}
+	o.cut = true
+	v.publishDraft(o)
+	return nil
+}
+
+// Truncate sets the size of a file, open or not; growth reads as zeros and
+// needs its space. Errors: ErrIsDir, ErrTooLarge, ErrNoSpace, ErrReadOnly.
+func (v *Vault) Truncate(n *Node, size int64) error {
+	if n.isDir() {
+		return ErrIsDir
+	}
+	if n.kind != KindFile || size < 0 {
+		return ErrInvalid
+	}
+	if err := v.writable(); err != nil {
+		return err
+	}
+	o := v.openNode(n, true)
+	v.AwaitStill(n)
+	err := v.resize(o, size)
+	if err == nil {
+		// Nobody will close this handle and look at an error later.
+		v.tree.RLock()
+		alone := o.writers == 1
+		v.tree.RUnlock()
+		if alone {
+			o.mu.Lock()
+			err = v.commitOpen(o, true)
+			o.mu.Unlock()
+		}
+	}
+	v.Release(n, true)
+	return err
+}
+
+// Allocate makes room as fallocate does: mode 0 extends, keepSize only
+// checks. Errors: ErrNoSpace, ErrTooLarge, ErrReadOnly.
+func (v *Vault) Allocate(n *Node, off, length int64, keepSize bool) error {
+	if err := v.writable(); err != nil {
+		return err
+	}
+	o := n.open.Load()
+	if o == nil || off < 0 || length <= 0 {
+		return ErrInvalid
+	}
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	v.beginDraft(o)
+	before := o.draft.size()
+	err := o.draft.allocate(off, length, keepSize)
+	if err == nil && o.draft.size() != before {
+		o.cut = true
+		v.publishDraft(o)
+		return nil
+	}
+	v.dropIdleDraft(o)
+	return err
+}
