@@ -181,10 +181,6 @@ func (e *Engine) pastGap(ctx context.Context) (bool, error) {
 	if err != nil {
 		return false, err
 	}
-	known, err := e.o.Vault.Checkpoints(ctx)
-	if err != nil {
-		return false, err
-	}
 	e.mu.Lock()
 	missing := make(map[seal.ID]uint64)
 	for device, c := range e.chains {
@@ -193,8 +189,12 @@ func (e *Engine) pastGap(ctx context.Context) (bool, error) {
 		}
 	}
 	e.mu.Unlock()
-	if !closesGap(known, missing) {
+	if len(missing) == 0 {
 		return false, nil
+	}
+	known, err := e.o.Vault.Checkpoints(ctx)
+	if err != nil || !closesGap(known, missing) {
+		return false, err
 	}
 	err = e.startOver(ctx)
 	if ofPoint(err) {
