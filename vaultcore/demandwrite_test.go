@@ -239,6 +239,38 @@ func TestUnlinkWaitingDraft(t *testing.T) {
 	wantSound(t, bob.Vault)
 }
 
+// A file that was replaced from elsewhere while it was written, over a content
+// that is not here: closing says that the rest is missing, and the save comes as
+// an edit of its own once it has come.
+func TestWriteFarReplaced(t *testing.T) {
+	f, bob, r, data := farAway(t, Limits{FetchWait: 100 * time.Millisecond}, 2*pieceSize)
+	ada := f.devices[0]
+	open := r.hang()
+	page := string(randomBytes(pageSize, 3))
+	n := mustOpen(t, bob.Vault, farFile, true)
+	mustWriteAt(t, bob.Vault, n, page, 0)
+	ada.write(farFile, "by ada")
+	ada.push()
+	bob.pullBatches()
+	if err := bob.Flush(n); !errors.Is(err, ErrTimeout) {
+		t.Fatalf("close: %v", err)
+	}
+	bob.Release(n, true)
+	open()
+	eventually(t, "the commit", func() bool { return bob.Status().Drafts == 0 })
+	want, found := overlay(data, page, 0), 0
+	if err := bob.List("A", true, func(i Info) error {
+		if i.Size == int64(len(want)) {
+			found++
+			wantRange(t, bob.Vault, i.Path, want, 0, i.Size)
+		}
+		return nil
+	}); err != nil || found != 1 {
+		t.Fatalf("%d copies of the save, %v: %s", found, err, bob.list())
+	}
+	wantSound(t, bob.Vault)
+}
+
 // A version 3 file is fetched whole for the same.
 func TestWriteFarV3(t *testing.T) {
 	f := newFleet(t, "ada", "bob")

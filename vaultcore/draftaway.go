@@ -53,12 +53,14 @@ func (l *lower) missing(off, n int64) *awayError {
 
 // deferCommit keeps a draft that cannot be sealed yet and has what is missing
 // fetched; o.mu is held. A file that has lost its row has nothing to keep the
-// draft with: its closing waits.
+// draft with: closing it says so, and it is committed in this session all the
+// same once what is missing has come.
 func (v *Vault) deferCommit(o *openState, away *awayError) error {
 	v.tree.RLock()
 	orphan := o.node.has(flagOrphan)
 	v.tree.RUnlock()
 	if orphan {
+		v.completeDraft(o)
 		return away
 	}
 	if err := v.keepDraft(o, false); err != nil {
