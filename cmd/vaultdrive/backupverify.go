@@ -77,11 +77,9 @@ func (c *backupVerifyCommand) verify(ctx context.Context, password []byte, bar *
 		return backupView{}, err
 	}
 	defer in.Close()
-	if password != nil || c.open && !c.deep {
-		if !c.deep {
-			r, err := backup.Verify(ctx, in, c.opening(password, c.did, bar), backupDir())
-			return reported(c.file, r, err)
-		}
+	if !c.deep && (c.open || password != nil) {
+		r, err := backup.Verify(ctx, in, c.opening(password, c.did, bar), backupDir())
+		return reported(c.file, r, err)
 	}
 	r, err := backup.Check(ctx, in, c.did, bar.set)
 	if err != nil || !c.deep {
