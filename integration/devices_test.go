@@ -22,6 +22,7 @@ var remotes = map[string]func(t *testing.T) (url string, env []string){
 	"directory": func(t *testing.T) (string, []string) {
 		return "file://" + shortTemp(t, "nas"), nil
 	},
+	"server": func(t *testing.T) (string, []string) { return startServer(t, "--file-limit", "1G").url, nil },
 	"bucket": func(t *testing.T) (string, []string) {
 		o := s3test.Fake(t, nil)
 		query := url.Values{"endpoint": {o.Endpoint}, "region": {o.Region}, "style": {o.Style}}

@@ -15,6 +15,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/vaultdrive/vaultdrive/remote/server/metatest"
 )
 
 var (
@@ -54,6 +56,7 @@ func runTests(m *testing.M) int {
 		return 2
 	}
 	defer os.RemoveAll(dir)
+	defer metatest.Stop()
 	program, buildError = build(dir)
 	return m.Run()
 }

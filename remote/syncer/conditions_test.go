@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -213,16 +214,25 @@ func TestTooLarge(t *testing.T) {
 	t.Parallel()
 	f := newFleet(t, folder(t), "laptop")
 	d := f.devices[0]
+	var tries atomic.Int64
 	d.engineWith(func(op, key string) fault {
 		if op == "PutBlob" && sizeOfBlob(d, key) > 1000 {
+			tries.Add(1)
 			return fault{err: syncer.ErrTooLarge}
 		}
 		return fault{}
 	})
 	d.write("Letters/large.txt", strings.Repeat("x", 5000))
 	d.write("Letters/small.txt", "x")
-	if err := d.trySync(); !errors.Is(err, syncer.ErrUnavailable) {
+	if err := d.trySync(); !errors.Is(err, syncer.ErrTooLarge) {
 		t.Fatalf("sync now: %v", err)
+	}
+	tried := tries.Load()
+	if err := d.Wait(t.Context(), nil); !errors.Is(err, syncer.ErrTooLarge) {
+		t.Errorf("wait: %v; want that it says what it can never do", err)
+	}
+	if n := tries.Load() - tried; n != 1 {
+		t.Errorf("waiting tried %d times", n)
 	}
 	d.has(syncer.CondTooLarge)
 	d.alarmed("too large", "Letters/large.txt")

@@ -233,8 +233,8 @@ func (e *Engine) SyncNow(ctx context.Context, heal bool) error {
 	if err := e.syncLog(ctx, heal); err != nil {
 		return err
 	}
-	errs := []error{e.up.drain(ctx)}
-	errs = append(errs, e.say(ctx), e.down.drain(ctx))
+	errs := []error{e.up.drain(ctx, true)}
+	errs = append(errs, e.say(ctx), e.down.drain(ctx, true))
 	e.tendNow(ctx)
 	errs = append(errs, e.settleSoon(ctx))
 	return errors.Join(append(errs, e.trouble())...)
@@ -289,13 +289,16 @@ func (e *Engine) Wait(ctx context.Context, ids []seal.ID) error {
 	defer e.enter()()
 	e.Poke()
 	var last error
-	for {
-		done, err := e.confirm(ctx, ids)
+	for again := true; ; again = false { // later a back-off is heeded
+		done, err := e.confirm(ctx, ids, again)
 		if done {
 			return nil
 		}
 		if err != nil {
 			last = err
+		}
+		if err != nil && e.up.stuck() {
+			return err // nothing but a person changes that
 		}
 		select {
 		case <-ctx.Done():
@@ -308,7 +311,7 @@ func (e *Engine) Wait(ctx context.Context, ids []seal.ID) error {
 const waitStep = 500 * time.Millisecond
 
 // confirm does what Wait waits for and says whether it is done.
-func (e *Engine) confirm(ctx context.Context, ids []seal.ID) (bool, error) {
+func (e *Engine) confirm(ctx context.Context, ids []seal.ID, again bool) (bool, error) {
 	if err := e.load(ctx); err != nil {
 		return false, err
 	}
@@ -320,7 +323,7 @@ func (e *Engine) confirm(ctx context.Context, ids []seal.ID) (bool, error) {
 	if err != nil {
 		return false, err
 	}
-	err = e.up.drain(ctx)
+	err = e.up.drain(ctx, again)
 	left, lerr := e.o.Vault.Unconfirmed(ctx, ids)
 	if err = errors.Join(err, lerr); lerr != nil || left > 0 {
 		return false, err

@@ -222,11 +222,14 @@ func (l *lane) pushed(seq uint64) {
 }
 
 // drain returns when nothing more can be done at once: all is done, or what is
-// left waits or is blocked, which is the error.
-func (l *lane) drain(ctx context.Context) error {
+// left waits or is blocked, which is the error. With again what waits or is
+// blocked is tried first: a person asks, and may have put right what was wrong.
+func (l *lane) drain(ctx context.Context, again bool) error {
 	l.mu.Lock()
 	l.asked++
-	l.q.retry(true)
+	if again {
+		l.q.retry(true)
+	}
 	l.mu.Unlock()
 	defer func() {
 		l.mu.Lock()
@@ -269,11 +272,26 @@ func (l *lane) left() error {
 		reasons[j.Blocked]++
 	}
 	for reason, count := range reasons {
+		if reason == CondTooLarge {
+			return fmt.Errorf("%w: %d contents are left %s, %d of them too large", ErrTooLarge, n, what, count)
+		}
 		if reason != "" {
 			return fmt.Errorf("%w: %d contents are left %s, %d of them blocked: %s", ErrUnavailable, n, what, count, reason)
 		}
 	}
 	return fmt.Errorf("%w: %d contents are left %s", ErrUnavailable, n, what)
+}
+
+// stuck says that what is left does not go on by itself.
+func (l *lane) stuck() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, j := range l.q.jobs {
+		if j.where != isBlocked {
+			return false
+		}
+	}
+	return len(l.q.jobs) > 0
 }
 
 func (l *lane) has(why string) bool {

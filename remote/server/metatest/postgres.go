@@ -34,10 +34,15 @@ var (
 // Main runs the tests of a package and ends the cluster that they started.
 func Main(m *testing.M) {
 	code := m.Run()
+	Stop()
+	os.Exit(code)
+}
+
+// Stop ends the cluster that tests have started, for a TestMain of its own.
+func Stop() {
 	if stop != nil {
 		stop()
 	}
-	os.Exit(code)
 }
 
 // Postgres gives the address of an empty database on a real PostgreSQL, which
