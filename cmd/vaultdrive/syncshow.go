@@ -63,6 +63,9 @@ func (p syncPrinter) state(v *syncView) string {
 	case syncer.StateIdle:
 		return "idle, all is done"
 	case syncer.StateOffline:
+		if v.Contact.IsZero() && len(v.Conditions) == 0 {
+			return "starting: the remote has not answered yet"
+		}
 		return "offline: the remote does not answer; it goes on by itself"
 	case syncer.StateStopped:
 		return "stopped until what is wrong has been put right"
