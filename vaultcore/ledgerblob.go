@@ -113,6 +113,13 @@ func (v *Vault) PutBlob(ctx context.Context, id seal.ID, r io.Reader) error {
 	if err != nil || want == nil {
 		return err
 	}
+	if want.Len <= v.store.limits.FreshMax {
+		rest, handled, err := v.putSmall(ctx, want, r)
+		if err != nil || handled {
+			return err
+		}
+		r = rest
+	}
 	if err := v.receiveBlob(want, r); err != nil {
 		return err
 	}

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/gob"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -13,6 +14,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"golang.org/x/sync/errgroup"
 
 	"github.com/vaultdrive/vaultdrive/vaultcore/seal"
 )
@@ -126,6 +129,38 @@ func measureScaled(t *testing.T, f *fleet) {
 		}
 		k++
 	})
+}
+
+// A first sync of many small files: 16 at a time, as the engine does, until all
+// of them are durable.
+func BenchmarkPutBlobs(b *testing.B) {
+	const count = 2000
+	f := newFleet(b, "ada", "bob")
+	ada, bob := f.devices[0], f.devices[1]
+	dir := mustMkdir(b, ada.Vault, "A")
+	data := randomBytes(10<<10, 1)
+	for round := 0; b.Loop(); round++ {
+		b.StopTimer()
+		for i := range count {
+			save(b, ada.Vault, dir, fmt.Sprint(round, "-", i), data)
+		}
+		ada.push()
+		bob.pullBatches()
+		wanted, err := bob.WantedBlobs(context.Background())
+		if err != nil {
+			b.Fatal(err)
+		}
+		b.StartTimer()
+		var g errgroup.Group
+		g.SetLimit(16)
+		for _, w := range wanted {
+			g.Go(func() error { return bob.PutBlob(context.Background(), w.Blob, bytes.NewReader(f.blobs[w.Blob])) })
+		}
+		if err := errors.Join(g.Wait(), bob.Barrier(context.Background())); err != nil {
+			b.Fatal(err)
+		}
+		b.ReportMetric(float64(count*(round+1))/b.Elapsed().Seconds(), "files/s")
+	}
 }
 
 // scaledJoiner joins a device and leaves its home, with the log beside it, for

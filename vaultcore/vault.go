@@ -79,6 +79,7 @@ type Vault struct {
 	fresh    freshQueue
 	retired  retiredContents
 	arrivals idLocks // of blobs that come in
+	landings landings
 	pins     pinSet
 	cache    cacheKeeper
 	// confirmer looks for contents on the remote; nil: nobody does.
