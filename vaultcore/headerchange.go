@@ -106,6 +106,19 @@ func (v *Vault) ProposeDevice(ctx context.Context, password []byte, d seal.Devic
 	})
 }
 
+// AnswerPairing seals the vault key of now to a device that the roster lists.
+// Error: ErrUnknownDevice.
+func (v *Vault) AnswerPairing(q *seal.PairQuestion) (answer []byte, err error) {
+	if d, _ := v.keys.header().Roster(q.Device.ID); d != q.Device || d.Revoked {
+		return nil, fmt.Errorf("%w: %s", ErrUnknownDevice, q.Device.ID.UUID())
+	}
+	err = v.keys.withEpoch(0, func(k *seal.EpochKeys) (err error) {
+		answer, err = q.Answer(v.keys.vaultID(), k.VaultKey())
+		return err
+	})
+	return answer, err
+}
+
 // make opens the header with the password, has the next one made, and keeps it
 // durably before anybody can see it.
 func (c *HeaderChange) make(ctx context.Context, password []byte, next func(*seal.SignedHeader, *seal.Key, *seal.Key) (*seal.SignedHeader, seal.Key, error)) error {

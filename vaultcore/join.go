@@ -18,6 +18,10 @@ type JoinOptions struct {
 	Headers  [][]byte // envelopes, ascending, all there are; the last is the newest
 	DID      string   // of the vault's address
 	KDF      KDF      // nil: InProcessKDF
+	// Paired and VaultKey take the password's place: the newest header lists this
+	// device already, and the answer to its question held the key.
+	Paired   *seal.Pairing
+	VaultKey *seal.Key
 }
 
 // JoinResult says what a new device has to publish, create-only, before its
@@ -26,6 +30,10 @@ type JoinResult struct {
 	CreateResult
 	Seq    uint64
 	Header []byte
+	// DeviceKey opens the vault of a device that was paired, which has seen no
+	// password; nil for others. There is then no header to publish. The caller
+	// keeps and wipes it.
+	DeviceKey *seal.Key
 }
 
 // Join makes the vault's home on another device: keys of its own and an empty
@@ -38,6 +46,12 @@ func Join(ctx context.Context, o JoinOptions) (JoinResult, error) {
 		return JoinResult{}, fmt.Errorf("join: %w", err)
 	}
 	c := CreateOptions{Home: o.Home, Label: o.Label, Password: o.Password, KDF: o.KDF, Vault: header.Vault, Params: header.KDF}
+	if o.Paired != nil {
+		if err := header.AcceptPaired(o.Paired, o.VaultKey, o.DID); err != nil {
+			return JoinResult{}, fmt.Errorf("join: %w: %w", ErrForeignHeader, err)
+		}
+		c.noPassword = true
+	}
 	if c, err = c.complete(); err != nil {
 		return JoinResult{}, err
 	}
@@ -51,7 +65,12 @@ func Join(ctx context.Context, o JoinOptions) (JoinResult, error) {
 		return JoinResult{}, homeDiskError("join vault", err)
 	}
 	defer lock.Close()
-	r, err := buildJoined(ctx, temp, header, c, true)
+	var r JoinResult
+	if o.Paired != nil {
+		r, err = buildPaired(temp, header, c, o)
+	} else {
+		r, err = buildJoined(ctx, temp, header, c, true)
+	}
 	if err == nil {
 		err = recordHeaders(filepath.Join(temp, dbName), o.Headers)
 	}
@@ -115,30 +134,53 @@ func buildJoined(ctx context.Context, dir string, header *seal.SignedHeader, o C
 			return JoinResult{}, fmt.Errorf("join vault: %w", err)
 		}
 	}
-	epoch := seal.DeriveEpoch(&vk, header.Vault, header.Epoch)
-	defer epoch.Wipe()
-	local := seal.DeriveLocal(&ldk, header.Vault)
-	defer local.Wipe()
-	for _, name := range []string{dirAttachments, dirScratch} {
-		if err := os.Mkdir(filepath.Join(dir, name), 0o700); err != nil {
-			return JoinResult{}, homeDiskError("join vault", err)
-		}
-	}
-	files := map[string][]byte{
-		fileLabel: []byte(o.Label + "\n"), fileHeader: next.Envelope(), fileLocalKey: epoch.SealLocalKey(&ldk),
-		fileDeviceKey: local.SealDeviceKey(device.ID, &dsk), fileLock: nil,
-	}
-	for name, content := range files {
-		if err := writeNew(filepath.Join(dir, name), content); err != nil {
-			return JoinResult{}, homeDiskError("join vault", err)
-		}
-	}
-	if err := initDB(dir, header.Vault, device.ID); err != nil {
+	if err := writeJoined(dir, o, next, device.ID, &vk, &ldk, &dsk, nil); err != nil {
 		return JoinResult{}, homeDiskError("join vault", err)
 	}
 	r := JoinResult{Seq: next.Seq, Header: next.Envelope()}
 	r.CreateResult = CreateResult{Vault: header.Vault, Device: device.ID, DID: header.DID, Home: o.Home}
 	return r, homeDiskError("join vault", syncTree(dir))
+}
+
+// buildPaired makes the home of a device that the header lists. It is enrolled at
+// once: nobody has typed a password here.
+func buildPaired(dir string, header *seal.SignedHeader, c CreateOptions, o JoinOptions) (JoinResult, error) {
+	ldk, dk := seal.NewKey(), seal.NewKey()
+	defer ldk.Wipe()
+	if err := writeJoined(dir, c, header, o.Paired.ID, o.VaultKey, &ldk, &o.Paired.DSK, &dk); err != nil {
+		dk.Wipe()
+		return JoinResult{}, homeDiskError("join vault", err)
+	}
+	r := JoinResult{Seq: header.Seq, DeviceKey: &dk}
+	r.CreateResult = CreateResult{Vault: header.Vault, Device: o.Paired.ID, DID: header.DID, Home: c.Home}
+	return r, homeDiskError("join vault", syncTree(dir))
+}
+
+// writeJoined writes the files of a new device's home; dk is nil unless it is
+// enrolled.
+func writeJoined(dir string, o CreateOptions, header *seal.SignedHeader, device seal.ID, vk, ldk, dsk, dk *seal.Key) error {
+	epoch := seal.DeriveEpoch(vk, header.Vault, header.Epoch)
+	defer epoch.Wipe()
+	local := seal.DeriveLocal(ldk, header.Vault)
+	defer local.Wipe()
+	for _, name := range []string{dirAttachments, dirScratch} {
+		if err := os.Mkdir(filepath.Join(dir, name), 0o700); err != nil {
+			return err
+		}
+	}
+	files := map[string][]byte{
+		fileLabel: []byte(o.Label + "\n"), fileHeader: header.Envelope(), fileLocalKey: epoch.SealLocalKey(ldk),
+		fileDeviceKey: local.SealDeviceKey(device, dsk), fileLock: nil,
+	}
+	if dk != nil {
+		files[fileDeviceSlot] = seal.SealDeviceSlot(dk, header.Vault, device, header.Epoch, vk)
+	}
+	for name, content := range files {
+		if err := writeNew(filepath.Join(dir, name), content); err != nil {
+			return err
+		}
+	}
+	return initDB(dir, header.Vault, device)
 }
 
 // recordHeaders keeps every header of the chain, as each device does.

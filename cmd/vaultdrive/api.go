@@ -41,6 +41,7 @@ const (
 	callUnenroll     = "device/unenroll"
 	callDevices      = "device/list"
 	callNewID        = "device/new-id"
+	callApprove      = "device/approve"
 	callRevoke       = "device/revoke"
 	callUnmount      = "unmount"
 

@@ -60,7 +60,7 @@ func deviceCLI(u *ui) *cli.Command {
 			Description: "Of a vault that is not mounted it shows what needs no key, unless a password option is given.",
 			Flags:       c.flags(),
 			Action:      noOperands(c.list),
-		}, c.revokeCLI()},
+		}, c.approveCLI(), c.revokeCLI()},
 	}
 }
 

@@ -104,6 +104,8 @@ var exitTable = []exitRow{
 	{syncer.ErrInDoubt, "in_doubt", 64, "vaultdrive sync now, when the remote answers again, finds out; until then the vault is as it was"},
 	{vaultcore.ErrNeedsRemote, "needs_remote", 64, "try again when the remote can be reached, or give it up with vaultdrive sync disable"},
 	{vaultcore.ErrHeaderMoved, "header_moved", 64, "try again"},
+	{seal.ErrPair, "bad_pairing", 66, "compare the code with what the new device shows; if it is right, somebody interferes at the remote"},
+	{syncer.ErrNoPairing, "no_pairing", 66, "the code is good for 15 minutes after join --pair has shown it"},
 	{vaultcore.ErrRevoked, "revoked", 65, "what this device holds stays readable; to use the vault here again, join it as a new device"},
 	{vaultcore.ErrNewEpoch, "password_changed", 56, "give the new password once: vaultdrive passwd --accept, or the next mount"},
 	{vaultcore.ErrUnknownDevice, "device_unknown", 57, ""},

@@ -26,6 +26,7 @@ type joinCommand struct {
 	url     string
 	label   string
 	yes     bool
+	pair    bool
 	address seal.Address
 	request syncEnableRequest
 	opened  *vaultcore.Vault // once it is open, to log in at a server
@@ -39,7 +40,8 @@ func joinCLI(u *ui) *cli.Command {
 	flags := append(c.flagsToAsk(),
 		&cli.StringFlag{Name: "remote", Destination: &c.url, Usage: "the `URL` of the vault's remote, as sync status shows it"},
 		&cli.StringFlag{Name: "label", Destination: &c.label, Usage: "what --vault calls it on this device; default: the `NAME` or the directory's"},
-		&cli.BoolFlag{Name: "yes", Aliases: []string{"y"}, Destination: &c.yes, Usage: "do not ask whether what was found is right"})
+		&cli.BoolFlag{Name: "yes", Aliases: []string{"y"}, Destination: &c.yes, Usage: "do not ask whether what was found is right"},
+		&cli.BoolFlag{Name: "pair", Destination: &c.pair, Usage: "type no password here: show a code and wait until a device of the vault lets this one in"})
 	return &cli.Command{
 		Name:      "join",
 		Usage:     "make a vault that is synchronised somewhere available on this device too",
@@ -54,6 +56,9 @@ func joinCLI(u *ui) *cli.Command {
 			}
 			if err := c.read(cx); err != nil {
 				return err
+			}
+			if c.pair {
+				return c.runPair(cx.Context)
 			}
 			return c.Run(cx.Context)
 		},
@@ -119,7 +124,7 @@ func (c *joinCommand) Run(ctx context.Context) error {
 	derived := &rememberedKDF{derive: vaultcore.ChildKDF}
 	defer derived.wipe()
 	for i := 0; ; i++ {
-		err := c.attempt(ctx, site, password, derived)
+		err := c.attempt(ctx, site, vaultcore.JoinOptions{Password: password, Headers: site.Headers, DID: site.DID, KDF: derived.key})
 		if !errors.Is(err, syncer.ErrOtherBytes) || i == joinAttempts {
 			return err
 		}
@@ -202,7 +207,7 @@ func (c *joinCommand) notThere(ctx context.Context, err error) error {
 
 // attempt builds the vault beside its place, and moves it there when the device
 // is part of the vault. Whatever fails before leaves nothing.
-func (c *joinCommand) attempt(ctx context.Context, site *syncer.Site, password []byte, kdf *rememberedKDF) (err error) {
+func (c *joinCommand) attempt(ctx context.Context, site *syncer.Site, o vaultcore.JoinOptions) (err error) {
 	parent := filepath.Dir(c.home)
 	if err := os.MkdirAll(parent, 0o700); err != nil {
 		return err
@@ -210,13 +215,15 @@ func (c *joinCommand) attempt(ctx context.Context, site *syncer.Site, password [
 	removeAbandoned(parent)
 	temp := filepath.Join(parent, joiningPrefix+seal.NewBlobID().Hex())
 	defer func() { err = errors.Join(err, os.RemoveAll(temp)) }()
-	made, err := vaultcore.Join(ctx, vaultcore.JoinOptions{
-		Home: temp, Label: c.label, Password: password, Headers: site.Headers, DID: site.DID, KDF: kdf.key,
-	})
+	o.Home, o.Label = temp, c.label
+	made, err := vaultcore.Join(ctx, o)
 	if err != nil {
 		return err
 	}
-	vault, err := vaultcore.Open(ctx, temp, vaultcore.Credentials{Password: password}, vaultcore.Options{KDF: kdf.key})
+	if made.DeviceKey != nil {
+		defer made.DeviceKey.Wipe()
+	}
+	vault, err := vaultcore.Open(ctx, temp, vaultcore.Credentials{Password: o.Password, DeviceKey: made.DeviceKey}, vaultcore.Options{KDF: o.KDF})
 	if err != nil {
 		return err
 	}
@@ -236,6 +243,9 @@ func (c *joinCommand) attempt(ctx context.Context, site *syncer.Site, password [
 	}
 	if err := os.Rename(temp, c.home); err != nil {
 		return err
+	}
+	if made.DeviceKey != nil {
+		c.keepPaired(made.DeviceKey)
 	}
 	return c.show()
 }

@@ -49,6 +49,11 @@ func (s *server) routeKeys(mux *http.ServeMux) {
 		defer clear(in.Password)
 		return none{}, s.newIdentity(context.WithoutCancel(ctx), in)
 	})
+	unary(mux, callApprove, func(ctx context.Context, in deviceRequest) (deviceRequest, error) {
+		defer clear(in.Password)
+		id, err := s.approve(context.WithoutCancel(ctx), in)
+		return deviceRequest{Devices: []string{id.UUID()}}, err
+	})
 	streaming(mux, callRevoke, func(ctx context.Context, in deviceRequest, k *sink) error {
 		defer clear(in.Password)
 		return s.revoke(context.WithoutCancel(ctx), in, func(done, total int) {
@@ -143,4 +148,16 @@ func (s *server) newIdentity(ctx context.Context, in deviceRequest) error {
 		return fail(errSyncOff, "without sync there is nobody to tell two copies apart for", "synchronisation is off")
 	}
 	return syncer.NewIdentity(ctx, s.vault, r, in.Password)
+}
+
+// approve lets in the device that asks with a code.
+func (s *server) approve(ctx context.Context, in deviceRequest) (seal.ID, error) {
+	r, err := s.headerRemote(ctx, in.Access)
+	if err != nil {
+		return seal.ID{}, err
+	}
+	if r == nil {
+		return seal.ID{}, errSyncOff
+	}
+	return syncer.PairApprove(ctx, s.vault, r, in.Password, in.Code)
 }

@@ -207,6 +207,9 @@ func fetchSmall(ctx context.Context, r Remote, keys []string) ([][]byte, error) 
 // Publish puts the header into the world that makes a device part of the vault.
 // ErrOtherBytes: somebody changed the header meanwhile; Look again.
 func Publish(ctx context.Context, r Remote, j vaultcore.JoinResult) error {
+	if j.Header == nil {
+		return nil // it was paired: the newest header lists it
+	}
 	err := r.Put(ctx, HeaderKey(j.Seq), j.Header)
 	if errors.Is(err, ErrOtherBytes) {
 		return blob.WithHint(fmt.Errorf("header %d: %w", j.Seq, err), "another device changed the vault at this moment: join again")
