@@ -126,8 +126,13 @@ func (e *Engine) load(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	sealed, err := e.lastLife(ctx)
+	if err != nil {
+		return err
+	}
 	e.up.pushed(pushed)
 	e.mu.Lock()
+	e.sealed = sealed
 	e.remote, e.caps, e.cursor = id, caps, cursor
 	e.refresh, e.unpushed, e.hint = true, true, true
 	if len(unsaid) > 0 {
@@ -136,6 +141,17 @@ func (e *Engine) load(ctx context.Context) error {
 	e.loaded = true
 	e.mu.Unlock()
 	return e.loadJobs(ctx)
+}
+
+// lastLife is when this device last said something; zero if it never did.
+func (e *Engine) lastLife(ctx context.Context) (time.Time, error) {
+	devices, err := e.o.Vault.Devices(ctx)
+	for _, d := range devices {
+		if d.This && d.LastChange != nil {
+			return *d.LastChange, err
+		}
+	}
+	return time.Time{}, err
 }
 
 // remoteID is the number in the marker: as kept, or as the remote says.
