@@ -48,6 +48,7 @@ type Engine struct {
 	turn     chan struct{} // one round at a time
 	woken    chan struct{} // for Run
 	commits  chan struct{} // the vault has changed, maybe
+	looked   chan struct{} // the remote was looked at, for listen
 
 	sessions sessions
 
@@ -82,7 +83,7 @@ func New(o Options) *Engine {
 	}
 	e := &Engine{
 		o: o, gates: gates{v: o.Vault, now: o.Now}, cond: conditions{now: o.Now},
-		turn: make(chan struct{}, 1), woken: make(chan struct{}, 1), commits: make(chan struct{}, 1),
+		turn: make(chan struct{}, 1), woken: make(chan struct{}, 1), commits: make(chan struct{}, 1), looked: make(chan struct{}, 1),
 		known: make(map[seal.ID]vaultcore.JobState), wantedAt: make(map[seal.ID]time.Time), chains: make(map[seal.ID]*chain),
 	}
 	e.cond.tell = func(c Condition) {

@@ -240,18 +240,56 @@ func (l *lane) drain(ctx context.Context, again bool) error {
 		l.pump()
 		l.mu.Lock()
 		busy, changed := l.q.busy(l.limits()) && !l.held, l.changed
-		if _, closed := l.e.gates.closed(l.gate); closed {
+		until, closed := l.e.gates.closed(l.gate)
+		if closed {
 			busy = len(l.running) > 0
 		}
+		soon := l.soon(until)
 		l.mu.Unlock()
-		if !busy {
+		if !busy && soon == 0 {
 			return l.left()
 		}
-		select {
-		case <-changed:
-		case <-ctx.Done():
-			return errors.Join(ctx.Err(), l.left())
+		if err := l.idle(ctx, changed, soon); err != nil {
+			return errors.Join(err, l.left())
 		}
+	}
+}
+
+// drainPause is how long drain waits for a back-off or a gate that is about to
+// end: a remote that is asked for much says "in a second" now and then.
+const drainPause = 5 * time.Second
+
+// soon is how long until something that waits goes on, 0 if nothing does within
+// drainPause. until is when the gate opens, zero if it is open; mu is held.
+func (l *lane) soon(until time.Time) time.Duration {
+	if l.held || len(l.q.jobs) == 0 {
+		return 0
+	}
+	if wake := l.q.wake(); until.IsZero() && !wake.IsZero() {
+		until = wake
+	}
+	wait := until.Sub(l.e.o.Now())
+	if until.IsZero() || wait > drainPause {
+		return 0
+	}
+	return max(wait, time.Millisecond)
+}
+
+// idle waits for a transfer to end, or at most that long if it is not 0.
+func (l *lane) idle(ctx context.Context, changed <-chan struct{}, most time.Duration) error {
+	var timer <-chan time.Time
+	if most > 0 {
+		t := time.NewTimer(most)
+		defer t.Stop()
+		timer = t.C
+	}
+	select {
+	case <-changed:
+		return nil
+	case <-timer:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
 	}
 }
 

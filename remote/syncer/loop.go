@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"math/rand/v2"
+	"sync"
 	"time"
 
 	"github.com/vaultdrive/vaultdrive/vaultcore"
@@ -24,6 +25,8 @@ type loopState struct {
 	failures                 int
 	jitter                   float64
 	soon                     bool
+	bell                     bool // the remote says by itself that something is new
+	rung                     bool // it just did
 	expected                 time.Time
 
 	hint          bool // the vault may have changed
@@ -65,6 +68,11 @@ func (e *Engine) Run(ctx context.Context) error {
 	})
 	e.running(1)
 	defer e.running(-1)
+	listening, stop := context.WithCancel(ctx)
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	defer stop()
+	wg.Go(func() { e.listen(listening) })
 	for {
 		err := e.turnOnce(ctx)
 		if ctx.Err() != nil {
@@ -205,7 +213,7 @@ func (e *Engine) facts() facts {
 func (e *Engine) factsLocked() facts {
 	f := facts{
 		now: e.o.Now(), online: e.online, stopped: e.clockTooWrong || e.cond.has(stopping()...), metered: e.o.Metered,
-		used: e.used, polled: e.polled, reconciled: e.reconciled, failed: e.failed, failures: e.failures, jitter: e.jitter, soon: e.soon, expected: e.expected,
+		used: e.used, polled: e.polled, reconciled: e.reconciled, failed: e.failed, failures: e.failures, jitter: e.jitter, soon: e.soon, bell: e.bell, rung: e.rung, expected: e.expected,
 		unsealed: e.unsealed, changed: e.changed, dirty: e.dirty, sealTried: e.sealTried, unsaid: e.unsaid, sealed: e.sealed,
 		unpushed: e.unpushed, pushAgain: e.pushAgain,
 	}
@@ -256,7 +264,7 @@ func (e *Engine) refreshIfDue(ctx context.Context) error {
 func (e *Engine) goodLook(reconciled bool) {
 	now := e.o.Now()
 	e.mu.Lock()
-	e.online, e.contact, e.polled, e.soon = true, now, now, false
+	e.online, e.contact, e.polled, e.soon, e.rung = true, now, now, false, false
 	e.failed, e.failures = time.Time{}, 0
 	if reconciled {
 		e.reconciled = now
@@ -268,6 +276,7 @@ func (e *Engine) goodLook(reconciled bool) {
 	}
 	e.up.free()
 	e.down.free()
+	e.tellLooked()
 }
 
 func (e *Engine) clockWrong() bool {
@@ -286,7 +295,7 @@ func (e *Engine) failedLook(err error) {
 		e.o.Log.Warn("gate not kept", "err", gerr)
 	}
 	e.mu.Lock()
-	e.failed, e.jitter, e.soon = e.o.Now(), rand.Float64(), false
+	e.failed, e.jitter, e.soon, e.rung, e.bell = e.o.Now(), rand.Float64(), false, false, false
 	e.failures++
 	if errors.Is(err, ErrUnavailable) || ofRemote(err) {
 		e.online = false

@@ -34,6 +34,8 @@ type facts struct {
 	metered bool
 
 	used       time.Time // last request or change
+	bell       bool      // the remote says by itself that something is new
+	rung       bool      // and just did
 	polled     time.Time // last good look
 	reconciled time.Time // last good look at everything
 	failed     time.Time // last failure, zero after a good look
@@ -98,6 +100,9 @@ func nextPoll(f facts) time.Time {
 	if f.polled.IsZero() {
 		return f.now
 	}
+	if f.rung {
+		return f.now
+	}
 	if f.soon {
 		return f.polled.Add(pollSoon)
 	}
@@ -120,6 +125,8 @@ func (f facts) pollWait() time.Duration {
 		return pollMetered
 	case !f.expected.IsZero() && f.now.Sub(f.expected) < soonFor:
 		return pollSoon
+	case f.bell:
+		return pollIdle
 	case f.inUse():
 		return pollInUse
 	case f.used.IsZero():

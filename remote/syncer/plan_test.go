@@ -49,6 +49,8 @@ func TestNext(t *testing.T) {
 		{"something to push, later", func(f *facts) { f.unpushed, f.pushAgain = true, noon.Add(3*time.Second) }, step{}, 3 * time.Second},
 		{"something announced has not come", func(f *facts) { f.expected, f.polled = ago(3*time.Second), ago(pollSoon) }, step{poll: true}, 0},
 		{"it never came", func(f *facts) { f.expected, f.polled = ago(time.Minute), ago(pollSoon) }, step{}, pollInUse - pollSoon},
+		{"it says by itself what is new", func(f *facts) { f.bell, f.polled = true, ago(time.Minute) }, step{}, pollIdle - time.Minute},
+		{"it just said so", func(f *facts) { f.bell, f.rung = true, true }, step{poll: true}, 0},
 		{"metered", func(f *facts) { f.metered, f.polled = true, ago(time.Minute) }, step{}, pollIdle},
 		{"a transfer failed", func(f *facts) { f.soon, f.polled = true, ago(pollSoon) }, step{poll: true}, 0},
 		{"not in use for an hour", func(f *facts) { f.used, f.polled = ago(time.Hour), ago(pollIdle) }, step{poll: true}, 0},
