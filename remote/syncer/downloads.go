@@ -41,6 +41,9 @@ func (e *Engine) download(ctx context.Context, j *vaultcore.Job) error {
 			e.wantOf(j.Blob)
 			return fmt.Errorf("%w: %w", errCorrupt, err)
 		}
+		if e.notYet(ctx, j.Blob, err) {
+			return fmt.Errorf("%w: %w", errNotYet, err)
+		}
 		if errors.Is(err, ErrNotFound) && !errors.Is(err, ErrNoStore) {
 			e.wantOf(j.Blob)
 		}
@@ -49,6 +52,19 @@ func (e *Engine) download(ctx context.Context, j *vaultcore.Job) error {
 		}
 		return err
 	}
+}
+
+// errNotYet: a content is not on the remote, and nobody has said that it is. Its
+// author may be sending it at this moment.
+var errNotYet = errors.New("nobody has sent it yet")
+
+// notYet says whether err is that a content has not come to the remote so far.
+func (e *Engine) notYet(ctx context.Context, id seal.ID, err error) bool {
+	if !errors.Is(err, ErrNotFound) || errors.Is(err, ErrNoStore) {
+		return false
+	}
+	pending, perr := e.o.Vault.Pending(ctx, id)
+	return perr == nil && pending
 }
 
 // resuming reads a blob on after a cut.
@@ -97,12 +113,38 @@ func (r *resuming) close() {
 	}
 }
 
-// Fetch brings one content here before all others, for vaultcore.OnFetch. When
-// ctx ends the caller goes, the download goes on.
+// Fetch brings one content here before all others, for vaultcore.OnFetch. One
+// that its author is still sending is waited for. When ctx ends the caller goes,
+// the download goes on.
 func (e *Engine) Fetch(ctx context.Context, id seal.ID) error {
 	leave := e.enter()
 	defer leave()
 	e.Poke()
+	return e.onceSent(ctx, func() error { return e.fetchOnce(ctx, id) })
+}
+
+// sentPause is how often a content that is just being sent is looked for.
+const sentPause = 250 * time.Millisecond
+
+// onceSent does fetch, and again while the content has not come to the remote
+// yet.
+func (e *Engine) onceSent(ctx context.Context, fetch func() error) error {
+	for {
+		err := fetch()
+		if !errors.Is(err, errNotYet) {
+			return err
+		}
+		timer := time.NewTimer(sentPause)
+		select {
+		case <-timer.C:
+		case <-ctx.Done():
+			timer.Stop()
+			return errors.Join(ctx.Err(), err)
+		}
+	}
+}
+
+func (e *Engine) fetchOnce(ctx context.Context, id seal.ID) error {
 	for {
 		t, err := e.down.demand(ctx, id)
 		if err != nil {

@@ -9,11 +9,18 @@ import (
 )
 
 // FetchRange reads n bytes of a content from offset off and writes them at the
-// same offset of w. They are not verified: whoever asks opens them chunk by
+// same offset of w. A content that its author is still sending is waited for. They are not verified: whoever asks opens them chunk by
 // chunk. Errors: ErrNotFound, io.ErrUnexpectedEOF for a blob that ends before,
 // those of the remote and of w.
 func (e *Engine) FetchRange(ctx context.Context, blob seal.ID, off, n int64, w io.WriterAt) error {
+	return e.onceSent(ctx, func() error { return e.fetchRangeOnce(ctx, blob, off, n, w) })
+}
+
+func (e *Engine) fetchRangeOnce(ctx context.Context, blob seal.ID, off, n int64, w io.WriterAt) error {
 	body, err := e.o.Remote.GetBlob(ctx, blob.Hex(), off, n)
+	if e.notYet(ctx, blob, err) {
+		err = fmt.Errorf("%w: %w", errNotYet, err)
+	}
 	if err != nil {
 		return fmt.Errorf("fetch %d bytes at %d of blob %s: %w", n, off, blob.Hex(), err)
 	}

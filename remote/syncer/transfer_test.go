@@ -126,6 +126,42 @@ func TestFetchJoins(t *testing.T) {
 	}
 }
 
+// Who opens a file whose author is still sending it waits for that, and nobody
+// is alarmed.
+func TestFetchWhileSending(t *testing.T) {
+	t.Parallel()
+	f := newFleet(t, folder(t), "laptop", "desktop")
+	laptop, desktop := f.devices[0], f.devices[1]
+	var sending atomic.Bool
+	sending.Store(true)
+	laptop.engineWith(func(op, _ string) fault {
+		if op == "PutBlob" && sending.Load() {
+			return fault{err: syncer.ErrUnavailable}
+		}
+		return fault{}
+	})
+	laptop.write("Letters/a.txt", strings.Repeat("dear ", 20_000))
+	_ = laptop.trySync() // the batch goes, the content does not
+	var asked atomic.Int32
+	desktop.engineWith(func(op, _ string) fault {
+		if op == "GetBlob" {
+			asked.Add(1)
+		}
+		return fault{}
+	})
+	desktop.sync()
+	got := make(chan string, 1)
+	go func() { got <- desktop.read("Letters/a.txt") }()
+	desktop.until("it is looked for more than once", func() bool { return asked.Load() > 1 })
+	desktop.hasNone()
+	sending.Store(false)
+	laptop.sync()
+	if text := <-got; len(text) != 100_000 {
+		t.Errorf("read %.80q", text)
+	}
+	desktop.hasNone()
+}
+
 // A download that is cut goes on where it was.
 func TestCutDownload(t *testing.T) {
 	t.Parallel()

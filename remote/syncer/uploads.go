@@ -143,6 +143,8 @@ func (e *Engine) transferFailed(j vaultcore.Job, err error) (why string) {
 	object := "blobs/" + j.Blob.Hex() + ".bin"
 	m := meaningOf(err)
 	switch {
+	case errors.Is(err, errNotYet):
+		return ""
 	case ofRemote(err):
 		e.meet(err)
 		return ""
