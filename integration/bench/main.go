@@ -5,6 +5,7 @@
 //	go run ./integration/bench [-json FILE] [-r REPETITIONS] [-w WORKLOADS] [-c CONTESTANTS]
 //	go run ./integration/bench -w latency,streams
 //	go run ./integration/bench -scale COUNT [-bytes SIZE]
+//	go run ./integration/bench -sync COUNT
 //
 // It refuses to know anything but the built programs and the system calls that
 // every program makes. Its figures are for comparing, never for a test.
@@ -29,6 +30,7 @@ func main() {
 	flag.StringVar(&o.dir, "dir", "", "where the stores go (default: the temporary directory)")
 	flag.IntVar(&o.scale, "scale", 0, "measure vaults of 1,000, 10,000 … `COUNT` files instead")
 	flag.IntVar(&o.bytes, "bytes", 1024, "the `SIZE` of each file of -scale")
+	flag.IntVar(&o.sync, "sync", 0, "measure the first synchronisation of `COUNT` files beside rclone instead")
 	flag.Parse()
 	if err := run(o); err != nil {
 		fmt.Fprintln(os.Stderr, "error:", err)
@@ -39,7 +41,7 @@ func main() {
 type options struct {
 	json, workloads, contestants, program, dir string
 	repetitions                                int
-	scale, bytes                               int
+	scale, bytes, sync                         int
 }
 
 func run(o options) error {
@@ -57,6 +59,9 @@ func run(o options) error {
 	}
 	if o.scale > 0 {
 		return scale(os.Stdout, work, o)
+	}
+	if o.sync > 0 {
+		return syncing(os.Stdout, work, o)
 	}
 	return compare(o, work)
 }
