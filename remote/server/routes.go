@@ -66,6 +66,7 @@ func (s *Server) routes() *http.ServeMux {
 		}
 		mux.HandleFunc(r.Method+" "+r.Path, s.serve(r, h))
 	}
+	s.pageFiles(mux)
 	mux.HandleFunc("/", s.serve(api.Route{Path: "other"}, (*Server).unknown))
 	return mux
 }
@@ -115,6 +116,9 @@ func (s *Server) unknown(c *call) error {
 		if r.Method != c.r.Method && pathMatches(r.Path, c.r.URL.Path) {
 			return api.Errorf(api.CodeMethodNotAllowed, "%s is not for this path", c.r.Method)
 		}
+	}
+	if isPageFile(c.r.URL.Path) {
+		return api.Errorf(api.CodeMethodNotAllowed, "%s is not for this path", c.r.Method)
 	}
 	return api.Errorf(api.CodeNotFound, "no such path")
 }
