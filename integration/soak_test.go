@@ -70,6 +70,11 @@ func TestSoak(t *testing.T) {
 		b, w := wired(t, name, g, first)
 		p := &soaker{t: t, name: name, bed: b, wire: w, rnd: rand.New(rand.NewPCG(seed, uint64(i))), closed: map[string]*save{}, tried: map[string]string{}, ended: map[string]bool{}}
 		b.enroll()
+		t.Cleanup(func() {
+			if t.Failed() {
+				t.Logf("events of %s:\n%s", name, b.run("events").stdout)
+			}
+		})
 		p.mount = p.remount()
 		people = append(people, p)
 	}
@@ -148,6 +153,7 @@ func (p *soaker) remount() *mount {
 	p.t.Helper()
 	m := p.bed.mountAgain()
 	m.expect("kind=offline")
+	m.expect("errno=110") // a content that is not here, asked for meanwhile
 	return m
 }
 

@@ -2,6 +2,7 @@ package syncer
 
 import (
 	"cmp"
+	"context"
 	"errors"
 	"slices"
 	"sync"
@@ -80,6 +81,7 @@ var meanings = []meaning{
 	{ErrTooLarge, CondTooLarge, "a file is too large for the remote", "it stays on this device only", false},
 	{ErrStartOver, CondStartOver, "the remote no longer keeps all that this device missed", "it is taken from the newest checkpoint", false},
 	{ErrUnavailable, CondOffline, "the remote does not answer", "it is tried again by itself", false},
+	{context.DeadlineExceeded, CondOffline, "the remote does not answer in time", "it is tried again by itself", false},
 }
 
 // meaningOf finds what an error means; a local trouble if it is none of those.

@@ -297,7 +297,7 @@ func (e *Engine) failedLook(err error) {
 	e.mu.Lock()
 	e.failed, e.jitter, e.soon, e.rung, e.bell = e.o.Now(), rand.Float64(), false, false, false
 	e.failures++
-	if errors.Is(err, ErrUnavailable) || ofRemote(err) {
+	if errors.Is(err, ErrUnavailable) || errors.Is(err, context.DeadlineExceeded) || ofRemote(err) {
 		e.online = false
 	}
 	offline := !e.online
