@@ -72,6 +72,10 @@ func (v *Vault) syncable() error {
 // password waits, ErrWrongPassword, ErrForeignHeader, ErrReadOnly, those of the
 // disk.
 func (v *Vault) AcceptPassword(ctx context.Context, password []byte) error {
+	return v.acceptEpoch(ctx, withPassword(password))
+}
+
+func (v *Vault) acceptEpoch(ctx context.Context, open opener) error {
 	if err := v.writable(); err != nil {
 		return err
 	}
@@ -80,7 +84,7 @@ func (v *Vault) AcceptPassword(ctx context.Context, password []byte) error {
 		return err
 	}
 	v.keys.change.Lock()
-	begun, err := v.acceptPasswordLocked(ctx, password)
+	begun, err := v.acceptEpochLocked(ctx, open)
 	v.keys.change.Unlock()
 	if begun {
 		err = errors.Join(err, v.afterEpoch(ctx))
@@ -88,12 +92,12 @@ func (v *Vault) AcceptPassword(ctx context.Context, password []byte) error {
 	return err
 }
 
-func (v *Vault) acceptPasswordLocked(ctx context.Context, password []byte) (begun bool, err error) {
+func (v *Vault) acceptEpochLocked(ctx context.Context, open opener) (begun bool, err error) {
 	p := v.pending.Load()
 	if p == nil || p.busy {
 		return false, fmt.Errorf("%w: no other device has changed the password", ErrNotFound)
 	}
-	vk, ids, err := openPassword(ctx, v.home, p.last(), password, v.opt.KDF)
+	vk, ids, err := open(ctx, v.home, p.last(), v.opt.KDF)
 	if err != nil {
 		return false, err
 	}

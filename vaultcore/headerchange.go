@@ -39,11 +39,15 @@ func (c *HeaderChange) Envelope() []byte { return c.header.Envelope() }
 // ChangePassword. Errors: ErrWrongPassword, seal.ErrWeakPassword, ErrNewEpoch
 // while the password of another device's change has to be given first.
 func (v *Vault) ProposePassword(ctx context.Context, oldPassword, newPassword []byte, p seal.KDFParams) (*HeaderChange, error) {
+	return v.proposePassword(ctx, withPassword(oldPassword), newPassword, p)
+}
+
+func (v *Vault) proposePassword(ctx context.Context, open opener, newPassword []byte, p seal.KDFParams) (*HeaderChange, error) {
 	if err := seal.CheckPassword(newPassword); err != nil {
 		return nil, err
 	}
 	c := &HeaderChange{v: v, epoch: true, note: [2]string{"password", "the password was changed"}}
-	return c, c.propose(ctx, oldPassword, newPassword, p)
+	return c, c.propose(ctx, open, newPassword, p)
 }
 
 // ProposeRevocation makes the header of a new epoch, under the same password, in
@@ -60,7 +64,7 @@ func (v *Vault) ProposeRevocation(ctx context.Context, password []byte, devices 
 		}
 	}
 	c := &HeaderChange{v: v, epoch: true}
-	return c, c.propose(ctx, password, password, seal.KDFParams{}, func(h *seal.Header) {
+	return c, c.propose(ctx, withPassword(password), password, seal.KDFParams{}, func(h *seal.Header) {
 		for i := range h.Devices {
 			for _, id := range devices {
 				h.Devices[i].Revoked = h.Devices[i].Revoked || h.Devices[i].ID == id
@@ -70,12 +74,12 @@ func (v *Vault) ProposeRevocation(ctx context.Context, password []byte, devices 
 }
 
 // propose makes a header of the next epoch and keeps it.
-func (c *HeaderChange) propose(ctx context.Context, password, next []byte, p seal.KDFParams, changes ...func(*seal.Header)) error {
+func (c *HeaderChange) propose(ctx context.Context, open opener, next []byte, p seal.KDFParams, changes ...func(*seal.Header)) error {
 	cut, err := c.v.headsForCut(ctx)
 	if err != nil {
 		return err
 	}
-	return c.make(ctx, password, func(header *seal.SignedHeader, vk, ids *seal.Key) (*seal.SignedHeader, seal.Key, error) {
+	return c.make(ctx, open, func(header *seal.SignedHeader, vk, ids *seal.Key) (*seal.SignedHeader, seal.Key, error) {
 		all := append([]func(*seal.Header){cutAt(cut)}, changes...)
 		return nextEpoch(ctx, header, vk, ids, next, c.v.opt.KDF, p, all...)
 	})
@@ -85,7 +89,7 @@ func (c *HeaderChange) propose(ctx context.Context, password, next []byte, p sea
 func (v *Vault) ProposeKit(ctx context.Context, password []byte) (*HeaderChange, *RecoveryKit, error) {
 	c := &HeaderChange{v: v, note: [2]string{"kit", "a recovery kit was made"}}
 	kit := &RecoveryKit{Kit: seal.NewRecovery()}
-	err := c.make(ctx, password, func(header *seal.SignedHeader, vk, ids *seal.Key) (*seal.SignedHeader, seal.Key, error) {
+	err := c.make(ctx, withPassword(password), func(header *seal.SignedHeader, vk, ids *seal.Key) (*seal.SignedHeader, seal.Key, error) {
 		kit.Vault, kit.DID = header.Vault, header.DID
 		next, err := headerWithKit(header, &kit.Kit, vk, ids)
 		return next, seal.Key{}, err
@@ -100,7 +104,7 @@ func (v *Vault) ProposeKit(ctx context.Context, password []byte) (*HeaderChange,
 // ProposeDevice makes the header whose roster has one device more.
 func (v *Vault) ProposeDevice(ctx context.Context, password []byte, d seal.Device) (*HeaderChange, error) {
 	c := &HeaderChange{v: v, note: [2]string{"device", "a device was let in: " + d.ID.UUID()}}
-	return c, c.make(ctx, password, func(header *seal.SignedHeader, vk, ids *seal.Key) (*seal.SignedHeader, seal.Key, error) {
+	return c, c.make(ctx, withPassword(password), func(header *seal.SignedHeader, vk, ids *seal.Key) (*seal.SignedHeader, seal.Key, error) {
 		next, err := header.Next(ids, func(h *seal.Header) { h.Devices = append(h.Devices, d) })
 		return next, seal.Key{}, err
 	})
@@ -119,9 +123,9 @@ func (v *Vault) AnswerPairing(q *seal.PairQuestion) (answer []byte, err error) {
 	return answer, err
 }
 
-// make opens the header with the password, has the next one made, and keeps it
+// make opens the header, has the next one made, and keeps it
 // durably before anybody can see it.
-func (c *HeaderChange) make(ctx context.Context, password []byte, next func(*seal.SignedHeader, *seal.Key, *seal.Key) (*seal.SignedHeader, seal.Key, error)) error {
+func (c *HeaderChange) make(ctx context.Context, open opener, next func(*seal.SignedHeader, *seal.Key, *seal.Key) (*seal.SignedHeader, seal.Key, error)) error {
 	v := c.v
 	if err := errors.Join(v.writable(), v.syncable()); err != nil {
 		return err
@@ -135,7 +139,7 @@ func (c *HeaderChange) make(ctx context.Context, password []byte, next func(*sea
 	if err != nil {
 		return err
 	}
-	vk, ids, err := openPassword(ctx, v.home, header, password, v.opt.KDF)
+	vk, ids, err := open(ctx, v.home, header, v.opt.KDF)
 	if err != nil {
 		return err
 	}

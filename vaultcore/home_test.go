@@ -173,7 +173,7 @@ func TestHomeReadersShare(t *testing.T) {
 		k := unlockHome(t, home, byPassword(homePassword))
 		_, err = enrollDevice(home, k)
 		wantHomeErr(t, "enroll", err, ErrReadOnly)
-		err = changePassword(t.Context(), home, k, []byte(homePassword), []byte(otherPassword), quickKDF, seal.KDFParams{})
+		err = changePassword(t.Context(), home, k, withPassword([]byte(homePassword)), []byte(otherPassword), quickKDF, seal.KDFParams{})
 		wantHomeErr(t, "passwd", err, ErrReadOnly)
 		wantHomeErr(t, "label", home.SetLabel("x"), ErrReadOnly)
 	}
@@ -345,7 +345,7 @@ func TestHomeOnFullDisk(t *testing.T) {
 	before := homeFiles(t, made.Home)
 	home := takeHome(t, made.Home)
 	k := unlockHome(t, home, byPassword(homePassword))
-	err = changePassword(t.Context(), home, k, []byte(homePassword), []byte(otherPassword), quickKDF, seal.KDFParams{})
+	err = changePassword(t.Context(), home, k, withPassword([]byte(homePassword)), []byte(otherPassword), quickKDF, seal.KDFParams{})
 	wantHomeErr(t, "passwd", err, ErrNoSpace)
 	_, err = Create(t.Context(), homeOptions(filepath.Join(disk, "second")))
 	wantHomeErr(t, "Create", err, ErrNoSpace)

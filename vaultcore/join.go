@@ -18,6 +18,9 @@ type JoinOptions struct {
 	Headers  [][]byte // envelopes, ascending, all there are; the last is the newest
 	DID      string   // of the vault's address
 	KDF      KDF      // nil: InProcessKDF
+	// Kit takes the password's place where that is lost. The password stays what it
+	// was; syncer.RestoreByKit, next, sets another.
+	Kit *TypedKit
 	// Paired and VaultKey take the password's place: the newest header lists this
 	// device already, and the answer to its question held the key.
 	Paired   *seal.Pairing
@@ -46,6 +49,8 @@ func Join(ctx context.Context, o JoinOptions) (JoinResult, error) {
 		return JoinResult{}, fmt.Errorf("join: %w", err)
 	}
 	c := CreateOptions{Home: o.Home, Label: o.Label, Password: o.Password, KDF: o.KDF, Vault: header.Vault, Params: header.KDF}
+	creds := Credentials{Password: o.Password, Kit: o.Kit}
+	c.noPassword = o.Kit != nil
 	if o.Paired != nil {
 		if err := header.AcceptPaired(o.Paired, o.VaultKey, o.DID); err != nil {
 			return JoinResult{}, fmt.Errorf("join: %w: %w", ErrForeignHeader, err)
@@ -69,7 +74,7 @@ func Join(ctx context.Context, o JoinOptions) (JoinResult, error) {
 	if o.Paired != nil {
 		r, err = buildPaired(temp, header, c, o)
 	} else {
-		r, err = buildJoined(ctx, temp, header, c, true)
+		r, err = buildJoined(ctx, temp, header, c, creds.opener(), true)
 	}
 	if err == nil {
 		err = recordHeaders(filepath.Join(temp, dbName), o.Headers)
@@ -108,18 +113,10 @@ func headerChain(envelopes [][]byte, did string) (last *seal.SignedHeader, err e
 
 // buildJoined makes the home of a device with keys of its own; enroll makes the
 // header that names it.
-func buildJoined(ctx context.Context, dir string, header *seal.SignedHeader, o CreateOptions, enroll bool) (JoinResult, error) {
-	kek, err := o.KDF(ctx, o.Password, header.KDF)
+func buildJoined(ctx context.Context, dir string, header *seal.SignedHeader, o CreateOptions, open opener, enroll bool) (JoinResult, error) {
+	vk, ids, err := open(ctx, &Home{path: o.Label}, header, o.KDF)
 	if err != nil {
 		return JoinResult{}, fmt.Errorf("join vault: %w", err)
-	}
-	defer kek.Wipe()
-	vk, ids, err := header.OpenPassword(&kek)
-	if errors.Is(err, seal.ErrPassword) {
-		return JoinResult{}, ErrWrongPassword
-	}
-	if err != nil {
-		return JoinResult{}, fmt.Errorf("join vault: %w: %w", ErrForeignHeader, err)
 	}
 	defer vk.Wipe()
 	defer ids.Wipe()

@@ -15,6 +15,7 @@ import (
 type Credentials struct {
 	Password  []byte    // the caller's to wipe
 	DeviceKey *seal.Key // of an enrolled device; the caller's to wipe
+	Kit       *TypedKit // in the place of a password that is lost
 	// Known is the newest header accepted before, if any: an older one, or one
 	// of another vault, is then refused before the password is tried.
 	Known *seal.SignedHeader
@@ -113,16 +114,17 @@ func headerError(home *Home, err error) error {
 // openHeader accepts the header by one of the credentials and gives the vault
 // key.
 func (k *keyring) openHeader(ctx context.Context, home *Home, c Credentials, kdf KDF) (*seal.Key, error) {
-	if c.DeviceKey == nil && c.Password == nil {
+	open := c.opener()
+	if c.DeviceKey == nil && open == nil {
 		return nil, fmt.Errorf("unlock %s: %w: neither password nor device key", home.path, ErrInvalid)
 	}
 	if c.DeviceKey != nil {
 		vk, err := k.openByDevice(home, c.DeviceKey)
-		if err == nil || c.Password == nil {
+		if err == nil || open == nil {
 			return vk, err
 		}
 	}
-	vk, ids, err := openPassword(ctx, home, k.head, c.Password, kdf)
+	vk, ids, err := open(ctx, home, k.head, kdf)
 	if err != nil {
 		return nil, err
 	}
@@ -134,14 +136,14 @@ func (k *keyring) openHeader(ctx context.Context, home *Home, c Credentials, kdf
 // all epochs. Headers of others that wait for a password come first: after a
 // revocation elsewhere it is still the same one.
 func (k *keyring) openEpochs(ctx context.Context, home *Home, c Credentials, kdf KDF) error {
-	if k.pending.foreign() && c.Password != nil {
-		if err := k.openPending(ctx, home, c, kdf); !errors.Is(err, ErrWrongPassword) {
+	if k.pending.foreign() && c.opener() != nil {
+		if err := k.openPending(ctx, home, c, kdf); !notOfHeader(err) {
 			return err
 		}
 	}
 	vk, err := k.openHeader(ctx, home, c, kdf)
 	if errors.Is(err, ErrWrongPassword) && k.pending != nil && k.pending.own {
-		if perr := k.openPending(ctx, home, c, kdf); !errors.Is(perr, ErrWrongPassword) {
+		if perr := k.openPending(ctx, home, c, kdf); !notOfHeader(perr) {
 			return perr
 		}
 	}
@@ -156,7 +158,7 @@ func (k *keyring) openEpochs(ctx context.Context, home *Home, c Credentials, kdf
 // counts, and until then the header on disk does.
 func (k *keyring) openPending(ctx context.Context, home *Home, c Credentials, kdf KDF) error {
 	p := k.pending
-	vk, ids, err := openPassword(ctx, home, p.last(), c.Password, kdf)
+	vk, ids, err := c.opener()(ctx, home, p.last(), kdf)
 	if err != nil {
 		return err
 	}
@@ -179,20 +181,6 @@ func (k *keyring) openPending(ctx context.Context, home *Home, c Credentials, kd
 	again := *p
 	again.vk, k.pending = k.secrets.keep(&vk), &again
 	return headerError(home, k.deriveEpochs(k.secrets.keep(&older[k.head.Epoch-1])))
-}
-
-// openPassword accepts a header by the password. The caller wipes both keys.
-func openPassword(ctx context.Context, home *Home, header *seal.SignedHeader, password []byte, kdf KDF) (vk, ids seal.Key, err error) {
-	kek, err := kdf(ctx, password, header.KDF)
-	switch {
-	case errors.Is(err, seal.ErrPassword):
-		return vk, ids, headerError(home, err)
-	case err != nil:
-		return vk, ids, fmt.Errorf("unlock %s: %w", home.path, err)
-	}
-	defer kek.Wipe()
-	vk, ids, err = header.OpenPassword(&kek)
-	return vk, ids, headerError(home, err)
 }
 
 // deriveEpochs makes the keys of all epochs from the newest vault key.

@@ -50,7 +50,7 @@ func createKit(ctx context.Context, home *Home, k *keyring, password []byte, kdf
 	if err != nil {
 		return nil, err
 	}
-	vk, ids, err := openPassword(ctx, home, header, password, kdf)
+	vk, ids, err := withPassword(password)(ctx, home, header, kdf)
 	if err != nil {
 		return nil, err
 	}
@@ -93,64 +93,21 @@ func headerWithKit(header *seal.SignedHeader, kit *seal.Kit, vk, ids *seal.Key) 
 	return next, nil
 }
 
-// KitOptions say how a vault is recovered.
-type KitOptions struct {
-	Secret string // as printed; case, blanks and hyphens do not matter
-	// DID is the identity on the paper. Empty trusts that of Known or, without
-	// one, the header's own, which the user should then have compared.
-	DID         string
-	Known       *seal.SignedHeader // see Credentials
-	NewPassword []byte             // the caller's to wipe
-	Params      seal.KDFParams     // as of a change of password
-	KDF         KDF                // nil: InProcessKDF
+// RestoreByKit sets a new password by the recovery kit, without the old one. The
+// kit stays good. p as of ChangePassword. A vault that is synced needs
+// ProposeRestore instead. Errors: seal.ErrKit, ErrForeignHeader, those of
+// ChangePassword.
+func (v *Vault) RestoreByKit(ctx context.Context, kit TypedKit, newPassword []byte, p seal.KDFParams, progress func(done, total int)) error {
+	return v.changePassword(ctx, withKit(kit), newPassword, p, progress)
 }
 
-// KitRestore sets a new password by the recovery kit, without the old one. The
-// kit stays good. As with a change of password the rename of header.json is
-// the commit. Errors: seal.ErrKit, ErrForeignHeader, ErrRollback,
-// seal.ErrWeakPassword, ErrReadOnly and those of the disk.
-func KitRestore(ctx context.Context, home *Home, o KitOptions) error {
-	if home.readOnly {
-		return fmt.Errorf("restore %s: %w", home.path, ErrReadOnly)
-	}
-	if err := seal.CheckPassword(o.NewPassword); err != nil {
-		return err
-	}
-	if o.KDF == nil {
-		o.KDF = InProcessKDF
-	}
-	header, err := home.ReadHeader()
-	if err != nil {
-		return err
-	}
-	if err := checkKnown(home, header, o.Known); err != nil {
-		return err
-	}
-	vk, ids, err := openKit(home, header, o)
-	if err != nil {
-		return err
-	}
-	defer vk.Wipe()
-	defer ids.Wipe()
-	next, newVK, err := nextEpoch(ctx, header, &vk, &ids, o.NewPassword, o.KDF, o.Params)
-	if err != nil {
-		return err
-	}
-	newVK.Wipe()
-	// local.key follows at the next unlock, which opens it through the header.
-	return home.WriteHeader(next)
+// ProposeRestore makes the header of a new epoch under a new password by the
+// recovery kit. Errors: seal.ErrKit, ErrForeignHeader, those of ProposePassword.
+func (v *Vault) ProposeRestore(ctx context.Context, kit TypedKit, newPassword []byte, p seal.KDFParams) (*HeaderChange, error) {
+	return v.proposePassword(ctx, withKit(kit), newPassword, p)
 }
 
-func openKit(home *Home, header *seal.SignedHeader, o KitOptions) (vk, ids seal.Key, err error) {
-	kit, err := seal.ParseKit(o.Secret)
-	if err != nil {
-		return vk, ids, err
-	}
-	defer kit.Wipe()
-	did := o.DID
-	if did == "" {
-		did = header.DID
-	}
-	vk, ids, err = header.OpenKit(&kit, did)
-	return vk, ids, headerError(home, err)
+// AcceptByKit is AcceptPassword by the recovery kit.
+func (v *Vault) AcceptByKit(ctx context.Context, kit TypedKit) error {
+	return v.acceptEpoch(ctx, withKit(kit))
 }

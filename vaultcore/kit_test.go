@@ -1,6 +1,7 @@
 package vaultcore
 
 import (
+	"context"
 	"fmt"
 	"os"
 	"strings"
@@ -18,8 +19,25 @@ func makeKit(t *testing.T, home *Home, k *keyring, password string) *RecoveryKit
 	return kit
 }
 
-func restoreOptions(kit *RecoveryKit) KitOptions {
-	return KitOptions{Secret: kit.Secret(), DID: kit.DID, NewPassword: []byte(otherPassword), KDF: quickKDF}
+// kitOptions are a restore of a home that nobody has open.
+type kitOptions struct {
+	TypedKit
+	Known       *seal.SignedHeader
+	NewPassword []byte
+}
+
+func restoreOptions(kit *RecoveryKit) kitOptions {
+	return kitOptions{TypedKit: TypedKit{Secret: kit.Secret(), DID: kit.DID}, NewPassword: []byte(otherPassword)}
+}
+
+// kitRestore opens a home by the kit and sets a new password.
+func kitRestore(ctx context.Context, home *Home, o kitOptions) error {
+	k, err := unlock(ctx, home, Credentials{Kit: &o.TypedKit, Known: o.Known}, quickKDF)
+	if err != nil {
+		return err
+	}
+	defer k.wipe()
+	return changePassword(ctx, home, k, withKit(o.TypedKit), o.NewPassword, quickKDF, seal.KDFParams{})
 }
 
 func TestKitSheet(t *testing.T) {
@@ -62,13 +80,13 @@ func TestKitRestores(t *testing.T) {
 	known := k.header()
 
 	typed := strings.ToLower(strings.ReplaceAll(kit.Secret(), "-", " "))
-	for i, o := range []KitOptions{
-		{Secret: kit.Secret(), DID: kit.DID},
-		{Secret: typed, Known: known},
-		{Secret: kit.Secret()},
+	for i, o := range []kitOptions{
+		{TypedKit: TypedKit{Secret: kit.Secret(), DID: kit.DID}},
+		{TypedKit: TypedKit{Secret: typed}, Known: known},
+		{TypedKit: TypedKit{Secret: kit.Secret()}},
 	} {
-		o.NewPassword, o.KDF = fmt.Appendf(nil, "%s %d", otherPassword, i), quickKDF
-		if err := KitRestore(t.Context(), home, o); err != nil {
+		o.NewPassword = fmt.Appendf(nil, "%s %d", otherPassword, i)
+		if err := kitRestore(t.Context(), home, o); err != nil {
 			t.Fatal(err)
 		}
 		again := unlockHome(t, home, byPassword(string(o.NewPassword)))
@@ -94,32 +112,32 @@ func TestKitRefuses(t *testing.T) {
 	wantHomeErr(t, "create with a wrong password", err, ErrWrongPassword)
 	stranger := takeHome(t, createHome(t).Home)
 	foreign := makeKit(t, stranger, unlockHome(t, stranger, byPassword(homePassword)), homePassword)
-	wantHomeErr(t, "no kit yet", KitRestore(t.Context(), home, restoreOptions(foreign)), seal.ErrKit)
+	wantHomeErr(t, "no kit yet", kitRestore(t.Context(), home, restoreOptions(foreign)), seal.ErrKit)
 
 	first := makeKit(t, home, k, homePassword)
 	second := makeKit(t, home, k, homePassword)
 	before := homeFiles(t, made.Home)
 	for name, c := range map[string]struct {
 		want error
-		set  func(*KitOptions)
+		set  func(*kitOptions)
 	}{
-		"kit of another vault": {seal.ErrKit, func(o *KitOptions) { o.Secret = foreign.Secret() }},
-		"kit replaced":         {seal.ErrKit, func(o *KitOptions) { o.Secret = first.Secret() }},
-		"mistyped":             {seal.ErrKit, func(o *KitOptions) { o.Secret = o.Secret[1:] + o.Secret[:1] }},
-		"nothing typed":        {seal.ErrKit, func(o *KitOptions) { o.Secret = "" }},
-		"identity on paper":    {ErrForeignHeader, func(o *KitOptions) { o.DID = foreign.DID }},
-		"another known vault":  {ErrForeignHeader, func(o *KitOptions) { o.Known, _ = stranger.ReadHeader() }},
-		"weak password":        {seal.ErrWeakPassword, func(o *KitOptions) { o.NewPassword = []byte("weak") }},
+		"kit of another vault": {seal.ErrKit, func(o *kitOptions) { o.Secret = foreign.Secret() }},
+		"kit replaced":         {seal.ErrKit, func(o *kitOptions) { o.Secret = first.Secret() }},
+		"mistyped":             {seal.ErrKit, func(o *kitOptions) { o.Secret = o.Secret[1:] + o.Secret[:1] }},
+		"nothing typed":        {seal.ErrKit, func(o *kitOptions) { o.Secret = "" }},
+		"identity on paper":    {ErrForeignHeader, func(o *kitOptions) { o.DID = foreign.DID }},
+		"another known vault":  {ErrForeignHeader, func(o *kitOptions) { o.Known, _ = stranger.ReadHeader() }},
+		"weak password":        {seal.ErrWeakPassword, func(o *kitOptions) { o.NewPassword = []byte("weak") }},
 	} {
 		o := restoreOptions(second)
 		c.set(&o)
-		wantHomeErr(t, name, KitRestore(t.Context(), home, o), c.want)
+		wantHomeErr(t, name, kitRestore(t.Context(), home, o), c.want)
 	}
 	if !sameHomeFiles(before, homeFiles(t, made.Home)) {
 		t.Error("a refused restore changed something")
 	}
 	home.readOnly = true
-	wantHomeErr(t, "read-only", KitRestore(t.Context(), home, restoreOptions(second)), ErrReadOnly)
+	wantHomeErr(t, "read-only", kitRestore(t.Context(), home, restoreOptions(second)), ErrReadOnly)
 }
 
 // TestKitKilledAnywhere: before the header is in place the old password and
@@ -128,7 +146,7 @@ func TestKitKilledAnywhere(t *testing.T) {
 	home := takeHome(t, createHome(t).Home)
 	kit := makeKit(t, home, unlockHome(t, home, byPassword(homePassword)), homePassword)
 	states := recordStates(t, home)
-	if err := KitRestore(t.Context(), home, restoreOptions(kit)); err != nil {
+	if err := kitRestore(t.Context(), home, restoreOptions(kit)); err != nil {
 		t.Fatal(err)
 	}
 	unlockHome(t, home, byPassword(otherPassword)) // writes local.key anew
@@ -146,7 +164,7 @@ func TestKitKilledAnywhere(t *testing.T) {
 		}
 		o := restoreOptions(kit)
 		o.NewPassword = []byte("yet another password")
-		if err := KitRestore(t.Context(), found, o); err != nil {
+		if err := kitRestore(t.Context(), found, o); err != nil {
 			t.Errorf("%s: %v", state.what, err)
 		}
 		unlockHome(t, found, byPassword("yet another password"))

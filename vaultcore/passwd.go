@@ -14,11 +14,11 @@ import (
 // the next unlock if it fails. Zero params keep the costs of the header,
 // others may only raise them. The rows' keys are wrapped anew by the caller.
 //
-// Errors before the commit: ErrWrongPassword, seal.ErrWeakPassword,
+// Errors before the commit: those of open, seal.ErrWeakPassword,
 // seal.ErrKDFParams, ErrForeignHeader, ErrReadOnly and those of the disk. When
 // only the sync behind the rename failed, either password may hold after a
 // power cut, and the keyring stays in the old epoch, which both open.
-func changePassword(ctx context.Context, home *Home, k *keyring, oldPassword, newPassword []byte, kdf KDF, params seal.KDFParams, changes ...func(*seal.Header)) error {
+func changePassword(ctx context.Context, home *Home, k *keyring, open opener, newPassword []byte, kdf KDF, params seal.KDFParams, changes ...func(*seal.Header)) error {
 	k.change.Lock()
 	defer k.change.Unlock()
 	if err := seal.CheckPassword(newPassword); err != nil {
@@ -28,7 +28,7 @@ func changePassword(ctx context.Context, home *Home, k *keyring, oldPassword, ne
 	if err != nil {
 		return err
 	}
-	vk, ids, err := openPassword(ctx, home, header, oldPassword, kdf)
+	vk, ids, err := open(ctx, home, header, kdf)
 	if err != nil {
 		return err
 	}

@@ -12,7 +12,7 @@ import (
 
 func changeHome(t *testing.T, home *Home, k *keyring, from, to string) {
 	t.Helper()
-	if err := changePassword(t.Context(), home, k, []byte(from), []byte(to), quickKDF, seal.KDFParams{}); err != nil {
+	if err := changePassword(t.Context(), home, k, withPassword([]byte(from)), []byte(to), quickKDF, seal.KDFParams{}); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -61,7 +61,7 @@ func TestPasswdRefuses(t *testing.T) {
 	k := unlockHome(t, home, byPassword(homePassword))
 	before := homeFiles(t, made.Home)
 	try := func(from, to string, params seal.KDFParams) error {
-		return changePassword(t.Context(), home, k, []byte(from), []byte(to), quickKDF, params)
+		return changePassword(t.Context(), home, k, withPassword([]byte(from)), []byte(to), quickKDF, params)
 	}
 	wantHomeErr(t, "wrong old password", try(otherPassword, otherPassword, seal.KDFParams{}), ErrWrongPassword)
 	wantHomeErr(t, "weak new password", try(homePassword, "weak", seal.KDFParams{}), seal.ErrWeakPassword)
@@ -85,7 +85,7 @@ func TestPasswdRaisesKDFOnly(t *testing.T) {
 	k := unlockHome(t, home, byPassword(homePassword))
 	for _, params := range []seal.KDFParams{seal.DefaultKDF(), seal.LowKDF(), {Time: 5}} {
 		before := k.header().KDF
-		if err := changePassword(t.Context(), home, k, []byte(homePassword), []byte(homePassword), quickKDF, params); err != nil {
+		if err := changePassword(t.Context(), home, k, withPassword([]byte(homePassword)), []byte(homePassword), quickKDF, params); err != nil {
 			t.Fatal(err)
 		}
 		now := k.header().KDF
@@ -205,7 +205,7 @@ func TestPasswdFailsAnywhere(t *testing.T) {
 			}
 			return replaceFile(path, data)
 		}
-		err = changePassword(t.Context(), home, k, []byte(homePassword), []byte(otherPassword), quickKDF, seal.KDFParams{})
+		err = changePassword(t.Context(), home, k, withPassword([]byte(homePassword)), []byte(otherPassword), quickKDF, seal.KDFParams{})
 		if n == 0 {
 			wantHomeErr(t, "header not written", err, broken)
 			if k.epoch() != 1 || !sameHomeFiles(before, homeFiles(t, home.path)) {

@@ -94,7 +94,7 @@ func lastDID(envelopes [][]byte) string {
 }
 
 func (r *Rebuild) build(ctx context.Context, header *seal.SignedHeader, c CreateOptions, o RebuildOptions) error {
-	made, err := buildJoined(ctx, r.temp, header, c, o.Enroll)
+	made, err := buildJoined(ctx, r.temp, header, c, withPassword(c.Password), o.Enroll)
 	if err != nil {
 		return err
 	}

@@ -40,6 +40,10 @@ const metaOwnEpoch = "own_epoch"
 // ProposePassword instead. Errors: ErrWrongPassword, seal.ErrWeakPassword,
 // ErrReadOnly, ErrNewEpoch, ErrNeedsRemote.
 func (v *Vault) ChangePassword(ctx context.Context, oldPassword, newPassword []byte, p seal.KDFParams, progress func(done, total int)) error {
+	return v.changePassword(ctx, withPassword(oldPassword), newPassword, p, progress)
+}
+
+func (v *Vault) changePassword(ctx context.Context, open opener, newPassword []byte, p seal.KDFParams, progress func(done, total int)) error {
 	if err := errors.Join(v.writable(), v.syncable(), v.withoutRemote(ctx)); err != nil {
 		return err
 	}
@@ -47,7 +51,7 @@ func (v *Vault) ChangePassword(ctx context.Context, oldPassword, newPassword []b
 	if err != nil {
 		return err
 	}
-	if err := changePassword(ctx, v.home, v.keys, oldPassword, newPassword, v.opt.KDF, p, cutAt(cut)); err != nil {
+	if err := changePassword(ctx, v.home, v.keys, open, newPassword, v.opt.KDF, p, cutAt(cut)); err != nil {
 		return err
 	}
 	if err := errors.Join(v.recordNewHeader(), v.noteOwnEpoch()); err != nil {

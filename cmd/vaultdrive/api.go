@@ -37,6 +37,7 @@ const (
 	callPassword     = "password"
 	callAccept       = "password/accept"
 	callKit          = "kit"
+	callKitRestore   = "kit-restore"
 	callEnroll       = "device/enroll"
 	callUnenroll     = "device/unenroll"
 	callDevices      = "device/list"
@@ -139,6 +140,14 @@ type passwordRequest struct {
 	Raise bool `json:"raise,omitempty"`
 	// Access is for a process that has no credentials of the remote.
 	Access *accessKeys `json:"access,omitempty"`
+}
+
+// kitRequest sets a new password by the recovery kit.
+type kitRequest struct {
+	Secret []byte      `json:"secret"`
+	DID    string      `json:"did,omitempty"` // on the paper
+	New    []byte      `json:"new"`
+	Access *accessKeys `json:"access,omitempty"` // as in passwordRequest
 }
 
 // deviceRequest is about other devices of the vault.

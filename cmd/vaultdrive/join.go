@@ -26,6 +26,11 @@ type joinCommand struct {
 	label   string
 	yes     bool
 	pair    bool
+	byKit   bool
+	kitFile string
+	kit     *vaultcore.TypedKit // nil: by password
+	next    passwordSource      // of the new password, by kit
+	fresh   []byte              // the new password
 	address seal.Address
 	request syncEnableRequest
 	opened  *vaultcore.Vault // once it is open, to log in at a server
@@ -36,28 +41,32 @@ type joinCommand struct {
 
 func joinCLI(u *ui) *cli.Command {
 	c := &joinCommand{common: common{ui: u}}
+	c.next.fd = -1
 	flags := append(c.flagsToAsk(),
 		&cli.StringFlag{Name: "remote", Destination: &c.url, Usage: "the `URL` of the vault's remote, as sync status shows it"},
 		&cli.StringFlag{Name: "label", Destination: &c.label, Usage: "what --vault calls it on this device; default: the `NAME` or the directory's"},
 		&cli.BoolFlag{Name: "yes", Aliases: []string{"y"}, Destination: &c.yes, Usage: "do not ask whether what was found is right"},
-		&cli.BoolFlag{Name: "pair", Destination: &c.pair, Usage: "type no password here: show a code and wait until a device of the vault lets this one in"})
+		&cli.BoolFlag{Name: "pair", Destination: &c.pair, Usage: "type no password here: show a code and wait until a device of the vault lets this one in"},
+		&cli.BoolFlag{Name: "kit", Destination: &c.byKit, Usage: "join by the recovery kit instead of the password, and set a new password"},
+		kitFileFlag(&c.kitFile))
+	flags = append(flags, newPasswordFlags(&c.next)...)
 	return &cli.Command{
 		Name:      "join",
 		Usage:     "make a vault that is synchronised somewhere available on this device too",
 		ArgsUsage: "ADDRESS",
 		Description: "ADDRESS is what sync status shows on a device of the vault: it says which vault it is, so that nobody can put\n" +
-			"another in its place. The password is that of the vault. What the remote shows is listed and has to be confirmed:\n" +
+			"another in its place. The password is that of the vault. A kit read from a file brings the address along. What the remote shows is listed and has to be confirmed:\n" +
 			"a remote could show an old state to a device that knows no newer one.",
 		Flags: append(flags, c.remote.flags()...),
 		Action: func(cx *cli.Context) error {
-			if cx.NArg() != 1 {
-				return usage("join takes one ADDRESS")
-			}
 			if err := c.read(cx); err != nil {
 				return err
 			}
 			if c.pair {
 				return c.runPair(cx.Context)
+			}
+			if c.kit != nil {
+				return c.runKit(cx.Context)
 			}
 			return c.Run(cx.Context)
 		},
@@ -69,8 +78,12 @@ func (c *joinCommand) read(cx *cli.Context) (err error) {
 	if c.url == "" {
 		return usage("join needs --remote URL")
 	}
-	if c.address, err = seal.ParseAddress(cx.Args().First()); err != nil {
-		return fmt.Errorf("%s: %w", cx.Args().First(), err)
+	address, err := c.whichVault(cx)
+	if err != nil {
+		return err
+	}
+	if c.address, err = seal.ParseAddress(address); err != nil {
+		return fmt.Errorf("%s: %w", address, err)
 	}
 	if c.request, err = c.remote.request(cx, c.url); err != nil {
 		return err
@@ -122,8 +135,14 @@ func (c *joinCommand) Run(ctx context.Context) error {
 	defer clear(password)
 	derived := &rememberedKDF{derive: vaultcore.ChildKDF}
 	defer derived.wipe()
+	return c.repeat(ctx, site, vaultcore.JoinOptions{Password: password, KDF: derived.key})
+}
+
+// repeat joins, and begins anew when somebody else changed the header.
+func (c *joinCommand) repeat(ctx context.Context, site *syncer.Site, o vaultcore.JoinOptions) (err error) {
 	for i := 0; ; i++ {
-		err := c.attempt(ctx, site, vaultcore.JoinOptions{Password: password, Headers: site.Headers, DID: site.DID, KDF: derived.key})
+		o.Headers, o.DID = site.Headers, site.DID
+		err := c.attempt(ctx, site, o)
 		if !errors.Is(err, syncer.ErrOtherBytes) || i == joinAttempts {
 			return err
 		}
@@ -222,7 +241,7 @@ func (c *joinCommand) attempt(ctx context.Context, site *syncer.Site, o vaultcor
 	if made.DeviceKey != nil {
 		defer made.DeviceKey.Wipe()
 	}
-	vault, err := vaultcore.Open(ctx, temp, vaultcore.Credentials{Password: o.Password, DeviceKey: made.DeviceKey}, vaultcore.Options{KDF: o.KDF})
+	vault, err := vaultcore.Open(ctx, temp, vaultcore.Credentials{Password: o.Password, DeviceKey: made.DeviceKey, Kit: o.Kit}, vaultcore.Options{KDF: o.KDF})
 	if err != nil {
 		return err
 	}
@@ -232,6 +251,10 @@ func (c *joinCommand) attempt(ctx context.Context, site *syncer.Site, o vaultcor
 	}
 	if err == nil && yes && c.askedBlindly() {
 		c.fillLater(ctx, vault, site, made)
+	}
+	var later error
+	if err == nil && yes && c.kit != nil {
+		later = c.setPassword(ctx, vault, made)
 	}
 	c.opened = nil
 	if closeErr := vault.Close(context.WithoutCancel(ctx)); err == nil {
@@ -246,7 +269,7 @@ func (c *joinCommand) attempt(ctx context.Context, site *syncer.Site, o vaultcor
 	if made.DeviceKey != nil {
 		c.keepPaired(made.DeviceKey)
 	}
-	return c.show()
+	return errors.Join(c.show(), later)
 }
 
 // fillAndAsk brings the log here and asks whether what it says is right.
@@ -349,57 +372,4 @@ func (c *joinCommand) enter(ctx context.Context, vault *vaultcore.Vault, site *s
 		return err
 	}
 	return syncer.Publish(ctx, r, made)
-}
-
-// joinView is what join found, and with --json what it prints.
-type joinView struct {
-	Vault   string                 `json:"vault"`
-	DID     string                 `json:"did"`
-	Home    string                 `json:"home"`
-	Device  string                 `json:"device"`
-	Assets  int                    `json:"assets"`
-	Files   int                    `json:"files"`
-	Bytes   int64                  `json:"bytes"`
-	Devices []vaultcore.DeviceInfo `json:"devices"`
-}
-
-func foundIn(ctx context.Context, vault *vaultcore.Vault, made vaultcore.JoinResult) (joinView, error) {
-	devices, err := vault.Devices(ctx)
-	if err != nil {
-		return joinView{}, err
-	}
-	s := vault.Status()
-	view := joinView{Vault: s.Vault, DID: s.DID, Device: made.Device.UUID(), Assets: s.Assets, Files: s.Files, Bytes: s.Bytes}
-	for _, d := range devices {
-		if !d.This {
-			view.Devices = append(view.Devices, d)
-		}
-	}
-	return view, nil
-}
-
-// describe shows what a person can compare with what she knows.
-func (c *joinCommand) describe(v joinView) {
-	c.line("vault", "%s", v.Vault)
-	c.line("identity", "%s", v.DID)
-	c.line("content", "%s, %s, %s", plural(v.Assets, "asset"), plural(v.Files, "file"), humanSize(v.Bytes))
-	for _, d := range v.Devices {
-		c.line("device", "%s", syncPrinter{common: &c.common}.device(d))
-	}
-	c.ui.note("Compare the last changes: a device that joins cannot tell an old state of the vault from the newest one.")
-}
-
-func (c *joinCommand) show() error {
-	if c.json {
-		return c.ui.writeJSON(c.found)
-	}
-	with := ""
-	if isVaultPath(c.vault) {
-		with = " --vault " + shellQuote(c.home)
-	} else if homes, err := listVaults(); err == nil && len(homes) > 1 {
-		with = " --vault " + shellQuote(c.label)
-	}
-	c.ui.printf("This device has joined the vault, which is called %s here.\n", c.ui.name(c.label))
-	c.ui.printf("Next: mkdir -p ~/Vault && vaultdrive mount%s ~/Vault\n", c.ui.name(with))
-	return nil
 }

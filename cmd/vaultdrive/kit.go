@@ -4,11 +4,8 @@ import (
 	"context"
 	"errors"
 	"os"
-	"strings"
 
 	"github.com/urfave/cli/v2"
-
-	"github.com/vaultdrive/vaultdrive/vaultcore"
 )
 
 // maxKit bounds a file that holds a kit.
@@ -47,14 +44,12 @@ func kitCLI(u *ui) *cli.Command {
 		}, {
 			Name:  "restore",
 			Usage: "set a new password with the secret of the kit, without the old one",
-			Flags: []cli.Flag{
-				c.vaultFlag(), c.jsonFlag(),
-				&cli.StringFlag{Name: "kit-file", Destination: &c.file, Usage: "read the secret from `FILE` instead of asking (- is standard input)"},
+			Description: "Of a vault that is synced the remote has to be reachable; other devices ask for the new password once. On a machine\n" +
+				"that has no copy of the vault, vaultdrive join --kit does this.",
+			Flags: append([]cli.Flag{
+				c.vaultFlag(), c.jsonFlag(), kitFileFlag(&c.file),
 				&cli.StringFlag{Name: "did", Destination: &c.did, Usage: "the `IDENTITY` printed on the kit, to be compared with the vault's"},
-				&cli.StringFlag{Name: "new-password-file", Destination: &c.next.file, Usage: "read the new password from `FILE`"},
-				&cli.IntFlag{Name: "new-password-fd", Destination: &c.next.fd, Value: -1, DefaultText: "none", Usage: "read the new password from descriptor `N`"},
-				&cli.StringFlag{Name: "new-password-command", Destination: &c.next.command, Usage: "read the new password from the output of `CMD`"},
-			},
+			}, newPasswordFlags(&c.next)...),
 			Action: noOperands(c.restore),
 		}},
 	}
@@ -98,72 +93,4 @@ func (c *kitCommand) create(ctx context.Context) error {
 	}
 	c.ui.printf("%s", answer.Text)
 	return nil
-}
-
-// restore works on a vault that nobody has open.
-func (c *kitCommand) restore(ctx context.Context) error {
-	home, err := selectVault(c.vault)
-	if err != nil {
-		return err
-	}
-	secret, err := c.secret()
-	if err != nil {
-		return err
-	}
-	if c.did == "" {
-		if header, err := readVaultHeader(home); err == nil {
-			c.ui.note("Identity of this vault: %s\nIt must be the one on your kit.", header.DID)
-		}
-	}
-	password, err := newPasswordFrom(ctx, c.ui, &c.next)
-	if err != nil {
-		return err
-	}
-	defer clear(password)
-	held, err := vaultcore.OpenHome(home.path, false)
-	if err != nil {
-		return err
-	}
-	err = vaultcore.KitRestore(ctx, held, vaultcore.KitOptions{Secret: secret, DID: c.did, NewPassword: password, KDF: vaultcore.ChildKDF})
-	if err := errors.Join(err, held.Close()); err != nil {
-		return err
-	}
-	if c.json {
-		return c.ui.writeJSON(map[string]any{"vault": home.id, "changed": true})
-	}
-	c.ui.note("The new password opens the vault. The kit stays good.")
-	return nil
-}
-
-func (c *kitCommand) secret() (string, error) {
-	if c.file == "" {
-		return askLine("Secret of the kit: ")
-	}
-	var b []byte
-	var err error
-	if c.file == "-" {
-		b, err = readPassword(c.ui.in, "standard input")
-	} else {
-		b, err = readBounded(c.file, maxKit)
-	}
-	if err != nil {
-		return "", err
-	}
-	defer clear(b)
-	return kitSecret(string(b)), nil
-}
-
-// kitSecret finds the secret in what kit create printed: the line that begins
-// with Secret and the one below. Anything else is taken for the secret itself.
-func kitSecret(text string) string {
-	lines := strings.Split(text, "\n")
-	for i, line := range lines {
-		if rest, ok := strings.CutPrefix(strings.TrimSpace(line), "Secret "); ok {
-			if i+1 < len(lines) {
-				rest += lines[i+1]
-			}
-			return strings.Join(strings.Fields(rest), "-")
-		}
-	}
-	return strings.TrimSpace(text)
 }

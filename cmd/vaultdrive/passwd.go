@@ -31,12 +31,9 @@ func passwdCLI(u *ui) *cli.Command {
 			"do this; with --device-key the key of this device goes on opening the vault.\n" +
 			"Of a vault that is synced the remote has to be reachable. Other devices go on saving, and sync again once they are\n" +
 			"given the new password: at their next mount, or with passwd --accept beside a running one.",
-		Flags: c.flags(
-			&cli.StringFlag{Name: "new-password-file", Destination: &c.next.file, Usage: "read the new password from `FILE`"},
-			&cli.IntFlag{Name: "new-password-fd", Destination: &c.next.fd, Value: -1, DefaultText: "none", Usage: "read the new password from descriptor `N`"},
-			&cli.StringFlag{Name: "new-password-command", Destination: &c.next.command, Usage: "read the new password from the output of `CMD`"},
+		Flags: c.flags(append(newPasswordFlags(&c.next),
 			&cli.StringFlag{Name: "kdf", Destination: &c.kdf, Value: "keep", Usage: "`COST` of an unlock: keep it, or raise it to the default"},
-			&cli.BoolFlag{Name: "accept", Destination: &c.accept, Usage: "give this device the password that was changed on another one"},
+			&cli.BoolFlag{Name: "accept", Destination: &c.accept, Usage: "give this device the password that was changed on another one"})...,
 		),
 		Action: func(cx *cli.Context) error {
 			if cx.NArg() > 0 {

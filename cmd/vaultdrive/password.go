@@ -85,11 +85,12 @@ func (s *passwordSource) explicit() bool {
 type credentials struct {
 	password  []byte
 	deviceKey *seal.Key
-	keyring   bool // the key came from the keyring, so nobody was asked yet
+	kit       *vaultcore.TypedKit // in the place of a password that is lost
+	keyring   bool                // the key came from the keyring, so nobody was asked yet
 }
 
 func (c *credentials) forVault() vaultcore.Credentials {
-	return vaultcore.Credentials{Password: c.password, DeviceKey: c.deviceKey}
+	return vaultcore.Credentials{Password: c.password, DeviceKey: c.deviceKey, Kit: c.kit}
 }
 
 // askAfter asks for the password when the key of the keyring does not open the

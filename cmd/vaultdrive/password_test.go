@@ -118,8 +118,8 @@ func TestKitSecret(t *testing.T) {
 		"AAAA-BBBB-CCCC-DDDD\n": "AAAA-BBBB-CCCC-DDDD",
 		" aaaa bbbb ":           "aaaa bbbb",
 	} {
-		if got := kitSecret(in); got != want {
-			t.Errorf("kitSecret(%q) = %q, want %q", in, got, want)
+		if got := parseSheet(in).kit.Secret; got != want {
+			t.Errorf("parseSheet(%q) = %q, want %q", in, got, want)
 		}
 	}
 }

@@ -31,6 +31,13 @@ func (s *server) routeKeys(mux *http.ServeMux) {
 		sheet, err := s.createKit(context.WithoutCancel(ctx), in.Old)
 		return textAnswer{sheet}, err
 	})
+	streaming(mux, callKitRestore, func(ctx context.Context, in kitRequest, k *sink) error {
+		defer clear(in.Secret)
+		defer clear(in.New)
+		return s.restoreByKit(context.WithoutCancel(ctx), in, func(done, total int) {
+			k.progress(int64(done), int64(total))
+		})
+	})
 	unary(mux, callEnroll, func(context.Context, none) (keyAnswer, error) {
 		key, err := s.vault.Enroll()
 		if err != nil {
@@ -90,8 +97,29 @@ func (s *server) changePassword(ctx context.Context, in passwordRequest, progres
 	if err := syncer.ChangePassword(ctx, s.vault, r, in.Old, in.New, params); err != nil {
 		return err
 	}
+	return s.newEpoch(ctx, progress)
+}
+
+// restoreByKit is changePassword by the recovery kit.
+func (s *server) restoreByKit(ctx context.Context, in kitRequest, progress func(done, total int)) error {
+	kit := vaultcore.TypedKit{Secret: string(in.Secret), DID: in.DID}
+	r, err := s.headerRemote(ctx, in.Access)
+	if err != nil {
+		return err
+	}
+	if r == nil {
+		return s.vault.RestoreByKit(ctx, kit, in.New, seal.KDFParams{}, progress)
+	}
+	if err := syncer.RestoreByKit(ctx, s.vault, r, kit, in.New, seal.KDFParams{}); err != nil {
+		return err
+	}
+	return s.newEpoch(ctx, progress)
+}
+
+// newEpoch follows a header of a new epoch: from here on only that counts.
+func (s *server) newEpoch(ctx context.Context, progress func(done, total int)) error {
 	s.sync.poke()
-	progress(0, 1) // from here on only the new password counts
+	progress(0, 1)
 	return s.vault.FinishRewrap(ctx, progress)
 }
 
@@ -108,6 +136,9 @@ func (s *server) createKit(ctx context.Context, password []byte) (string, error)
 		return "", err
 	}
 	defer kit.Wipe()
+	if settings, known, err := s.vault.Remote(ctx); err == nil && known {
+		kit.Address = addressOf(s.vault, settings)
+	}
 	return kit.Sheet(s.vault.Label()), err
 }
 
@@ -130,9 +161,7 @@ func (s *server) revoke(ctx context.Context, in deviceRequest, progress func(don
 	if err := syncer.Revoke(ctx, s.vault, r, in.Password, ids...); err != nil {
 		return err
 	}
-	s.sync.poke()
-	progress(0, 1)
-	return s.vault.FinishRewrap(ctx, progress)
+	return s.newEpoch(ctx, progress)
 }
 
 // newIdentity is for a vault that this command alone has open, and closes then.

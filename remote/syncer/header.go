@@ -127,7 +127,7 @@ func PushHeaders(ctx context.Context, v *vaultcore.Vault, r Remote) error {
 // vaultcore.FinishRewrap, which the caller starts. Errors: ErrInDoubt, those of
 // vaultcore.ProposePassword and of the remote.
 func ChangePassword(ctx context.Context, v *vaultcore.Vault, r Remote, oldPassword, newPassword []byte, p seal.KDFParams) error {
-	err := changeHeader(ctx, v, r, oldPassword, func() (*vaultcore.HeaderChange, error) {
+	err := changeHeader(ctx, v, r, byPassword(v, oldPassword), func() (*vaultcore.HeaderChange, error) {
 		return v.ProposePassword(ctx, oldPassword, newPassword, p)
 	})
 	// Another device may have been given the very same one.
@@ -141,7 +141,7 @@ func ChangePassword(ctx context.Context, v *vaultcore.Vault, r Remote, oldPasswo
 // do not get the keys, and what they have not said by now never counts. Errors
 // as of ChangePassword and ProposeRevocation.
 func Revoke(ctx context.Context, v *vaultcore.Vault, r Remote, password []byte, devices ...seal.ID) error {
-	return changeHeader(ctx, v, r, password, func() (*vaultcore.HeaderChange, error) {
+	return changeHeader(ctx, v, r, byPassword(v, password), func() (*vaultcore.HeaderChange, error) {
 		return v.ProposeRevocation(ctx, password, devices...)
 	})
 }
@@ -150,7 +150,7 @@ func Revoke(ctx context.Context, v *vaultcore.Vault, r Remote, password []byte, 
 // it. Errors as of ChangePassword.
 func CreateKit(ctx context.Context, v *vaultcore.Vault, r Remote, password []byte) (*vaultcore.RecoveryKit, error) {
 	var kit *vaultcore.RecoveryKit
-	err := changeHeader(ctx, v, r, password, func() (c *vaultcore.HeaderChange, err error) {
+	err := changeHeader(ctx, v, r, byPassword(v, password), func() (c *vaultcore.HeaderChange, err error) {
 		if kit != nil {
 			kit.Wipe()
 		}
@@ -164,24 +164,44 @@ func CreateKit(ctx context.Context, v *vaultcore.Vault, r Remote, password []byt
 	return kit, err // in doubt it may come to be the one that counts
 }
 
+// RestoreByKit is ChangePassword with the recovery kit in the place of the old
+// password. A password that was changed meanwhile on another device is overtaken.
+// Errors: seal.ErrKit, vaultcore.ErrForeignHeader, those of ChangePassword.
+func RestoreByKit(ctx context.Context, v *vaultcore.Vault, r Remote, kit vaultcore.TypedKit, newPassword []byte, p seal.KDFParams) error {
+	accept := func(ctx context.Context) error { return v.AcceptByKit(ctx, kit) }
+	return changeHeader(ctx, v, r, accept, func() (*vaultcore.HeaderChange, error) {
+		return v.ProposeRestore(ctx, kit, newPassword, p)
+	})
+}
+
 // AddDevice lets a device into the roster. Errors as of ChangePassword.
 func AddDevice(ctx context.Context, v *vaultcore.Vault, r Remote, password []byte, d seal.Device) error {
-	return changeHeader(ctx, v, r, password, func() (*vaultcore.HeaderChange, error) {
+	return changeHeader(ctx, v, r, byPassword(v, password), func() (*vaultcore.HeaderChange, error) {
 		return v.ProposeDevice(ctx, password, d)
 	})
 }
 
+// byPassword accepts an epoch that another device began under the same password:
+// a revocation keeps it.
+func byPassword(v *vaultcore.Vault, password []byte) func(context.Context) error {
+	return func(ctx context.Context) error { return v.AcceptPassword(ctx, password) }
+}
+
 // changeHeader makes a header on top of the newest one and of all that the
 // devices have said, publishes it, and makes it the vault's own. Who loses the
-// race does it again on top of what won.
-func changeHeader(ctx context.Context, v *vaultcore.Vault, r Remote, password []byte, propose func() (*vaultcore.HeaderChange, error)) error {
+// race does it again on top of what won; accept takes an epoch that came meanwhile.
+func changeHeader(ctx context.Context, v *vaultcore.Vault, r Remote, accept func(context.Context) error, propose func() (*vaultcore.HeaderChange, error)) error {
 	for range headerTries {
 		if err := pullAll(ctx, v, r); err != nil {
 			return blob.WithHint(err, "password, kit and devices of a synced vault change together with its remote: try again when it can be reached")
 		}
 		c, err := propose()
-		if errors.Is(err, vaultcore.ErrNewEpoch) && v.AcceptPassword(ctx, password) == nil {
-			continue // a revocation elsewhere keeps the password
+		if errors.Is(err, vaultcore.ErrNewEpoch) {
+			if fault := accept(ctx); fault == nil {
+				continue
+			} else if errors.Is(fault, seal.ErrKit) {
+				return fault // another kit has taken its place
+			}
 		}
 		if err != nil {
 			return err
