@@ -153,7 +153,8 @@ func (p *soaker) remount() *mount {
 	p.t.Helper()
 	m := p.bed.mountAgain()
 	m.expect("kind=offline")
-	m.expect("errno=110") // a content that is not here, asked for meanwhile
+	m.expect("kind=content-missing") // the same, deleted before it was sent
+	m.expect("errno=110")            // a content that is not here, asked for meanwhile
 	return m
 }
 
@@ -424,6 +425,9 @@ func account(t *testing.T, people []*soaker) {
 			must(t, err)
 			for _, e := range entries {
 				data, err := os.ReadFile(filepath.Join(dir, e.Name()))
+				if errors.Is(err, syscall.ETIMEDOUT) && strings.HasSuffix(dir, "trash") {
+					continue // deleted before it was sent: its device has it
+				}
 				if err != nil && !errors.Is(err, fs.ErrNotExist) {
 					t.Errorf("%s: %v", p.name, err)
 				}
