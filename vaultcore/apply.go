@@ -387,12 +387,7 @@ func (a *applying) writeBury(t *txn, n *Node) error {
 // numbers enters what the history says of a file into its row.
 func (ch *fileChange) numbers(r *attRow) {
 	r.id, r.asset, r.deleted = ch.id, ch.f.Parent.ID, 0
-	r.rev, r.digest, r.base = ch.f.Rev, slices.Clone(ch.f.Base[0][:]), nil
-	if len(ch.f.Base) > 1 {
-		for _, d := range ch.f.Base {
-			r.base = append(r.base, d[:]...)
-		}
-	}
+	r.rev, r.digest, r.base = ch.f.Rev, slices.Clone(ch.f.Base[0][:]), baseOf(&ch.f)
 	r.f.name, r.f.mime, r.f.mode, r.f.mtime, r.f.shown = ch.f.Stored, ch.f.MIME, uint16(ch.f.Mode), ch.f.Mtime, ch.shownLeaf()
 	r.f.scratch = false
 }

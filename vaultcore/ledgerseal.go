@@ -295,27 +295,14 @@ func (s *sealing) someRows(where string, after int64) (rows []*attRow, err error
 	return rows, err
 }
 
-// base gives what a row's change was made on: the tips it carries, or what the
-// history has merged into its file since the last seal.
-func (r *attRow) tips() (tips []history.Digest) {
-	b := r.base
-	if b == nil {
-		b = r.digest
-	}
-	for ; len(b) >= 32; b = b[32:] {
-		tips = append(tips, history.Digest(b[:32]))
-	}
-	return tips
-}
-
 func (s *sealing) addAttachment(r *attRow) error {
 	if s.o.later(max(r.f.ctime, r.deleted)) {
 		return nil
 	}
-	base := r.tips()
+	tips, _, _ := r.tips()
 	if r.deleted != 0 {
 		var ops []seal.Op
-		for _, d := range history.Delete(base) {
+		for _, d := range history.Delete(tips) {
 			ops = append(ops, &seal.Del{ID: r.id, Prev: d})
 		}
 		if s.add(150*len(ops), ops...) {
@@ -323,34 +310,16 @@ func (s *sealing) addAttachment(r *attRow) error {
 		}
 		return nil
 	}
-	if r.dirty == dirtyWrap && len(base) > 0 {
+	if r.dirty == dirtyWrap && len(tips) > 0 {
 		if s.add(250, &seal.Wrap{Blob: r.blob, Epoch: r.epoch, WK: r.wrapped}) {
 			s.clean = append(s.clean, cleanRow{tableAttachments, r.n})
 		}
 		return nil
 	}
-	if r.dirty&dirtyContent != 0 && len(base) > 0 {
-		base = s.contentBase(r, base)
-	}
-	return s.addPut(r, base)
+	return s.addPut(r)
 }
 
-// contentBase leaves out a content the user never saw because it is pending.
-func (s *sealing) contentBase(r *attRow, base []history.Digest) []history.Digest {
-	if !s.l.pending.waits(r.id) {
-		return base
-	}
-	x := s.l.v.indexRows([]seal.ID{r.id}, nil)
-	a := s.l.h.Attachment(r.id, s.l.presence(x))
-	for i := range a.Live {
-		if f := &a.Live[i]; f.Pending && f.Base[0] == base[0] {
-			return f.ContentBase()
-		}
-	}
-	return base
-}
-
-func (s *sealing) addPut(r *attRow, base []history.Digest) error {
+func (s *sealing) addPut(r *attRow) error {
 	v := s.l.v
 	if r.sha == nil {
 		sum, err := v.hashRow(r)
@@ -361,19 +330,9 @@ func (s *sealing) addPut(r *attRow, base []history.Digest) error {
 		}
 		r.sha = sum
 	}
+	base, shown := s.putBase(r)
 	prev, dels := history.Put(base)
-	rev := uint64(1)
-	if prev != (history.Digest{}) {
-		rev = r.rev + 1
-		if known, ok := s.l.h.Rev(r.id, prev); ok {
-			rev = known + 1
-		}
-	}
-	put, err := seal.NewPut(&seal.Record{
-		Vault: v.keys.vaultID(), ID: r.id, ParentType: s.l.assetType(r.asset), Parent: r.asset, Version: r.version, Epoch: r.epoch,
-		Rev: rev, Size: uint64(r.size), WK: r.wrapped, Name: r.name, MIME: r.mime,
-		Blob: r.blob, Len: uint64(r.blobLen), SHA256: [32]byte(r.sha), Hdr: r.hdr, Mtime: r.f.mtime, Mode: uint32(r.f.mode),
-	}, prev)
+	put, err := s.putOf(r, prev, shown != nil)
 	if err != nil {
 		v.log.Error("record not sealed", "id", r.id.UUID(), "err", err)
 		return nil
@@ -382,13 +341,39 @@ func (s *sealing) addPut(r *attRow, base []history.Digest) error {
 	for _, d := range dels[:min(len(dels), seal.MaxOps-1)] {
 		ops = append(ops, &seal.Del{ID: r.id, Prev: d})
 	}
-	if !s.add(1000+4*(len(r.name)+len(r.mime))/3+150*len(dels), ops...) {
+	if !s.add(1000+4*(len(put.Name)+len(put.MIME))/3+150*len(dels), ops...) {
 		return nil
 	}
 	d := put.Digest(v.keys.vaultID())
-	r.rev, r.digest, r.base, r.dirty = rev, d[:], nil, 0
+	r.rev, r.digest, r.base, r.dirty = put.Rev, d[:], nil, 0
+	if shown != nil {
+		r.base = append(d[:], shown...)
+	}
 	s.atts = append(s.atts, r)
 	return nil
+}
+
+// putOf makes the op of a row's change. waiting: the row shows an earlier content
+// than the one it is about.
+func (s *sealing) putOf(r *attRow, prev history.Digest, waiting bool) (*seal.Put, error) {
+	l, rev := s.l, uint64(1)
+	if prev != (history.Digest{}) {
+		rev = r.rev + 1
+		if known, ok := l.h.Rev(r.id, prev); ok {
+			rev = known + 1
+		}
+	}
+	if waiting {
+		var err error
+		if r, err = s.carry(r, prev); err != nil {
+			return nil, err
+		}
+	}
+	return seal.NewPut(&seal.Record{
+		Vault: l.v.keys.vaultID(), ID: r.id, ParentType: l.assetType(r.asset), Parent: r.asset, Version: r.version, Epoch: r.epoch,
+		Rev: rev, Size: uint64(r.size), WK: r.wrapped, Name: r.name, MIME: r.mime,
+		Blob: r.blob, Len: uint64(r.blobLen), SHA256: [32]byte(r.sha), Hdr: r.hdr, Mtime: r.f.mtime, Mode: uint32(r.f.mode),
+	}, prev)
 }
 
 // assetType gives the type of an asset, which is part of every record in it.
@@ -532,7 +517,7 @@ func (s *sealing) showNumbers(no uint64) {
 	}
 	for _, r := range s.atts {
 		if n := v.rows.get(r.n); n != nil {
-			n.sync, n.dirty, n.commitNo = &syncFields{rev: r.rev, digest: r.digest}, 0, max(n.commitNo, no)
+			n.sync, n.dirty, n.commitNo = &syncFields{rev: r.rev, digest: r.digest, base: r.base}, 0, max(n.commitNo, no)
 		}
 	}
 	for _, c := range s.clean {

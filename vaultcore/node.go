@@ -145,7 +145,7 @@ const (
 type syncFields struct {
 	rev    uint64
 	digest []byte // of the tip that holds the content
-	base   []byte // all tips merged in the file, digest first; nil for it alone
+	base   []byte // all tips merged in the file, digest first; nil for it alone (base.go)
 }
 
 // Attr is what stat shows. Times are ns since the Unix epoch.

@@ -36,6 +36,3 @@ func (p *pendingSet) add(blob, att seal.ID) {
 	p.byAtt[att] = append(p.byAtt[att], blob)
 	p.byBlob[blob] = append(p.byBlob[blob], att)
 }
-
-// waits says whether an attachment waits for anything.
-func (p *pendingSet) waits(att seal.ID) bool { return len(p.byAtt[att]) > 0 }

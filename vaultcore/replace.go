@@ -147,7 +147,7 @@ func (m *rename) dropMoved(t *txn) error {
 		return err
 	}
 	defer empty.key.Wipe()
-	r.deleted, r.dirty = v.nowNS(), r.dirty|dirtyAttr
+	r.deleted, r.dirty, r.base = v.nowNS(), r.dirty|dirtyAttr, r.movedBase()
 	if err := v.fillRow(r, empty); err != nil {
 		return err
 	}
