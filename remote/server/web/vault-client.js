@@ -19,6 +19,7 @@ export class ServerError extends Error {
 const HEAD4 = 64;
 const CHUNKS_AT_ONCE = 256; // 4 MiB
 const PAGE = 200;
+const UNKNOWN = 'application/octet-stream'; // without a type browsers guess, and add an ending to the name
 
 export class VaultClient {
   #origin;
@@ -110,7 +111,7 @@ export class VaultClient {
       if (record.encryption_version === 4) return this.#download4(record, key, progress);
       const { name, type, content } = await decryptAttachment(record, key);
       progress(content.length, content.length);
-      return { name, type, blob: new Blob([content], { type }) };
+      return { name, type, blob: new Blob([content], { type: type || UNKNOWN }) };
     });
   }
 
@@ -124,7 +125,7 @@ export class VaultClient {
       parts.push(new Blob([await v4.open(await this.#range(record.id, from, to), k)]));
       progress(Math.min(v4.size, (k + CHUNKS_AT_ONCE) * CHUNK), v4.size);
     }
-    return { name, type, blob: new Blob(parts, { type }) };
+    return { name, type, blob: new Blob(parts, { type: type || UNKNOWN }) };
   }
 
   async #range(id, from, to) {

@@ -1,0 +1,172 @@
+package integration
+
+import (
+	"bytes"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/vaultdrive/vaultdrive/vaultcore/seal"
+)
+
+// TestPageInBrowser goes through the page as a person does, in a real browser at
+// a real server: unlock, look, download, add, delete, lock.
+func TestPageInBrowser(t *testing.T) {
+	t.Parallel()
+	needTool(t, "chromium", "chromium")
+	s := startServer(t, "--file-limit", "1G")
+	v := newWebVault(t, s.url)
+	old, now := v.parent(1, "Bank 🏦"), v.parent(2, "Papers")
+	random := bytes.Repeat([]byte("0123456789abcdef\n"), 400_000) // of 6.8 MB, so several ranges of version 4
+	v.attach(old, seal.V3, 1, "codes/recovery-codes.pdf", "application/pdf", []byte("one two three"))
+	v.attach(old, seal.V4, 2, "Schlüssel 🔐.bin", "application/octet-stream", random)
+	v.attach(old, seal.V3, 2, "empty", "", nil)
+	v.attach(old, seal.V3, 2, "folder", "inode/directory", nil)
+	p := &pageTest{browser: startBrowser(t, s.url+"/"), v: v, dir: shortTemp(t, "page")}
+
+	p.refusesWrongPasswords()
+	p.unlock()
+	p.downloads(random)
+	p.uploads(now.ID)
+	if got := v.files(now); got["new file.txt"] != "brought by the page" || len(got) != 2 || len(got["large.bin"]) != 25<<20 {
+		t.Errorf("what the page stored opens as %d files", len(got))
+	}
+	p.refusesTooLarge()
+	p.deletes()
+	if got := v.files(now); len(got) != 1 || len(got["large.bin"]) != 25<<20 {
+		t.Errorf("%d files after one of two was deleted", len(got))
+	}
+	p.lock()
+	for _, secret := range []string{testPassword, "recovery-codes", "Papers", "brought by the page", "new file.txt"} {
+		if strings.Contains(s.text(), secret) {
+			t.Errorf("the server's log has %q", secret)
+		}
+	}
+}
+
+type pageTest struct {
+	*browser
+	v   *webVault
+	dir string
+}
+
+func (p *pageTest) try(password string) {
+	p.t.Helper()
+	p.typeInto("#address", p.v.address)
+	p.typeInto("#password", password)
+	p.click("#open", "Unlock")
+}
+
+func (p *pageTest) refusesWrongPasswords() {
+	p.t.Helper()
+	p.until("the page is there", "document.readyState === 'complete' && !!document.querySelector('#open')")
+	p.picture("locked")
+	p.try("the password before")
+	p.until("the old password is refused", "document.querySelector('#problem').textContent === 'The password is wrong.'")
+	p.typeInto("#address", "vd1:abc")
+	p.click("#open", "Unlock")
+	p.until("a bad address is refused", "document.querySelector('#problem').textContent.includes('no address')")
+	// Nobody's vault and a wrong token look the same, and the page names neither.
+	p.typeInto("#address", "vd1:"+strings.Repeat("a", 80))
+	p.click("#open", "Unlock")
+	p.until("a foreign address is refused", "document.querySelector('#problem').textContent.includes('does not know this vault')")
+}
+
+func (p *pageTest) unlock() {
+	p.t.Helper()
+	p.try(testPassword)
+	p.until("the vault is open", "!document.querySelector('#unlocked').hidden")
+	if got := p.eval("document.querySelector('#password').value"); got != "" {
+		p.t.Error("the password stays in its field")
+	}
+	if got := p.eval("[...document.querySelectorAll('#parents bdi')].map(e => e.textContent).join()"); got != "Bank 🏦,Papers" {
+		p.t.Errorf("items: %s", got)
+	}
+	p.click("#parents button", "Bank")
+	p.until("the files are listed", "document.querySelectorAll('#rows tr').length === 4")
+	want := "codes/recovery-codes.pdf|application/pdf|13 B; empty||0 B; folder|folder|; Schlüssel 🔐.bin|application/octet-stream|6.80 MB"
+	got := p.eval("[...document.querySelectorAll('#rows tr')].map(r => [...r.cells].slice(0, 3).map(c => c.textContent).join('|')).join('; ')")
+	if got != want {
+		p.t.Errorf("files: %s", got)
+	}
+	if buttons := p.eval("document.querySelectorAll('#rows tr')[2].textContent.includes('Download')"); buttons != "false" {
+		p.t.Error("a folder can be downloaded")
+	}
+	p.picture("unlocked")
+}
+
+func (p *pageTest) row(name, button string) {
+	p.t.Helper()
+	p.eval(fmt.Sprintf("[...[...document.querySelectorAll('#rows tr')].find(r => r.cells[0].textContent === %q).querySelectorAll('button')].find(b => b.textContent === %q).click()", name, button))
+}
+
+func (p *pageTest) downloads(large []byte) {
+	p.t.Helper()
+	p.row("codes/recovery-codes.pdf", "Download")
+	if got := p.downloaded("recovery-codes.pdf", 13); string(got) != "one two three" {
+		p.t.Errorf("version 3 came as %q", got)
+	}
+	p.row("Schlüssel 🔐.bin", "Download")
+	if got := p.downloaded("Schlüssel 🔐.bin", len(large)); !bytes.Equal(got, large) {
+		p.t.Error("version 4 came with another content")
+	}
+	p.row("empty", "Download")
+	p.downloaded("empty", 0)
+}
+
+// uploads adds a small file and one of the greatest length there is.
+func (p *pageTest) uploads(parent string) {
+	p.t.Helper()
+	p.click("#parents button", "Papers")
+	p.until("the other item is shown", fmt.Sprintf("document.querySelector('[aria-current]')?.dataset.id === %q && document.querySelectorAll('#rows tr').length === 0", parent))
+	p.choose("#upload", p.file("new file.txt", []byte("brought by the page")), p.file("large.bin", make([]byte, 25<<20)))
+	p.until("both are stored", "document.querySelectorAll('#rows tr').length === 2 && document.querySelectorAll('#transfers li').length === 0")
+	p.row("new file.txt", "Download")
+	if got := p.downloaded("new file.txt", 19); string(got) != "brought by the page" {
+		p.t.Errorf("it came back as %q", got)
+	}
+	p.until("the usage counts it", "document.querySelector('#usage').textContent.startsWith('33')")
+}
+
+func (p *pageTest) file(name string, content []byte) string {
+	path := filepath.Join(p.dir, name)
+	must(p.t, os.WriteFile(path, content, 0o600))
+	return path
+}
+
+func (p *pageTest) refusesTooLarge() {
+	p.t.Helper()
+	p.choose("#upload", p.file("too large.bin", make([]byte, 25<<20+1)))
+	p.until("a file above 25 MiB is refused with the way out", "document.querySelector('#transfers').textContent.includes('at most 25 MiB')")
+	p.picture("refused")
+	p.click("#transfers button", "Dismiss")
+}
+
+func (p *pageTest) deletes() {
+	p.t.Helper()
+	p.row("new file.txt", "Delete")
+	p.row("new file.txt", "Keep")
+	p.row("new file.txt", "Delete")
+	p.row("new file.txt", "Really delete")
+	p.until("it is gone", "document.querySelectorAll('#rows tr').length === 1")
+}
+
+func (p *pageTest) lock() {
+	p.t.Helper()
+	p.click("#lock", "Lock")
+	p.until("it is locked", "document.querySelector('#unlocked').hidden && !document.querySelector('#locked').hidden")
+	if got := p.eval("document.querySelector('#unlocked').textContent"); strings.Contains(got, "Papers") || strings.Contains(got, "large.bin") {
+		p.t.Error("names stay in the locked page")
+	}
+	if got := p.eval("localStorage.length + sessionStorage.length + document.cookie.length"); got != "0" {
+		p.t.Errorf("the browser keeps something: %s", got)
+	}
+	for _, c := range p.complaints() {
+		// A refused login is answered 401, which the browser notes by itself.
+		if !strings.Contains(c, "status of 401") {
+			p.t.Errorf("the page complains: %s", c)
+		}
+	}
+}
