@@ -139,6 +139,7 @@ var exitTable = []exitRow{
 	{syncer.ErrNoStore, "remote_missing", 60, "is the directory mounted, does the bucket exist?"},
 	{syncer.ErrFull, "remote_full", 61, "make room there; what is here stays here"},
 	{syncer.ErrTooLarge, "remote_too_large", 61, "it stays on this device; everything else goes on"},
+	{syncer.ErrBlocked, "transfers_blocked", 67, "vaultdrive sync status names each, and what to do about it; everything else goes on"},
 	{syncer.ErrUnavailable, "remote_unavailable", 62, "nothing is lost: it goes on by itself when the remote answers"},
 	{syncer.ErrNotFound, "remote_lacks", 63, "sync now --heal on the device that has it puts it back"},
 	{syncer.ErrStartOver, "start_over", 63, ""},

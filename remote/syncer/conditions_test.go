@@ -255,7 +255,7 @@ func TestDamagedHere(t *testing.T) {
 	}
 	flip(t, files[0])
 	d.write("Letters/small.txt", "x")
-	if err := d.trySync(); !errors.Is(err, syncer.ErrUnavailable) {
+	if err := d.trySync(); !errors.Is(err, syncer.ErrBlocked) {
 		t.Fatalf("sync now: %v", err)
 	}
 	d.has(syncer.CondDamaged)

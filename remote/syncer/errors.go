@@ -32,6 +32,9 @@ var (
 	ErrForeign = errors.New("the remote belongs to another vault")
 	// ErrStartOver: the cursor is too old; load the newest checkpoint.
 	ErrStartOver = errors.New("the remote no longer keeps what the cursor needs")
+	// ErrBlocked: contents that are not transferred before a person has put right
+	// what is in their way; the status names each. Others go on.
+	ErrBlocked = errors.New("some contents do not go on by themselves")
 	// ErrKey: not a key, id or cursor of this contract. A bug of the caller.
 	ErrKey = blob.ErrKey
 )

@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"math/rand/v2"
+	"slices"
 	"sync"
 	"time"
 
@@ -309,12 +311,13 @@ func (l *lane) left() error {
 	for _, j := range l.q.stuck() {
 		reasons[j.Blocked]++
 	}
-	for reason, count := range reasons {
+	for _, reason := range slices.Sorted(maps.Keys(reasons)) {
+		count := reasons[reason]
 		if reason == CondTooLarge {
 			return fmt.Errorf("%w: %d contents are left %s, %d of them too large", ErrTooLarge, n, what, count)
 		}
 		if reason != "" {
-			return fmt.Errorf("%w: %d contents are left %s, %d of them blocked: %s", ErrUnavailable, n, what, count, reason)
+			return fmt.Errorf("%w: %d of %d that are left %s: %s", ErrBlocked, count, n, what, reason)
 		}
 	}
 	return fmt.Errorf("%w: %d contents are left %s", ErrUnavailable, n, what)
