@@ -53,9 +53,10 @@ func syncCLI(u *ui) *cli.Command {
 func (c *syncCommand) enableCLI() *cli.Command {
 	return &cli.Command{
 		Name:      "enable",
-		Usage:     "synchronise with a directory or a bucket, or change how",
+		Usage:     "synchronise with a directory, a bucket or a server, or change how",
 		ArgsUsage: "[URL]",
-		Description: "URL is file:///DIRECTORY (a NAS, a USB disk, a shared folder) or s3://BUCKET/PREFIX?endpoint=https://HOST&region=NAME.\n" +
+		Description: "URL is file:///DIRECTORY (a NAS, a USB disk, a shared folder), s3://BUCKET/PREFIX?endpoint=https://HOST&region=NAME, or\n" +
+			"https://HOST of a server (vaultdrive serve).\n" +
 			"Without URL the remote stays and the options change. What is stored there is encrypted; the remote sees sizes,\n" +
 			"counts and times.\n" +
 			"Credentials of a bucket come from AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY or from ~/.aws/credentials, each\n" +
