@@ -187,6 +187,7 @@ func (v *Vault) startLedger() {
 		return
 	}
 	v.com.synced.Store(true)
+	v.recallMark()
 	v.tree.Lock()
 	v.rows.mapAll()
 	v.tree.Unlock()

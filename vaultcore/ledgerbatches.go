@@ -54,6 +54,9 @@ func (v *Vault) Pushed(ctx context.Context, seq uint64) error {
 	_, err := v.com.do(func(t *txn) error {
 		return t.exec("UPDATE batches SET state=? WHERE device=? AND seq<=? AND state=?", int64(batchPushed), device[:], int64(seq), int64(batchSealed))
 	})
+	if err == nil {
+		v.remember(seq)
+	}
 	return err
 }
 

@@ -38,11 +38,11 @@ func (o *SealOptions) later(changed int64) bool {
 // Seal makes the next batch of this device out of what changed, and returns
 // when it is durable: only then may anybody see it. more says that another one
 // is due. A nil batch: there was nothing to say. Errors: ErrLedgerOff, ErrFork,
-// ErrNewEpoch and ErrRevoked while this device may not seal,
+// ErrNewEpoch, ErrRevoked and ErrLocalRollback while this device may not seal,
 // those of the disk; then nothing is sealed, or the same bytes are found again
 // by OwnBatches.
 func (v *Vault) Seal(ctx context.Context, o SealOptions) (b *seal.Batch, more bool, err error) {
-	if err := errors.Join(v.writable(), v.syncable()); err != nil {
+	if err := errors.Join(v.writable(), v.sealable()); err != nil {
 		return nil, false, err
 	}
 	l, err := v.lockLedger(ctx)

@@ -11,11 +11,12 @@ import (
 // since what changed here would have to be sealed in the old epoch.
 var errStalled = errors.New("waits for the new password")
 
-// stalled says whether applying has to wait for the new password: nothing is
-// sealed under a key that an old password opens once that is known. ns is held,
+// stalled says whether applying has to wait for the new password, or for a new
+// identity: nothing is sealed under a key that an old password opens once that is
+// known, nor under a number that is taken. ns is held,
 // or the answer may be outdated.
 func (l *ledger) stalled() bool {
-	if l.v.syncable() == nil {
+	if l.v.sealable() == nil {
 		return false
 	}
 	for _, table := range []string{"assets", tableAttachments} {

@@ -53,10 +53,13 @@ type MissingBlob struct {
 // Snapshot seals everything that was closed, with synchronisation off too: the
 // ledger is turned on then, name being what other devices would call this one.
 // Contents that are elsewhere are fetched first. Trash, scratch files and what is
-// still being written are no part of it. Errors: ErrUnlisted, ErrReadOnly, those
-// of the disk.
+// still being written are no part of it. Errors: ErrUnlisted, ErrLocalRollback,
+// ErrReadOnly, those of the disk.
 func (v *Vault) Snapshot(ctx context.Context, name string) (*Snapshot, error) {
 	if err := v.EnableLedger(ctx, name); err != nil {
+		return nil, err
+	}
+	if err := v.RolledBack(); err != nil {
 		return nil, err
 	}
 	if err := v.sealAllBut(ctx); err != nil {

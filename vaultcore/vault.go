@@ -28,6 +28,10 @@ type Options struct {
 	Scratch  []string         // patterns of local-only names; nil: the defaults
 	Limits   Limits           // zero fields: the defaults
 
+	// Marks knows of a later state of this device than an old copy of the
+	// directory; nil: nobody does.
+	Marks Marks
+
 	// Overlay finds contents that lie elsewhere than in the vault's directory of
 	// them, by the name they would have there; nil: there are none.
 	Overlay func(name string) (blob.Section, bool)
@@ -89,9 +93,10 @@ type Vault struct {
 	rewrap     rewrapState
 	ledger     atomic.Pointer[ledgerSession] // nil while it is off
 	pending    atomic.Pointer[pendingChain]  // headers that are not accepted; written under keys.change
-	clockAhead atomic.Int64                  // ns that the true time is ahead of now
-	moved      atomic.Bool                   // the home has become another device; it has to be opened anew
-	frozen     atomic.Bool                   // two histories were seen: nothing is written until the user decides
+	mark       markState
+	clockAhead atomic.Int64 // ns that the true time is ahead of now
+	moved      atomic.Bool  // the home has become another device; it has to be opened anew
+	frozen     atomic.Bool  // two histories were seen: nothing is written until the user decides
 
 	changeMu sync.Mutex
 	onChange func([]Change)

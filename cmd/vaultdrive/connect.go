@@ -97,7 +97,7 @@ func (c *common) openLocal(ctx context.Context, home vaultHome, creds *credentia
 
 // openVault opens a vault with the settings of every command.
 func openVault(ctx context.Context, home vaultHome, creds *credentials, o vaultcore.Options) (*vaultcore.Vault, error) {
-	o.KDF = vaultcore.ChildKDF
+	o.KDF, o.Marks = vaultcore.ChildKDF, marks
 	vault, err := vaultcore.Open(ctx, home.path, creds.forVault(), o)
 	return vault, partHint(err)
 }

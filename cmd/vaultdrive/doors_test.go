@@ -48,6 +48,7 @@ func newPlace(t *testing.T) *place {
 	for name, value := range map[string]string{
 		"XDG_RUNTIME_DIR": runtime, "XDG_DATA_HOME": filepath.Join(dir, "data"), "XDG_STATE_HOME": filepath.Join(dir, "state"),
 		"VAULTDRIVE_VAULT": p.home + "/", "VAULTDRIVE_PASSWORD_FILE": "", "CREDENTIALS_DIRECTORY": dir,
+		"DBUS_SESSION_BUS_ADDRESS": "unix:path=" + filepath.Join(dir, "no-bus"), // nor the keyring of who runs the tests
 	} {
 		t.Setenv(name, value)
 	}

@@ -295,6 +295,9 @@ func (s *syncing) stored(ctx context.Context, st *syncer.Status) error {
 	if !s.vault.LedgerOn() {
 		return nil
 	}
+	if err := s.vault.RolledBack(); err != nil {
+		st.Conditions = append(st.Conditions, troubleCondition(err))
+	}
 	st.Unsealed = s.vault.Status().Dirty
 	last, err := s.vault.LastPushed(ctx)
 	if err != nil {

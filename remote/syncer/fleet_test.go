@@ -34,6 +34,7 @@ type fleet struct {
 	s3      s3.Options                                         // credentials of a bucket
 	faults  func(device string, r syncer.Remote) syncer.Remote // nil: none
 	now     func() time.Time                                   // nil: time.Now
+	marks   vaultcore.Marks                                    // nil: none
 	devices []*device
 }
 
@@ -106,7 +107,7 @@ func (f *fleet) join(d *device) {
 
 func (d *device) openVault() {
 	d.f.t.Helper()
-	v, err := vaultcore.Open(context.Background(), d.home, vaultcore.Credentials{Password: []byte(password)}, vaultcore.Options{KDF: quickKDF, Now: d.f.now})
+	v, err := vaultcore.Open(context.Background(), d.home, vaultcore.Credentials{Password: []byte(password)}, vaultcore.Options{KDF: quickKDF, Now: d.f.now, Marks: d.f.marks})
 	d.f.must(err)
 	d.v = v
 	d.f.t.Cleanup(func() {

@@ -44,6 +44,9 @@ func (e *Engine) tryOwnAgain(ctx context.Context) error {
 	e.mu.Lock()
 	beyond := e.beyond
 	e.mu.Unlock()
+	if err := e.o.Vault.RolledBack(); err != nil {
+		return err
+	}
 	if beyond {
 		return fmt.Errorf("%w: the remote has later batches of it", vaultcore.ErrLocalRollback)
 	}

@@ -12,12 +12,15 @@ import (
 // what it did not get to.
 const rewrapGrace = 20 * time.Minute
 
-// heedHeader follows what the vault's header says of this device: shut out, or
-// in want of a new password. When one was accepted, everything is looked at
+// heedHeader follows what the vault says of this device: shut out, in want of a
+// new password, or an older copy of itself. When one was accepted, everything is looked at
 // again: batches of its epoch were refused before.
 func (e *Engine) heedHeader() {
 	v := e.o.Vault
 	e.hold(CondRevoked, vaultcore.ErrRevoked, v.Revoked())
+	if err := v.RolledBack(); err != nil {
+		e.meet(err)
+	}
 	e.hold(CondPassword, vaultcore.ErrNewEpoch, v.EpochPending() && !v.Revoked())
 	_, accepted := v.HeaderSeq()
 	e.mu.Lock()
