@@ -70,7 +70,7 @@ type applying struct {
 	no      uint64
 	changes []Change
 	touched map[*Node]bool // directories something left
-	beside  []*Node        // shown with a suffix now, and not before
+	moved   []*Node        // shown under another name than before
 }
 
 // fileChange is a visible file: of a row that is here, or of a new one.
@@ -126,8 +126,10 @@ func (a *applying) reportConflicts() {
 	v := a.l.v
 	var texts []string
 	v.tree.RLock()
-	for _, n := range a.beside {
-		texts = append(texts, shownPath(n))
+	for _, n := range a.moved {
+		if _, suffixed := v.suffixed(n); suffixed {
+			texts = append(texts, shownPath(n))
+		}
 	}
 	v.tree.RUnlock()
 	for _, text := range texts[:min(len(texts), maxConflictEvents)] {
@@ -327,6 +329,9 @@ func (a *applying) writeAsset(t *txn, ch *assetChange) error {
 	v, s := a.l.v, &ch.a
 	r := &assetRow{id: s.ID, typ: AssetType(s.Type)}
 	r.f = assetFields{ctime: s.Ctime, mtime: a.now, mode: 0o700, title: s.Title}
+	if s.Name != shownTitle(s.Title) {
+		r.f.shown = s.Name
+	}
 	if ch.node != nil && ch.node.n != 0 {
 		v.tree.RLock()
 		r.n, r.dirty, r.f.mtime, r.f.mode = ch.node.n, ch.node.dirty, ch.node.mtime, ch.node.mode

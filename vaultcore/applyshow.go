@@ -1,6 +1,7 @@
 package vaultcore
 
 import (
+	"cmp"
 	"slices"
 	"strings"
 
@@ -56,6 +57,7 @@ func (a *applying) show() {
 			a.buryAsset(ch)
 		}
 	}
+	a.changes = append(a.changes, v.settleNames()...)
 }
 
 // take takes a name out of the tree.
@@ -83,24 +85,19 @@ func (a *applying) vanish(n *Node) {
 }
 
 func (a *applying) showDrop(n *Node) {
-	v := a.l.v
-	if n.kind == KindFolder {
-		a.showFolderGone(n)
-		return
-	}
-	if n.has(flagUnlinked) {
-		for key, t := range v.trash {
-			if t.node == n {
-				delete(v.trash, key)
-			}
-		}
+	v, content, shared := a.l.v, n.content, a.shared(n)
+	switch {
+	case n.has(flagUnlinked):
+		v.unbury(n)
 		v.rows.drop(n.n)
-	} else {
+	case n.kind == KindFolder:
+		a.showFolderGone(n)
+	default:
 		a.take(n)
 		a.vanish(n)
 	}
-	if !a.shared(n) {
-		v.replaced(n.content, a.kept[n], a.no)
+	if !shared {
+		v.replaced(content, a.kept[n], a.no)
 	}
 }
 
@@ -108,12 +105,6 @@ func (a *applying) showDrop(n *Node) {
 // it; so what did not move with it stays where it is.
 func (a *applying) showFolderGone(n *Node) {
 	v := a.l.v
-	if n.has(flagUnlinked) {
-		return
-	}
-	if !a.shared(n) {
-		v.replaced(n.content, a.kept[n], a.no)
-	}
 	asset, whole := v.storedName(n)
 	v.rows.drop(n.n)
 	n.id, n.n, n.commitNo, n.dirty, n.content, n.sync = impliedID(asset.id, whole), 0, 0, 0, nil, nil
@@ -150,11 +141,7 @@ func (a *applying) showBury(n *Node) {
 func (a *applying) leave(ch *fileChange) {
 	v, n := a.l.v, ch.node
 	if n.has(flagUnlinked) {
-		for key, t := range v.trash {
-			if t.node == n {
-				delete(v.trash, key)
-			}
-		}
+		v.unbury(n)
 		return
 	}
 	asset, name := v.storedName(n)
@@ -234,10 +221,10 @@ func (a *applying) arrive(ch *fileChange) {
 		return
 	}
 	was := n.name
-	attach(dir, freeName(dir, a.leaf(ch), n.id), n)
+	v.giveName(dir, a.leaf(ch), n.id, n)
 	v.setStored(n, last)
-	if _, suffixed := v.suffixed(n); suffixed && n.name != was {
-		a.beside = append(a.beside, n)
+	if n.name != was {
+		a.moved = append(a.moved, n)
 	}
 	touchDir(dir, a.now)
 	v.count(n, 1)
@@ -293,7 +280,7 @@ func (a *applying) assetNode(id seal.ID, typ uint8) *Node {
 		n = &Node{kind: KindAsset, ino: inoOf(id), id: id, atype: AssetType(typ), dir: newDirEntries(), mode: 0o700}
 		n.set(flagDamaged, true)
 		a.x.assets[id] = n
-		v.place(v.root, freeName(v.root, "recovered-"+id.Hex()[:8], id), n)
+		v.place(v.root, freeName(v.root, cmp.Or(a.l.h.Asset(id).Name, history.RecoveredTitle(id)), id), n)
 		a.changes = append(a.changes, Change{Kind: ChangeEntry, Dir: v.root, Name: n.name, Node: n})
 	} else if n.has(flagUnlinked) {
 		v.unburyAsset(n)
@@ -330,18 +317,16 @@ func (a *applying) showAsset(ch *assetChange) {
 	}
 	n.set(flagDamaged, false)
 	if n.has(flagUnlinked) {
-		for key, t := range v.trash {
-			if t.node == n {
-				delete(v.trash, key)
-			}
-		}
+		v.unbury(n)
 		n.flags &^= flagUnlinked
 		n.Ref.Store(0)
 	} else if n.parent != nil && n.parent.dir.lookup(n.name) == n {
 		v.setStored(n, ch.a.Title)
 		return
 	}
-	v.place(v.root, freeName(v.root, ch.a.Name, n.id), n)
+	v.giveName(v.root, ch.a.Name, n.id, n)
+	touchDir(v.root, a.now)
+	v.count(n, 1)
 	v.setStored(n, ch.a.Title)
 	a.changes = append(a.changes, Change{Kind: ChangeEntry, Dir: v.root, Name: n.name, Node: n})
 }

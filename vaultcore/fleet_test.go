@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"cmp"
 	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io"
@@ -167,6 +168,9 @@ func (d *device) pushBlobs() {
 			d.f.t.Fatalf("%s: upload of %d bytes: %v", d.name, len(data), err)
 		}
 		src.Close()
+		if sha256.Sum256(data) != src.SHA256 {
+			d.f.t.Fatalf("%s uploads other bytes as %s than its log says", d.name, id.Hex())
+		}
 		d.f.blobs[id] = data
 		sent = append(sent, id)
 	}

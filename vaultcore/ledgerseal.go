@@ -69,8 +69,11 @@ func (l *ledger) sealAlone(o SealOptions) (*seal.Batch, bool, []Change, error) {
 		return nil, false, nil, err
 	}
 	s, err := l.sealNext(o)
-	if err != nil || s == nil {
+	if err != nil {
 		return nil, false, nil, err
+	}
+	if s == nil {
+		return nil, false, l.v.namesCameFree(), nil
 	}
 	changes, err := l.applyChanged(s.changed, nil)
 	l.broken = err != nil

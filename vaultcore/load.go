@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"slices"
 
+	"github.com/vaultdrive/vaultdrive/vaultcore/history"
 	"github.com/vaultdrive/vaultdrive/vaultcore/seal"
 )
 
@@ -96,7 +97,7 @@ func (l *loader) addAsset(r *assetRow) {
 		v.bury(&trashItem{node: n, shown: shownTitle(r.f.title), deleted: r.deleted})
 		return
 	}
-	l.give(v.root, shownTitle(r.f.title), n)
+	l.give(v.root, cmp.Or(r.f.shown, shownTitle(r.f.title)), n)
 	v.setStored(n, r.f.title)
 	v.count(n, 1)
 }
@@ -224,7 +225,7 @@ func (l *loader) asset(id seal.ID) *Node {
 	n := &Node{kind: KindAsset, ino: inoOf(id), id: id, atype: TypeItem, dir: newDirEntries(), mode: 0o700}
 	n.set(flagDamaged, true)
 	l.assets[id], v.rows.assets[id] = n, n
-	l.give(v.root, "recovered-"+id.Hex()[:8], n)
+	attach(v.root, freeName(v.root, history.RecoveredTitle(id), id), n) // those with a row come first
 	v.count(n, 1)
 	return n
 }

@@ -360,6 +360,9 @@ func (v *Vault) assetRowOf(n *Node) *assetRow {
 		r.rev, r.digest = n.sync.rev, n.sync.digest
 	}
 	r.f = assetFields{ctime: n.btime, mtime: n.mtime, mode: n.mode, title: v.storedComponent(n)}
+	if !n.has(flagUnlinked) && v.ledger.Load() != nil && n.name != shownTitle(r.f.title) {
+		r.f.shown = n.name
+	}
 	return r
 }
 

@@ -24,11 +24,7 @@ func (v *Vault) readopt(n *Node) {
 // unburyAsset shows a deleted asset again that holds a live file; tree is held.
 func (v *Vault) unburyAsset(asset *Node) {
 	stored := v.storedComponent(asset)
-	for key, t := range v.trash {
-		if t.node == asset {
-			delete(v.trash, key)
-		}
-	}
+	v.unbury(asset)
 	asset.flags &^= flagUnlinked
 	asset.Ref.Store(0)
 	v.place(v.root, freeName(v.root, shownTitle(stored), asset.id), asset)

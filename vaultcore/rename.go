@@ -352,7 +352,7 @@ func (v *Vault) putMove(t *txn, mv *rowMove) error {
 		v.tree.RLock()
 		r := v.assetRowOf(mv.n)
 		v.tree.RUnlock()
-		r.f.title = mv.name
+		r.f.title, r.f.shown = mv.name, ""
 		r.dirty |= dirtyAttr
 		if err := v.sealTitle(r); err != nil {
 			return err

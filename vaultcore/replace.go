@@ -79,7 +79,7 @@ func (m *rename) putReplace(t *txn) (*attRow, error) {
 // takeContent puts the moved content into r and gives its file key.
 func (m *rename) takeContent(t *txn, r *attRow) (seal.Key, error) {
 	v := m.v
-	r.sha = nil // base stays: the new content is made on the target's tips
+	// base stays: the new content is made on the target's tips
 	if m.sealed != nil {
 		r.setContent(&m.sealed.ref)
 		r.place, r.fresh = placeBin, m.sealed.fresh

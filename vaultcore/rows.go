@@ -172,6 +172,7 @@ type assetFields struct {
 	ctime, mtime int64
 	mode         uint16
 	title        string
+	shown        string // as attFields has it
 }
 
 func (r *assetRow) aad(a *seal.RowAAD) []byte {
@@ -190,14 +191,21 @@ func (f *assetFields) encode(b []byte) []byte {
 	b = binary.BigEndian.AppendUint64(b, uint64(f.ctime))
 	b = binary.BigEndian.AppendUint64(b, uint64(f.mtime))
 	b = binary.BigEndian.AppendUint16(b, f.mode)
-	return appendString16(b, f.title)
+	b = appendString16(b, f.title)
+	if f.shown != "" {
+		b = appendString16(b, f.shown)
+	}
+	return b
 }
 
 func (f *assetFields) decode(b []byte) error {
 	d := fieldReader{b: b}
 	f.ctime, f.mtime = int64(d.u64()), int64(d.u64())
 	f.mode = d.u16() & 0o777
-	f.title = d.str16()
+	f.title, f.shown = d.str16(), ""
+	if len(d.b) > 0 {
+		f.shown = d.str16()
+	}
 	return d.end()
 }
 
@@ -416,8 +424,10 @@ func (r *attRow) ref() contentRef {
 	return ref
 }
 
-// setContent copies what a content says of itself into its row.
+// setContent copies what a content says of itself into its row. Its hash is not
+// known yet.
 func (r *attRow) setContent(ref *contentRef) {
+	r.sha = nil
 	r.version, r.epoch, r.size, r.blob, r.blobLen = ref.version, ref.epoch, ref.size, ref.blob, ref.sealedLen
 	r.wrapped = ref.wrapped[:]
 	if ref.version == seal.V3 {

@@ -34,6 +34,19 @@ func (v *Vault) bury(t *trashItem) {
 	v.trash[t.key] = t
 }
 
+// unbury takes a node out of the trash; tree is held.
+func (v *Vault) unbury(n *Node) {
+	keys := []seal.ID{n.id}
+	if n.content != nil {
+		keys = append(keys, n.content.ref.blob)
+	}
+	for _, key := range keys {
+		if t := v.trash[key]; t != nil && t.node == n {
+			delete(v.trash, key)
+		}
+	}
+}
+
 // TrashEntry is a deleted file as commands show it.
 type TrashEntry struct {
 	ID      string    `json:"id"`
@@ -207,9 +220,15 @@ func (v *Vault) reviveAsset(id seal.ID) (*Node, []Change, error) {
 		return nil, nil, fmt.Errorf("%w: the asset it belongs to", ErrNotFound)
 	}
 	n := t.node
+	stored := n.name
+	v.tree.RLock()
+	name := freeName(v.root, shownTitle(stored), n.id) // ns keeps it free
+	v.tree.RUnlock()
 	no, err := v.com.do(func(x *txn) error {
 		r := v.assetRowOf(n)
-		r.dirty |= dirtyAttr
+		if r.dirty |= dirtyAttr; name != shownTitle(stored) {
+			r.f.shown = name
+		}
 		if err := v.sealTitle(r); err != nil {
 			return err
 		}
@@ -224,8 +243,7 @@ func (v *Vault) reviveAsset(id seal.ID) (*Node, []Change, error) {
 	n.set(flagUnlinked, false)
 	n.Ref.Store(0)
 	n.commitNo, n.dirty = no, n.dirty|dirtyAttr
-	stored := n.name
-	v.place(v.root, freeName(v.root, shownTitle(stored), n.id), n)
+	v.place(v.root, name, n)
 	v.setStored(n, stored)
 	return n, []Change{{Kind: ChangeEntry, Dir: v.root, Name: n.name, Node: n}}, nil
 }
@@ -442,9 +460,12 @@ func (v *Vault) impliedFolder(asset, dir *Node, part, whole string) *Node {
 	if f := dir.dir.lookup(shown); f != nil && f.kind == KindFolder && v.storedComponent(f) == part {
 		return f
 	}
+	if f := v.displacedFolder(dir, part); f != nil {
+		return f
+	}
 	id := impliedID(asset.id, whole)
 	f := &Node{kind: KindFolder, ino: inoOf(id), mode: 0o700, dir: newDirEntries(), mtime: asset.mtime, ctime: asset.ctime, btime: asset.btime}
-	attach(dir, freeName(dir, shown, id), f)
+	v.giveName(dir, shown, id, f)
 	v.setStored(f, part)
 	v.count(f, 1)
 	return f

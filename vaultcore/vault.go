@@ -67,10 +67,12 @@ type Vault struct {
 
 	// Guarded by tree.
 	stored map[*Node]string
-	trash  map[seal.ID]*trashItem
-	rows   rowIndex
-	opens  map[*openState]struct{}
-	counts counts
+	// displaced are those shown under another name than the history gives them.
+	displaced map[*Node]displaced
+	trash     map[seal.ID]*trashItem
+	rows      rowIndex
+	opens     map[*openState]struct{}
+	counts    counts
 
 	// gates are held, shared, by every Still; see there.
 	gates [stillGates]sync.RWMutex
@@ -188,7 +190,7 @@ func openVault(ctx context.Context, home *Home, c Credentials, o Options) (_ *Va
 func newVault(home *Home, keys *keyring, o Options) *Vault {
 	v := &Vault{
 		home: home, keys: keys, opt: o, log: o.Log, now: o.Now,
-		stored: make(map[*Node]string), trash: make(map[seal.ID]*trashItem), rows: newRowIndex(),
+		stored: make(map[*Node]string), displaced: make(map[*Node]displaced), trash: make(map[seal.ID]*trashItem), rows: newRowIndex(),
 		opens: make(map[*openState]struct{}), scratchNames: o.Scratch,
 	}
 	if v.log == nil {

@@ -102,7 +102,7 @@ func (a *asset) likelyType() (best uint8) {
 
 // claim is the asset's wish for its title.
 func (a *asset) claim() *claim {
-	c := &claim{t: &a.thread, born: a.born(), path: seal.UnnamedName(a.id)}
+	c := &claim{t: &a.thread, born: a.born(), path: RecoveredTitle(a.id)}
 	if len(a.versions) > 0 {
 		w := a.evaluate()
 		tips, _ := w.tips()

@@ -51,6 +51,9 @@ func ShownComponent(stored string) string {
 	return cut(shown, maxComponent-len(tail)) + tail
 }
 
+// RecoveredTitle is what an asset is shown as whose record has not come.
+func RecoveredTitle(id seal.ID) string { return "recovered-" + id.Hex()[:8] }
+
 // ShownTitle is ShownComponent for an asset; reserved titles are escaped, so
 // that one from elsewhere cannot hide the drive's own directory.
 func ShownTitle(title string) string {

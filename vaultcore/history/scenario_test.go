@@ -531,7 +531,7 @@ func TestLateParent(t *testing.T) {
 	ops := ada.log[1:]
 	bob.h.Add(ops[1].ops)
 	bob.h.Add(ops[3].ops)
-	unnamed := seal.UnnamedName(id)
+	unnamed := RecoveredTitle(id)
 	checkList(t, bob, unnamed+"/ recovered\n"+
 		unnamed+"/note (conflict ada 2026-03-01 a002).txt: first\n"+
 		unnamed+"/note.txt: third")
