@@ -39,7 +39,7 @@ type serveCommand struct {
 	registration, plan      string
 	quota, fileLimit        string
 	proxy                   bool
-	quick                   bool
+	quick, unlimited        bool
 }
 
 // serveStores are where a server keeps its things.
@@ -77,6 +77,7 @@ func serveCLI(u *ui) *cli.Command {
 			&cli.StringFlag{Name: "plan", Value: api.PlanPremium, Destination: &c.plan, Usage: "of new accounts: `free` or premium"},
 			&cli.StringFlag{Name: "quota", Destination: &c.quota, Usage: "of new accounts, such as 10G; default: 10G, on the free plan 100M"},
 			&cli.StringFlag{Name: "file-limit", Destination: &c.fileLimit, Usage: "longest file, such as 4G; default: 25M"},
+			&cli.BoolFlag{Name: "no-rate-limits", Destination: &c.unlimited, Usage: "for a server whose users trust each other; quotas hold"},
 			&cli.StringFlag{Name: "metrics", Destination: &c.metrics, Usage: "Prometheus metrics at `HOST:PORT`"},
 			&cli.BoolFlag{Name: "no-drain-wait", Destination: &c.quick, Usage: "end at once instead of 5 s after /readyz says so"},
 		),
@@ -207,6 +208,9 @@ func (c *serveCommand) options() (o vaultserver.Options, err error) {
 	}
 	if o.FileLimit, err = sizeFlag("--file-limit", c.fileLimit); err != nil {
 		return o, err
+	}
+	if c.unlimited {
+		o.Limits = vaultserver.NoLimits()
 	}
 	loopback := isLoopback(c.listen)
 	switch o.Registration {

@@ -33,7 +33,7 @@ func TestMain(m *testing.M) { metatest.Main(m) }
 // world is a real server over HTTP, with a clock that stands.
 type world struct {
 	*Server
-	t     *testing.T
+	t     testing.TB
 	http  *httptest.Server
 	blobs *blob.Dir
 	dir   string
@@ -107,6 +107,8 @@ func (w *world) beside() *world {
 	second.Server = s
 	return second
 }
+
+func (w *world) now() time.Time { return time.UnixMilli(w.clock.Load()) }
 
 func (w *world) pass(d time.Duration) { w.clock.Add(d.Milliseconds()) }
 
@@ -237,7 +239,7 @@ func (p *person) page() *person {
 
 // answer is what came back.
 type answer struct {
-	t      *testing.T
+	t      testing.TB
 	what   string
 	status int
 	header http.Header
