@@ -2,6 +2,7 @@ package vaultcore
 
 import (
 	"fmt"
+	"maps"
 	"path"
 	"slices"
 
@@ -93,7 +94,10 @@ type assetChange struct {
 // applyChanged makes rows and tree what the history says of some ids, together
 // with what came in. ns and mu are held.
 func (l *ledger) applyChanged(c history.Changed, in *incoming) ([]Change, error) {
-	x := l.indexFor(c, in.wrapped())
+	wrapped := in.wrapped()
+	l.rowsDue.changed(c, dueOthers)
+	l.dueBlobs(slices.Collect(maps.Keys(wrapped)), dueOthers)
+	x := l.indexFor(c, wrapped)
 	var arrived []seal.ID
 	if in != nil {
 		for blob := range in.arrived {

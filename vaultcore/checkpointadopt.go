@@ -271,6 +271,7 @@ func (ld *loading) install(n *nextLedger) {
 	for b := range n.sent {
 		l.sent[b] = true
 	}
+	l.rowsDue = dueRows{}
 	for id, h := range ld.end.Heads {
 		if p := l.peer(id); p.head.Seq < h.Seq {
 			p.head, p.epoch, p.hlc, p.seen = h.Head, h.Epoch, h.HLC, maps.Clone(h.Seen)

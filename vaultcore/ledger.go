@@ -75,6 +75,8 @@ type ledger struct {
 	bodies map[[32]byte]*seal.Body // of batches opened lately, by hash
 	broken bool                    // memory is ahead of the database: load again
 
+	rowsDue dueRows // rows of a server that have to be looked at
+
 	strangers map[[32]byte]bool // frames of devices that no header names
 
 	base   baseCheckpoint
@@ -269,7 +271,7 @@ func (l *ledger) load() error {
 	l.peers, l.held = make(map[seal.ID]*peer), make(map[seal.ID][]*heldBatch)
 	l.sent, l.pending = make(map[seal.ID]bool), newPendingSet()
 	l.bodies = make(map[[32]byte]*seal.Body)
-	l.clock, l.lastOp, l.remote = 0, 0, seal.ID{}
+	l.clock, l.lastOp, l.remote, l.rowsDue = 0, 0, seal.ID{}, dueRows{}
 	c, err := openConn(l.v.home.Path(dbName), true, false)
 	if err != nil {
 		return err

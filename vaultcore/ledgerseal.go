@@ -466,6 +466,8 @@ func (s *sealing) store(own *peer) error {
 		l.clock = s.body.HLC
 		l.lastOp += int64(len(s.ops))
 		s.changed = l.h.Add(historyOps(s.ops))
+		l.rowsDue.changed(s.changed, dueMine)
+		l.dueClean(s.clean)
 	}
 	return nil
 }

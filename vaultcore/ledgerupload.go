@@ -136,6 +136,7 @@ func (v *Vault) Sent(ctx context.Context, blobs []seal.ID) error {
 		for _, b := range blobs {
 			l.sent[b] = true
 		}
+		l.dueBlobs(blobs, dueMine)
 	}
 	return err
 }

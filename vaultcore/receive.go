@@ -471,6 +471,7 @@ func (l *ledger) take(in *incoming, h *heldBatch) {
 				in.sent[blob] = h.b.Device
 				if !l.sent[blob] {
 					l.sent[blob] = true
+					l.dueBlobs([]seal.ID{blob}, dueOthers)
 					in.note(history.Changed{Attachments: l.pending.byBlob[blob]})
 				}
 			}

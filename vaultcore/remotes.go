@@ -70,6 +70,7 @@ func (v *Vault) SetRemote(ctx context.Context, r RemoteSettings) error {
 	l.remote = r.ID
 	if fresh {
 		clear(l.sent)
+		l.rowsDue = dueRows{}
 	}
 	return v.Barrier(ctx)
 }
@@ -77,7 +78,7 @@ func (v *Vault) SetRemote(ctx context.Context, r RemoteSettings) error {
 // forgetRemote makes the vault one that no remote has heard of.
 func (v *Vault) forgetRemote(t *txn) error {
 	device := v.keys.deviceID()
-	for _, sql := range []string{"DELETE FROM remotes", "DELETE FROM blob_presence", "DELETE FROM transfer_jobs"} {
+	for _, sql := range []string{"DELETE FROM remotes", "DELETE FROM blob_presence", "DELETE FROM transfer_jobs", "DELETE FROM server_rows"} {
 		if err := t.exec(sql); err != nil {
 			return err
 		}

@@ -130,6 +130,7 @@ func (v *Vault) Found(ctx context.Context, blobs []seal.ID) error {
 	if err != nil {
 		return err
 	}
+	l.dueBlobs(blobs, dueMine)
 	var c history.Changed
 	for _, b := range blobs {
 		l.sent[b] = true

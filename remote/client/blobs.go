@@ -235,8 +235,15 @@ func (r *Remote) Settle(ctx context.Context, s syncer.Settlement) (syncer.Settle
 	if err := ctx.Err(); err != nil {
 		return syncer.Settled{}, err
 	}
-	if err := r.release(ctx, s.Release, nil); err != nil || s.Collect == nil {
-		return syncer.Settled{}, err
+	var out syncer.Settled
+	if err := r.release(ctx, s.Release, nil); err != nil {
+		return out, err
+	}
+	if err := r.claim(ctx, s.Claim, &out); err != nil {
+		return out, err
+	}
+	if err := r.putRows(ctx, s, &out); err != nil || s.Collect == nil {
+		return out, err
 	}
 	return r.collect(ctx, s.Collect)
 }
@@ -288,6 +295,28 @@ func (r *Remote) release(ctx context.Context, ids []string, out *syncer.Settled)
 			if out != nil && b.State == api.BlobReleased {
 				out.Removed++
 				out.Freed += b.StoredBytes
+			}
+		}
+	}
+	return nil
+}
+
+// claim has blobs back from the trash.
+func (r *Remote) claim(ctx context.Context, ids []string, out *syncer.Settled) error {
+	for len(ids) > 0 {
+		step := ids[:min(len(ids), api.MaxBlobs)]
+		ids = ids[len(step):]
+		var res api.BlobResults
+		if _, err := r.json(ctx, http.MethodPost, api.PathVault(r.o.Vault)+"/blobs/claim", api.BlobIDs{Blobs: step}, &res); err != nil {
+			return err
+		}
+		have := make(map[string]bool)
+		for _, b := range res.Results {
+			have[b.BlobID] = b.State == api.BlobPresent
+		}
+		for _, id := range step {
+			if !have[id] {
+				out.Unclaimed = append(out.Unclaimed, id)
 			}
 		}
 	}

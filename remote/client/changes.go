@@ -155,6 +155,10 @@ func (c *cursor) add(e api.Change, out *syncer.Changes) {
 		c.Log[e.Device] = max(c.Log[e.Device], e.Seq)
 	case api.KindCheckpoint:
 		out.List = append(out.List, syncer.Change{Kind: syncer.KindCheckpoint, Device: e.Device, Seq: e.Seq, Name: e.Name})
+	case api.KindRow, api.KindParent:
+		if row, ok := rowOf(e); ok {
+			out.List = append(out.List, syncer.Change{Kind: syncer.KindRow, Row: &row})
+		}
 	case api.KindBlob:
 		change := syncer.Change{Kind: syncer.KindBlob, Blob: e.BlobID}
 		switch e.State {

@@ -318,7 +318,7 @@ func (r *Remote) Caps(ctx context.Context) (syncer.Caps, error) {
 		return syncer.Caps{}, fmt.Errorf("%w: the server's file limit is %d", syncer.ErrUnavailable, u.FileLimit)
 	}
 	caps := syncer.Caps{Version: 1, CreateOnly: true, Swap: true, Range: true, Wait: api.MaxWait, MaxBlob: most, PartMin: 16 << 20, PartMax: api.MaxPart,
-		MaxParts: 9_999, Parallel: 4, Encryption: u.Versions, Login: true}
+		MaxParts: 9_999, Parallel: 4, Encryption: u.Versions, Login: true, Rows: true}
 	r.mu.Lock()
 	r.caps = &caps
 	r.mu.Unlock()
@@ -331,7 +331,7 @@ func (r *Remote) Probe(ctx context.Context) (syncer.Caps, error) {
 	caps, err := r.Caps(ctx)
 	if api.IsCode(err, api.CodeSessionInvalid) && r.o.First != nil {
 		return syncer.Caps{Version: 1, CreateOnly: true, Swap: true, Range: true, Wait: api.MaxWait, PartMin: 16 << 20, PartMax: api.MaxPart,
-			MaxParts: 9_999, Parallel: 4, Encryption: []int{3, 4}, Login: true}, nil
+			MaxParts: 9_999, Parallel: 4, Encryption: []int{3, 4}, Login: true, Rows: true}, nil
 	}
 	return caps, err
 }

@@ -255,20 +255,25 @@ func (s *Server) putRows(c *call) error {
 	return nil
 }
 
-// checkRow checks what can be seen of a row without a key.
+// checkRow checks what can be seen of a row without a key. Of a deleted one only
+// its id counts, and the version that was read.
 func checkRow(r *api.Row) error {
 	switch {
 	case !api.ValidID(r.ID) || !api.ValidID(r.ParentID):
 		return api.BadField("id", "not an id")
 	case r.State != api.StateLive && r.State != api.StateDeleted:
 		return api.BadField("state", "live or deleted")
+	case r.Version < 0:
+		return api.BadField("version", "negative")
+	case r.State == api.StateDeleted:
+		return nil
 	case !api.ValidBlob(r.BlobID):
 		return api.BadField("blob_id", "not a blob id")
 	case len(r.FileNameEncrypted) > api.MaxField || len(r.ContentTypeEncrypted) > api.MaxField:
 		return api.BadField("file_name_encrypted", "longer than %d bytes", api.MaxField)
 	case r.EncryptionVersion != 3 && r.EncryptionVersion != 4:
 		return api.Errorf(api.CodeUnsupportedVersion, "encryption_version is 3 or 4")
-	case r.SizeBytes < 0 || r.Version < 0:
+	case r.SizeBytes < 0:
 		return api.BadField("size_bytes", "negative")
 	}
 	if err := api.Sealed3(r.FileNameEncrypted); err != nil {

@@ -68,6 +68,7 @@ type Engine struct {
 	refresh   bool // what is wanted may have changed
 	beyond    bool // the remote has batches in our name that are not here
 	chains    map[seal.ID]*chain
+	rows      rowState
 }
 
 // New gives an engine. It starts nothing and asks the remote nothing.
@@ -136,6 +137,7 @@ func (e *Engine) load(ctx context.Context) error {
 	e.sealed = sealed
 	e.remote, e.caps, e.cursor = id, caps, cursor
 	e.refresh, e.unpushed, e.hint = true, true, true
+	e.rows.due, e.rows.all = true, true
 	if len(unsaid) > 0 {
 		e.unsaid = e.o.Now()
 	}
@@ -251,7 +253,7 @@ func (e *Engine) SyncNow(ctx context.Context, heal bool) error {
 		return err
 	}
 	errs := []error{e.up.drain(ctx, true)}
-	errs = append(errs, e.say(ctx), e.down.drain(ctx, true))
+	errs = append(errs, e.say(ctx), e.projectNow(ctx), e.down.drain(ctx, true))
 	e.tendNow(ctx)
 	errs = append(errs, e.settleSoon(ctx))
 	return errors.Join(append(errs, e.trouble())...)

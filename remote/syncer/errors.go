@@ -2,6 +2,7 @@ package syncer
 
 import (
 	"errors"
+	"fmt"
 
 	"github.com/vaultdrive/vaultdrive/vaultcore/blob"
 )
@@ -35,6 +36,15 @@ var (
 	// ErrBlocked: contents that are not transferred before a person has put right
 	// what is in their way; the status names each. Others go on.
 	ErrBlocked = errors.New("some contents do not go on by themselves")
+	// ErrBehind: other devices have published what the writer of rows had not
+	// applied. Pull, and write what is right then.
+	ErrBehind = errors.New("other devices have published more")
+	// ErrStale: the row has changed since it was read. As ErrBehind.
+	ErrStale = errors.New("the row has changed at the remote")
+	// ErrNoParent, ErrNoBlob: what a row names is not at the remote. With
+	// ErrNotFound.
+	ErrNoParent = fmt.Errorf("asset: %w", ErrNotFound)
+	ErrNoBlob   = fmt.Errorf("content: %w", ErrNotFound)
 	// ErrKey: not a key, id or cursor of this contract. A bug of the caller.
 	ErrKey = blob.ErrKey
 )

@@ -110,6 +110,7 @@ func (e *Engine) turnOnce(ctx context.Context) error {
 		e.up.pump()
 		e.down.pump()
 		e.settleIdle(ctx)
+		e.projectIdle(ctx)
 		e.tend()
 		e.noteDone()
 		e.sleep(ctx, e.again(s))
@@ -148,6 +149,9 @@ func (e *Engine) again(s step) time.Time {
 		if look := e.lookedAt.Add(lookEvery); look.Before(at) {
 			at = look
 		}
+	}
+	if e.rows.due && e.caps.Rows && e.online && e.rows.again.Before(at) {
+		at = e.rows.again
 	}
 	if e.unsettled && !e.settling {
 		if try := e.settleTried.Add(settleEvery); try.Before(at) {

@@ -78,6 +78,7 @@ func (e *Engine) takeChanges(ctx context.Context, ch Changes, reconcile bool) er
 	}
 	var headers []uint64
 	var checkpoints []Change
+	var rows []Row
 	news := make(map[seal.ID][]uint64)
 	for _, c := range ch.List {
 		switch c.Kind {
@@ -89,6 +90,8 @@ func (e *Engine) takeChanges(ctx context.Context, ch Changes, reconcile bool) er
 			}
 		case KindCheckpoint:
 			checkpoints = append(checkpoints, c)
+		case KindRow:
+			rows = append(rows, *c.Row)
 		case KindBlob:
 			e.wantSoon()
 		}
@@ -109,8 +112,13 @@ func (e *Engine) takeChanges(ctx context.Context, ch Changes, reconcile bool) er
 			return err
 		}
 	}
+	if err := e.o.Vault.NoteServerRows(ctx, rows); err != nil {
+		return err
+	}
 	e.mu.Lock()
-	e.cursor, e.whole = ch.Next, whole
+	e.cursor, e.whole, e.rows.atEnd = ch.Next, whole, !ch.More
+	e.rows.all = e.rows.all || reconcile
+	e.rows.due = e.rows.due || reconcile || len(ch.List) > 0
 	remote := e.remote
 	e.mu.Unlock()
 	if !whole {

@@ -192,6 +192,7 @@ func (e *Engine) otherOwn(ctx context.Context, key string) error {
 func (e *Engine) allPushed(last uint64) {
 	e.mu.Lock()
 	e.unpushed, e.pushFailures, e.pushAgain = false, 0, time.Time{}
+	e.rows.due = e.rows.due || last > e.pushed
 	e.pushed = max(e.pushed, last)
 	e.mu.Unlock()
 	e.up.pushed(last)

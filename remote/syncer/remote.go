@@ -8,6 +8,8 @@ import (
 	"context"
 	"io"
 	"time"
+
+	"github.com/vaultdrive/vaultdrive/vaultcore"
 )
 
 // Remote is the other place of one vault: a directory, a bucket, or a server.
@@ -101,6 +103,7 @@ type Caps struct {
 	Parallel   int           `json:"parallel,omitempty"`   // parts at a time
 	Encryption []int         `json:"encryption,omitempty"` // versions it takes; none: all
 	Login      bool          `json:"login,omitempty"`      // it shows the log only to devices of the vault
+	Rows       bool          `json:"rows,omitempty"`       // it keeps rows for clients that read no log
 	Folder     bool          `json:"folder,omitempty"`     // a directory that other programs may fill too, in any order
 }
 
@@ -117,7 +120,13 @@ const (
 	KindBlob
 	// KindCheckpoint: the checkpoint Name by Device is complete.
 	KindCheckpoint
+	// KindRow: the remote says something new of an attachment or an asset. That is
+	// its own word, and nobody's else.
+	KindRow
 )
+
+// Row is what a remote with Caps.Rows says of an attachment or an asset.
+type Row = vaultcore.ServerRow
 
 // Change is one thing that is new on the remote.
 type Change struct {
@@ -126,6 +135,7 @@ type Change struct {
 	Seq    uint64 // number of a header or batch; author's last batch of a checkpoint
 	Blob   string
 	Name   string // of a checkpoint
+	Row    *Row
 }
 
 // Changes is what Changes answers.
@@ -171,6 +181,24 @@ type Settlement struct {
 	// Release are blobs that the server may put into its trash. Stores without
 	// one ignore it: there Collect finds them.
 	Release []string
+	// Claim are blobs to be had back from that trash.
+	Claim []string
+	// Rows are written as far as the remote lets each be, at most RowsAtOnce;
+	// Cursor says how far the writer had applied the changes. Only for a remote
+	// with Caps.Rows. ErrBehind: others have said more since, and none is written.
+	Rows   []Row
+	Cursor []byte
+}
+
+// RowsAtOnce bounds the rows of one settlement.
+const RowsAtOnce = 500
+
+// RowResult says what became of a row.
+type RowResult struct {
+	Number int64 // the remote's counter for it, if it was written
+	// Refused: ErrStale if it is not the row that was read, ErrNoParent or
+	// ErrNoBlob if what it names is not there, else why.
+	Refused error
 }
 
 // Collection says what is still needed. It runs at most once a day, whoever
@@ -189,8 +217,10 @@ type Collection struct {
 
 // Settled says what Settle did.
 type Settled struct {
-	Collected  bool  // a collection ran now
-	Candidates int   // blobs that may go in a week
-	Removed    int   // objects
-	Freed      int64 // bytes
+	Collected  bool        // a collection ran now
+	Candidates int         // blobs that may go in a week
+	Removed    int         // objects
+	Freed      int64       // bytes
+	Rows       []RowResult // one for each of the settlement, in its order
+	Unclaimed  []string    // blobs that are not to be had back
 }

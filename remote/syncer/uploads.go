@@ -117,7 +117,7 @@ func verified(ctx context.Context, src *vaultcore.UploadSource) (io.ReaderAt, er
 func (e *Engine) uploaded() {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	e.unsettled = true
+	e.unsettled, e.rows.due = true, true
 	if e.unsaid.IsZero() {
 		e.unsaid = e.o.Now()
 	}

@@ -141,3 +141,15 @@ CREATE TABLE pins (
 CREATE TABLE evicted (
   blob BLOB PRIMARY KEY
 ) WITHOUT ROWID;
+
+-- What a server of ours says of attachments and assets for clients that read no
+-- log: what is known of it, so that only what differs is written.
+CREATE TABLE server_rows (
+  kind   INTEGER NOT NULL, -- 0 attachment, 1 asset
+  id     BLOB NOT NULL,
+  number INTEGER NOT NULL, -- the server's counter for the row: a writer names the one it read
+  state  INTEGER NOT NULL, -- 1 live, 2 deleted, 3 a client asked to delete it, 4 no record names it
+  print  BLOB,             -- of the records and the epoch that it was found to say; null: something else
+  row    BLOB,             -- as it came, until it is compared, or while no record names it
+  PRIMARY KEY (kind, id)
+) WITHOUT ROWID;

@@ -66,7 +66,8 @@ func (db *DB) Rows(ctx context.Context, account int64, typ, parent, after string
 }
 
 // putRow writes a row if the one it replaces has the version that the writer
-// read. Errors: api's parent_not_found, row_version, blob_gone.
+// read; a deleted one keeps what it said. Errors: api's parent_not_found,
+// row_version, blob_gone, not_found to delete what never was.
 func (q *querier) putRow(account int64, r api.Row) (api.Row, error) {
 	if err := q.hasParent(account, r.ParentType, r.ParentID); err != nil && r.State == api.StateLive {
 		return r, err
@@ -77,6 +78,14 @@ func (q *querier) putRow(account int64, r api.Row) (api.Row, error) {
 	}
 	if have.Version != r.Version {
 		return r, api.Errorf(api.CodeRowVersion, "the row has version %d, not %d", have.Version, r.Version)
+	}
+	if r.State == api.StateDeleted {
+		if err == ErrNotFound {
+			return r, api.Errorf(api.CodeNotFound, "no such attachment")
+		}
+		by := r.By
+		r = have
+		r.State, r.By = api.StateDeleted, by
 	}
 	if r.State == api.StateLive {
 		if err := q.blobLive(account, r.BlobID); err != nil {
