@@ -19,6 +19,7 @@ export class ServerError extends Error {
 const HEAD4 = 64;
 const CHUNKS_AT_ONCE = 256; // 4 MiB
 const PAGE = 200;
+const ATTEMPTS = 3, PAUSE = 1000; // of an upload; ms, longer each time
 const UNKNOWN = 'application/octet-stream'; // without a type browsers guess, and add an ending to the name
 
 export class VaultClient {
@@ -96,7 +97,16 @@ export class VaultClient {
       encryption_version: 3, epoch, encrypted_content: sealed.encryptedContent,
     });
     const headers = { 'Content-Type': 'application/json', 'Idempotency-Key': crypto.randomUUID() };
-    return (await this.#call('POST', '/api/vault/attachments', headers, body, progress)).json();
+    for (let attempt = 1; ; attempt++) {
+      try {
+        return await (await this.#call('POST', '/api/vault/attachments', headers, body, progress)).json();
+      } catch (err) {
+        // A connection that broke leaves it open whether the file was stored: by
+        // its key the server knows a repetition, and answers with the same row.
+        if (!(err instanceof TypeError) || attempt === ATTEMPTS) throw err;
+        await new Promise(resolve => { setTimeout(resolve, attempt * PAUSE); });
+      }
+    }
   }
 
   /**

@@ -40,7 +40,7 @@ const words = {
   ErrAuth: 'This is not what was stored: damaged, or changed by somebody without the key.',
   ErrTruncated: 'The content is not complete.',
   ErrTooLarge: 'A file added here has at most 25 MiB. The vaultdrive program takes larger ones.',
-  session_invalid: 'The server does not know this vault, or is known to itself under another address than the one in the address bar.',
+  session_invalid: 'The server does not know this vault, or is known to itself under another address than the one in the address bar, or the clock of this computer is wrong.',
   quota_exceeded: 'The storage of this account is used up.',
   file_too_large: 'The file is larger than this server takes.',
   account_disabled: 'The account is disabled: ask whoever runs the server.',

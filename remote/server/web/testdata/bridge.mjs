@@ -6,10 +6,13 @@ import * as header from '../vault-header.js';
 import { fromBase64, base64, parseJSON } from '../vault-bytes.js';
 import { argon2id } from '../argon2.js';
 import { fileName } from '../view.js';
+import { VaultClient } from '../vault-client.js';
 
 const bytes = s => Uint8Array.from(Buffer.from(s, 'base64'));
 const out = b => Buffer.from(b).toString('base64');
 const encKey = async ({ vk, vault, epoch }) => (await header.deriveEpoch(bytes(vk), vault, epoch)).encKey;
+
+let client = null;
 
 const ops = {
   async encrypt(q) {
@@ -45,6 +48,22 @@ const ops = {
   async argon2(q) { return { kek: out(await argon2id(header.passwordBytes(q.password), { ...q.kdf, salt: bytes(q.salt) })) }; },
   async base64(q) { return { bytes: out(fromBase64(q.text)), again: base64(fromBase64(q.text)) }; },
   async json(q) { return { value: parseJSON(q.text) }; },
+  // A client of a server that the test plays, with the keys of epochs 1 and on.
+  async connect(q) {
+    client = new VaultClient(q.server);
+    const keys = [];
+    for (const [i, vk] of q.vks.entries()) keys.push(await header.deriveEpoch(bytes(vk), q.vault, i + 1));
+    await client.login({ identity: await header.identityOf(bytes(q.seed)), keys });
+    return {};
+  },
+  async download(q) {
+    const progress = [];
+    const r = await client.download(q.row, (done, all) => progress.push([done, all]));
+    return { name: r.name, type: r.blob.type, content: out(new Uint8Array(await r.blob.arrayBuffer())), progress };
+  },
+  async upload(q) { return client.upload(q.parent, Object.assign(new Blob([bytes(q.plain)]), { name: q.name })); },
+  async parents() { return { ids: (await client.parents()).map(p => p.id) }; },
+  async logout() { return (await client.logout()) ?? {}; },
   async fileName(q) { return { name: fileName(q.name) }; },
 };
 
@@ -54,7 +73,7 @@ for await (const line of createInterface({ input: process.stdin })) {
   try {
     answer = await ops[q.op](q);
   } catch (err) {
-    answer = { error: err.code ?? `${err.stack}` };
+    answer = { error: err.code || err.name, text: err.stack, retryAfter: err.retryAfter ?? null };
   }
   process.stdout.write(JSON.stringify(answer) + '\n');
 }
