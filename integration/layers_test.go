@@ -62,7 +62,7 @@ var confined = map[string][]string{
 	"github.com/zalando/go-keyring":       {"cmd"},
 	"github.com/schollz/progressbar":      {"cmd"},
 	"github.com/coreos/go-systemd":        {"cmd"},
-	"net/http":                            {"remote/api", "remote/client", "remote/server", "remote/s3", "remote/s3/s3test", "cmd"},
+	"net/http":                            {"remote/api", "remote/client", "remote/server", "remote/s3", "remote/s3/s3test", "integration/bench", "cmd"},
 	"database/sql":                        {"vaultcore", "remote/server/metadb", "remote/server/metatest"},
 	"golang.org/x/crypto":                 {"vaultcore/seal"},
 	"crypto/aes":                          {"vaultcore/seal"},
