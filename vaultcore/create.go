@@ -31,8 +31,9 @@ type CreateOptions struct {
 	// initDB makes the database of a vault whose home is dir; nil: the function
 	// of that name.
 	initDB func(dir string, vault, device seal.ID) error
-	// noPassword: there is no password to check.
-	noPassword bool
+	// known: the vault exists elsewhere, and its password is right or wrong; a
+	// weak one is not refused.
+	known bool
 }
 
 // CreateResult says what vault was made.
@@ -90,7 +91,7 @@ func missingAbove(dir string) (changed []string) {
 
 // complete checks the options and fills in what they leave open.
 func (o CreateOptions) complete() (CreateOptions, error) {
-	if !o.noPassword {
+	if !o.known {
 		if err := seal.CheckPassword(o.Password); err != nil {
 			return o, err
 		}

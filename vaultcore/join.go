@@ -48,14 +48,12 @@ func Join(ctx context.Context, o JoinOptions) (JoinResult, error) {
 	if err != nil {
 		return JoinResult{}, fmt.Errorf("join: %w", err)
 	}
-	c := CreateOptions{Home: o.Home, Label: o.Label, Password: o.Password, KDF: o.KDF, Vault: header.Vault, Params: header.KDF}
+	c := CreateOptions{Home: o.Home, Label: o.Label, Password: o.Password, KDF: o.KDF, Vault: header.Vault, Params: header.KDF, known: true}
 	creds := Credentials{Password: o.Password, Kit: o.Kit}
-	c.noPassword = o.Kit != nil
 	if o.Paired != nil {
 		if err := header.AcceptPaired(o.Paired, o.VaultKey, o.DID); err != nil {
 			return JoinResult{}, fmt.Errorf("join: %w: %w", ErrForeignHeader, err)
 		}
-		c.noPassword = true
 	}
 	if c, err = c.complete(); err != nil {
 		return JoinResult{}, err

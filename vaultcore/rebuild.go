@@ -56,7 +56,7 @@ func NewRebuild(ctx context.Context, o RebuildOptions) (*Rebuild, error) {
 	if err != nil {
 		return nil, fmt.Errorf("restore: %w", err)
 	}
-	c := CreateOptions{Home: o.Home, Label: o.Label, Password: o.Password, KDF: o.KDF, Vault: header.Vault, Params: header.KDF}
+	c := CreateOptions{Home: o.Home, Label: o.Label, Password: o.Password, KDF: o.KDF, Vault: header.Vault, Params: header.KDF, known: true}
 	if c, err = c.complete(); err != nil {
 		return nil, err
 	}

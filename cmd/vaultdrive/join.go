@@ -295,7 +295,7 @@ func (c *joinCommand) fillAndAsk(ctx context.Context, vault *vaultcore.Vault, si
 	if !c.json {
 		c.describe(c.found)
 	}
-	return c.agreed()
+	return c.agreed(ctx)
 }
 
 // askedBlindly says whether the remote shows the log only to devices, so that
@@ -331,14 +331,14 @@ func (c *joinCommand) fillLater(ctx context.Context, vault *vaultcore.Vault, sit
 	}
 }
 
-func (c *joinCommand) agreed() (bool, error) {
+func (c *joinCommand) agreed(ctx context.Context) (bool, error) {
 	if c.yes {
 		return true, nil
 	}
 	if c.json {
 		return false, usage("with --json join needs --yes")
 	}
-	yes, err := askYes("Is this the newest state you know of, and is this device to join?")
+	yes, err := askYes(ctx, "Is this the newest state you know of, and is this device to join?")
 	if err != nil {
 		return false, usage("nothing was changed; --yes joins without asking")
 	}

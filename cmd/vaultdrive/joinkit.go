@@ -25,7 +25,7 @@ func (c *joinCommand) whichVault(cx *cli.Context) (string, error) {
 	if !c.byKit {
 		return cx.Args().First(), nil
 	}
-	sheet, err := readKit(c.ui, c.kitFile)
+	sheet, err := readKit(cx.Context, c.ui, c.kitFile)
 	if err != nil {
 		return "", err
 	}

@@ -29,7 +29,7 @@ func (c *kitCommand) restore(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	sheet, err := readKit(c.ui, c.file)
+	sheet, err := readKit(ctx, c.ui, c.file)
 	if err != nil {
 		return err
 	}
@@ -98,9 +98,9 @@ type kitSheet struct {
 }
 
 // readKit reads a kit from a file or asks for its secret.
-func readKit(u *ui, file string) (kitSheet, error) {
+func readKit(ctx context.Context, u *ui, file string) (kitSheet, error) {
 	if file == "" {
-		secret, err := askLine("Secret of the kit: ")
+		secret, err := askLine(ctx, "Secret of the kit: ")
 		return kitSheet{kit: vaultcore.TypedKit{Secret: secret}}, err
 	}
 	var b []byte

@@ -97,23 +97,42 @@ func echoOff(fd int) error {
 }
 
 // askYes asks a question whose safe answer is no.
-func askYes(question string) (bool, error) {
-	line, err := askLine(question + " [y/N] ")
+func askYes(ctx context.Context, question string) (bool, error) {
+	line, err := askLine(ctx, question+" [y/N] ")
 	answer := strings.ToLower(line)
 	return answer == "y" || answer == "yes", err
 }
 
 // askLine asks for a line that may be seen.
-func askLine(question string) (string, error) {
+func askLine(ctx context.Context, question string) (string, error) {
 	tty, err := terminal()
 	if err != nil {
 		return "", err
 	}
-	defer tty.Close()
 	fmt.Fprint(tty, question)
-	line, err := bufio.NewReader(tty).ReadString('\n')
-	if err != nil && !errors.Is(err, io.EOF) {
-		return "", err
+	return readLine(ctx, tty)
+}
+
+// readLine reads one line of a terminal and closes it. An interrupt leaves the
+// reader behind: nothing ends a read of a terminal.
+func readLine(ctx context.Context, tty io.ReadCloser) (string, error) {
+	type answer struct {
+		line string
+		err  error
 	}
-	return strings.TrimSpace(line), nil
+	answers := make(chan answer, 1)
+	go func() {
+		defer tty.Close()
+		line, err := bufio.NewReader(tty).ReadString('\n')
+		answers <- answer{line, err}
+	}()
+	select {
+	case a := <-answers:
+		if a.err != nil && !errors.Is(a.err, io.EOF) {
+			return "", a.err
+		}
+		return strings.TrimSpace(a.line), nil
+	case <-ctx.Done():
+		return "", ctx.Err()
+	}
 }

@@ -100,7 +100,7 @@ func notInTrash(err error, id string) error {
 
 func (c *trashCommand) empty(ctx context.Context) error {
 	if !c.yes {
-		yes, err := askYes("Delete for good what is in the trash?")
+		yes, err := askYes(ctx, "Delete for good what is in the trash?")
 		if err != nil {
 			return usage("nothing was deleted; --yes does it without asking")
 		}
