@@ -75,9 +75,6 @@ func (c *chain) wanted(device seal.ID, head uint64) (out []ref) {
 // whole says that nothing of it is missing, held back or refused.
 func (e *Engine) takeBatches(ctx context.Context, news map[seal.ID][]uint64, reconcile bool) (whole bool, err error) {
 	e.hearOf(news, reconcile)
-	if reconcile {
-		e.cond.clear(CondUnknown, CondStale, CondNewer, CondGap, CondPeerClock, CondAltered)
-	}
 	if _, err := e.received(ctx); err != nil { // what is held may have been lost
 		return false, err
 	}

@@ -97,6 +97,16 @@ func meaningOf(err error) meaning {
 	return meaning{err, CondLocal, "synchronisation met an error on this machine", "see the log", false}
 }
 
+// says is the text with the object that it is about: somebody has to look for it
+// at the remote.
+func (m meaning) says(err error) string {
+	switch m.kind {
+	case CondAltered, CondUnknown, CondStale, CondNewer, CondPoint:
+		return m.text + ": " + err.Error()
+	}
+	return m.text
+}
+
 // ofRemote says whether an error is about the remote as a whole, so that every
 // other request would meet it too.
 func ofRemote(err error) bool {

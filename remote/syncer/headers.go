@@ -6,6 +6,7 @@ import (
 	"fmt"
 
 	"github.com/vaultdrive/vaultdrive/vaultcore"
+	"github.com/vaultdrive/vaultdrive/vaultcore/seal"
 )
 
 // takeHeaders takes the headers that are new, in order, after one made here whose
@@ -39,8 +40,12 @@ func (e *Engine) takeHeader(ctx context.Context, seq uint64) (taken bool, err er
 		return false, fmt.Errorf("fetch header %d: %w", seq, err)
 	}
 	err = v.AcceptHeader(ctx, envelope)
+	if known, _ := v.HeaderSeq(); err == nil && known < seq {
+		err = seal.ErrRollback // one that is known, under a number that is not its own
+	}
 	if err != nil {
-		e.o.Log.Warn("header not accepted", "seq", seq, "err", err)
+		err = fmt.Errorf("header %d: %w", seq, err)
+		e.o.Log.Warn("header not accepted", "err", err)
 		e.meet(err)
 		return errors.Is(err, vaultcore.ErrNewEpoch), nil // then it is kept all the same
 	}

@@ -1,6 +1,7 @@
 package syncer
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -29,11 +30,43 @@ func (e *Engine) heal(ctx context.Context) error {
 		}
 	}
 	errs := []error{putHeaders(ctx, e.o.Vault, e.o.Remote, there)}
+	errs = append(errs, e.checkHeaders(ctx, there))
 	errs = append(errs, putChains(ctx, e.o.Vault, e.o.Remote, there), putPoints(ctx, e.o.Vault, e.o.Remote, there), e.healBlobs(ctx))
 	e.mu.Lock()
 	e.unsettled = true
 	e.mu.Unlock()
 	return errors.Join(errs...)
+}
+
+// checkHeaders names the headers there that are not ours: the vault has no use for
+// them, but a device that joins begins with them.
+func (e *Engine) checkHeaders(ctx context.Context, there map[string]bool) error {
+	envelopes, err := e.o.Vault.HeaderEnvelopes(0)
+	if err != nil {
+		return err
+	}
+	for _, envelope := range envelopes {
+		h, err := seal.ParseEnvelope(envelope)
+		if err != nil {
+			return err
+		}
+		if !there[HeaderKey(h.Seq)] {
+			continue
+		}
+		b, err := e.o.Remote.Get(ctx, HeaderKey(h.Seq))
+		if errors.Is(err, ErrNotFound) {
+			continue // just taken away: the next look says so
+		}
+		if err == nil && !bytes.Equal(b, envelope) {
+			err = ErrOtherBytes
+		}
+		if errors.Is(err, ErrOtherBytes) || errors.Is(err, ErrTooLarge) {
+			e.meet(fmt.Errorf("header %d: %w", h.Seq, ErrOtherBytes))
+		} else if err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // healBlobs queues the contents held here that the remote does not have whole.

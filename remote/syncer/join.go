@@ -108,6 +108,10 @@ func (s *Site) readHeaders(ctx context.Context, r Remote, newest uint64) error {
 		if err != nil {
 			return fmt.Errorf("header %d: %w", seq, err)
 		}
+		if _, err := seal.ParseEnvelope(b); err != nil {
+			return blob.WithHint(fmt.Errorf("header %d at the remote: %w", seq, err),
+				"somebody changed it there; vaultdrive sync now --heal on a device of the vault says what to do")
+		}
 		s.Headers = append(s.Headers, b)
 	}
 	if len(s.Headers) == 0 {

@@ -319,7 +319,7 @@ func (e *Engine) meet(err error) {
 		return
 	}
 	m := meaningOf(err)
-	if e.cond.set(m.kind, m.text, m.hint) {
+	if e.cond.set(m.kind, m.says(err), m.hint) {
 		e.o.Log.Warn("condition", "kind", m.kind, "err", err)
 	}
 }

@@ -74,7 +74,11 @@ func (e *Engine) changes(ctx context.Context, reconcile bool) (Changes, error) {
 func (e *Engine) takeChanges(ctx context.Context, ch Changes, reconcile bool) error {
 	e.heedClock(ch)
 	if reconcile {
-		e.takeGone(ch.Gone)
+		if err := e.takeGone(ctx, ch.Gone); err != nil {
+			return err
+		}
+		// Whatever is still so is met again below.
+		e.cond.clear(CondUnknown, CondStale, CondNewer, CondGap, CondPeerClock, CondAltered)
 	}
 	var headers []uint64
 	var checkpoints []Change
@@ -99,6 +103,11 @@ func (e *Engine) takeChanges(ctx context.Context, ch Changes, reconcile bool) er
 	slices.Sort(headers)
 	if err := e.takeHeaders(ctx, headers); err != nil {
 		return err
+	}
+	if reconcile { // one that was refused is not told of again
+		if _, err := e.nextHeaders(ctx); err != nil {
+			return err
+		}
 	}
 	if err := e.takeCheckpoints(ctx, checkpoints); err != nil {
 		return err
@@ -160,10 +169,26 @@ func (e *Engine) heedClock(ch Changes) {
 }
 
 // takeGone tells of what was there and is not any more. It is never a deletion.
-func (e *Engine) takeGone(gone []Change) {
+// What was never accepted here is no loss.
+func (e *Engine) takeGone(ctx context.Context, gone []Change) error {
+	heads, err := e.o.Vault.Heads(ctx)
+	if err != nil {
+		return err
+	}
+	known, _ := e.o.Vault.HeaderSeq()
+	gone = slices.DeleteFunc(slices.Clone(gone), func(c Change) bool {
+		switch c.Kind {
+		case KindHeader:
+			return c.Seq > known
+		case KindBatch:
+			id, err := seal.ParseUUID(c.Device)
+			return err != nil || c.Seq > heads[id].Seq
+		}
+		return false
+	})
 	if len(gone) == 0 {
 		e.cond.clear(CondLost)
-		return
+		return nil
 	}
 	text := "the remote has lost what was there: it was put back from a copy, or somebody deleted there"
 	for _, c := range gone {
@@ -178,4 +203,5 @@ func (e *Engine) takeGone(gone []Change) {
 	if e.cond.set(CondLost, text, hint) {
 		e.o.Vault.Alarm(CondLost, text+"; "+hint)
 	}
+	return nil
 }
