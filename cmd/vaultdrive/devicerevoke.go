@@ -50,7 +50,7 @@ func (c *deviceCommand) revoke(ctx context.Context, which []string) error {
 		if c.json {
 			return usage("with --json device revoke needs --yes")
 		}
-		yes, err := askYes(ctx, "Shut out for good: " + joinNames(c.ui, which) + "?")
+		yes, err := askYes(ctx, "Shut out for good: "+joinNames(c.ui, which)+"?")
 		if err != nil {
 			return usage("nothing was changed; --yes revokes without asking")
 		}

@@ -143,6 +143,14 @@ func (c *conditions) set(kind, text, hint string) bool {
 	return !known
 }
 
+// get gives the condition of a kind, if there is one.
+func (c *conditions) get(kind string) (Condition, bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	is, ok := c.list[kind]
+	return is, ok
+}
+
 func (c *conditions) clear(kinds ...string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()

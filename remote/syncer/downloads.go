@@ -39,7 +39,8 @@ func (e *Engine) download(ctx context.Context, j *vaultcore.Job) error {
 		}
 		if bad {
 			e.wantOf(j.Blob)
-			return fmt.Errorf("%w: %w", errCorrupt, err)
+			return blob.WithHint(fmt.Errorf("%w: %w", errCorrupt, err),
+				"vaultdrive sync status says which object to delete there; a device that has the content sends it again")
 		}
 		if e.notYet(ctx, j.Blob, err) {
 			return fmt.Errorf("%w: %w", errNotYet, err)

@@ -44,6 +44,7 @@ type Engine struct {
 	o        Options
 	gates    gates
 	cond     conditions
+	unread   unread
 	up, down *lane
 	turn     chan struct{} // one round at a time
 	woken    chan struct{} // for Run

@@ -13,6 +13,7 @@ import (
 	"golang.org/x/time/rate"
 
 	"github.com/vaultdrive/vaultdrive/vaultcore"
+	"github.com/vaultdrive/vaultdrive/vaultcore/blob"
 	"github.com/vaultdrive/vaultdrive/vaultcore/seal"
 )
 
@@ -130,6 +131,9 @@ func (l *lane) finish(j vaultcore.Job, t *transfer, err error) {
 	l.q.end(j.Blob)
 	l.over(j.Blob, t, err)
 	l.mu.Unlock()
+	if !l.up {
+		l.e.unread.came(j.Blob)
+	}
 	l.e.clearTransfers()
 	l.e.wake()
 }
@@ -157,6 +161,9 @@ func (l *lane) failed(ctx context.Context, j vaultcore.Job, t *transfer, err err
 	if ctx.Err() == nil {
 		e.o.Log.Info("transfer failed", "blob", j.Blob.Hex(), "up", l.up, "tries", j.Tries, "err", err)
 		why = e.transferFailed(j, err)
+	}
+	if t.alone && !l.up {
+		e.unread.failed(j.Blob, why, e.o.Now())
 	}
 	if !t.alone {
 		if serr := e.o.Vault.SaveJob(context.Background(), j); serr != nil {
@@ -315,6 +322,9 @@ func (l *lane) left() error {
 		count := reasons[reason]
 		if reason == CondTooLarge {
 			return fmt.Errorf("%w: %d contents are left %s, %d of them too large", ErrTooLarge, n, what, count)
+		}
+		if c, ok := l.e.cond.get(reason); ok {
+			return blob.WithHint(fmt.Errorf("%w: %d left %s, %d of them blocked: %s", ErrUnavailable, n, what, count, c.Text), c.Hint)
 		}
 		if reason != "" {
 			return fmt.Errorf("%w: %d of %d that are left %s: %s", ErrBlocked, count, n, what, reason)

@@ -130,7 +130,7 @@ var transferKinds = []string{CondFull, CondTooLarge, CondDamaged, CondContent, C
 // clearTransfers clears the conditions that no transfer is held up by any more.
 func (e *Engine) clearTransfers() {
 	for _, kind := range transferKinds {
-		if e.cond.has(kind) && !e.up.has(kind) && !e.down.has(kind) {
+		if e.cond.has(kind) && !e.up.has(kind) && !e.down.has(kind) && !e.unread.has(kind, e.o.Now()) {
 			e.cond.clear(kind)
 		}
 	}
