@@ -21,7 +21,9 @@ func twoDevices(t *testing.T) (p *place, pw, bob string) {
 	p.ok("sync", "enable", "--device-name", "ada", "file://"+remote)
 	p.ok("asset", "add", "A")
 	p.ok("sync", "now")
-	p.ok("join", "--remote", "file://"+remote, "--vault", bob, "--password-file", pw, "--device-name", "bob", "--yes", p.address())
+	t.Setenv("VAULTDRIVE_PASSWORD_FILE", pw)
+	p.ok("join", "--remote", "file://"+remote, "--vault", bob, "--device-name", "bob", "--yes", p.address())
+	t.Setenv("VAULTDRIVE_PASSWORD_FILE", "")
 	p.ok("sync", "now", "--vault", bob, "--password-file", pw)
 	p.ok("sync", "now")
 	return p, pw, bob

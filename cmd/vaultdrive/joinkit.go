@@ -17,7 +17,7 @@ func (c *joinCommand) whichVault(cx *cli.Context) (string, error) {
 	switch {
 	case c.byKit && c.pair:
 		return "", usage("join takes --kit or --pair, not both")
-	case !c.byKit && c.next.explicit():
+	case !c.byKit && c.next.byOption():
 		return "", usage("a new password is set with --kit only; vaultdrive passwd changes it")
 	case cx.NArg() > 1, cx.NArg() == 0 && c.kitFile == "":
 		return "", usage("join takes one ADDRESS")

@@ -146,13 +146,11 @@ func (c *common) connectWith(ctx context.Context, home vaultHome, password []byt
 }
 
 // newPasswordFrom reads a new password from its source or asks for it twice.
-// The environment and systemd name the current one only.
 func newPasswordFrom(ctx context.Context, u *ui, s *passwordSource) (password []byte, err error) {
-	switch {
-	case s.file == "" && s.fd < 0 && s.command == "":
-		password, err = promptTwice(ctx, "New password")
-	default:
+	if s.byOption() {
 		password, err = s.given(ctx, u)
+	} else {
+		password, err = promptTwice(ctx, "New password")
 	}
 	if err != nil {
 		return nil, err

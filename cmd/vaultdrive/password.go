@@ -81,6 +81,10 @@ func (s *passwordSource) explicit() bool {
 		os.Getenv("VAULTDRIVE_PASSWORD_FILE") != ""
 }
 
+// byOption reports whether an option names a source. The environment and systemd
+// name the current password only, never a new one.
+func (s *passwordSource) byOption() bool { return s.file != "" || s.fd >= 0 || s.command != "" }
+
 // credentials is a password or a device key.
 type credentials struct {
 	password  []byte
