@@ -78,6 +78,12 @@ func TestEvict(t *testing.T) {
 	if ada.residence("A/one") != ResidentPartly {
 		t.Fatal(ada.residence("A/one"))
 	}
+	eventually(t, "the end of reading ahead", func() bool {
+		fetches := ada.store.fetches
+		fetches.mu.Lock()
+		defer fetches.mu.Unlock()
+		return len(fetches.sparse) == 0
+	})
 	if out := ada.evict("A"); out.Files != 1 || out.Bytes < 2*pieceSize {
 		t.Fatalf("%+v", out)
 	}

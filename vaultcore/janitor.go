@@ -17,6 +17,11 @@ func (v *Vault) janitorLoop() {
 	if err := v.removeLeftovers(); err != nil {
 		v.log.Warn("leftovers of the last session not removed yet", "err", err)
 	}
+	if v.LedgerOn() {
+		if err := v.fetchMissing(v.ctx); err != nil && v.ctx.Err() == nil {
+			v.log.Warn("missing files not looked for", "err", err)
+		}
+	}
 	v.trimTrash()
 	trash, idle, kept := time.NewTicker(trashEvery), time.NewTicker(idleEvery), time.NewTicker(keptEvery)
 	defer trash.Stop()
