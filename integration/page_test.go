@@ -170,3 +170,57 @@ func (p *pageTest) lock() {
 		}
 	}
 }
+
+// TestDriveInThePage: what is saved on a mounted drive opens in a browser, small
+// and large, also after the password changed; what the page adds is at the
+// server, and no file of the drive by itself.
+func TestDriveInThePage(t *testing.T) {
+	t.Parallel()
+	needTool(t, "chromium", "chromium")
+	needFUSE(t)
+	s := startServer(t, "--file-limit", "1G")
+	ada := newDevice(t, "ada", s.url, nil, nil)
+	drive := ada.mountAgain()
+	must(t, os.Mkdir(drive.path("Journey"), 0o755))
+	must(t, os.WriteFile(drive.path("Journey", "ticket ✈.txt"), []byte("seat 12A"), 0o644))
+	film := bytes.Repeat([]byte("frame after frame; "), 27<<20/19)
+	must(t, os.WriteFile(drive.path("Journey", "film.bin"), film, 0o644))
+	ada.ok("sync now")
+	p := &pageTest{browser: startBrowser(t, s.url+"/"), v: &webVault{address: ada.address()}, dir: shortTemp(t, "page")}
+	p.until("the page is there", "document.readyState === 'complete' && !!document.querySelector('#open')")
+	p.try(testPassword)
+	p.until("the drive's files are listed", "!document.querySelector('#unlocked').hidden && document.querySelectorAll('#rows tr').length === 2")
+	p.row("film.bin", "Download")
+	if got := p.downloaded("film.bin", len(film)); !bytes.Equal(got, film) {
+		t.Error("the large file came with another content")
+	}
+	p.row("ticket ✈.txt", "Download")
+	if got := p.downloaded("ticket ✈.txt", 8); string(got) != "seat 12A" {
+		t.Errorf("the small file came as %q", got)
+	}
+	p.choose("#upload", p.file("from the page.txt", []byte("written in a browser")))
+	p.until("the page's file is stored", "document.querySelectorAll('#rows tr').length === 3")
+	ada.ok("sync now")
+	if _, err := os.Stat(drive.path("Journey", "from the page.txt")); !os.IsNotExist(err) {
+		t.Errorf("what no device signed is an ordinary file of the drive: %v", err)
+	}
+	p.click("#lock", "Lock")
+
+	const changed = "another long passphrase for tests"
+	drive.unmount()
+	ada.changePassword(changed)
+	ada.ok("sync now")
+	p.try(testPassword)
+	p.until("the old password is refused", "document.querySelector('#problem').textContent === 'The password is wrong.'")
+	p.try(changed)
+	p.until("all three are listed", "!document.querySelector('#unlocked').hidden && document.querySelectorAll('#rows tr').length === 3")
+	p.row("from the page.txt", "Download")
+	if got := p.downloaded("from the page.txt", 20); string(got) != "written in a browser" {
+		t.Errorf("the page's file came as %q", got)
+	}
+	must(t, os.Remove(filepath.Join(p.browser.downloads, "ticket ✈.txt")))
+	p.row("ticket ✈.txt", "Download")
+	if got := p.downloaded("ticket ✈.txt", 8); string(got) != "seat 12A" {
+		t.Errorf("under its new wrap the small file came as %q", got)
+	}
+}
