@@ -19,6 +19,7 @@ func (e *Engine) listen(ctx context.Context) {
 		if wait <= 0 {
 			return
 		}
+		asked := time.Now()
 		call, cancel := context.WithTimeout(ctx, wait+callTime)
 		ch, err := e.o.Remote.Changes(call, cursor, wait)
 		cancel()
@@ -30,8 +31,10 @@ func (e *Engine) listen(ctx context.Context) {
 		if news {
 			e.wake()
 		}
-		if err != nil || news {
-			e.awaitLook(ctx, pollInUse) // after an error the look finds out what is the matter
+		// After an error the look finds out what is the matter. A remote that is about
+		// to end says at once that there is nothing.
+		if err != nil || news || time.Since(asked) < min(wait/2, pollSoon) {
+			e.awaitLook(ctx, pollInUse)
 		}
 	}
 }
