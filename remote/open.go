@@ -71,7 +71,7 @@ type place struct {
 // parameters. It asks the remote nothing, so it works offline. Errors: ErrAddress; blob.ErrDenied
 // without credentials.
 func Open(address string, o Options) (*Remote, error) {
-	if isServer(address) {
+	if IsServer(address) {
 		return openServer(address, o)
 	}
 	p, err := openPlace(address, o)
@@ -89,7 +89,8 @@ func Open(address string, o Options) (*Remote, error) {
 	return &Remote{Remote: r, place: p, probe: probe}, nil
 }
 
-func isServer(address string) bool {
+// IsServer says whether an address is that of a server of ours.
+func IsServer(address string) bool {
 	return strings.HasPrefix(address, "https://") || strings.HasPrefix(address, "http://")
 }
 
@@ -117,13 +118,21 @@ func (r *Remote) Probe(ctx context.Context) (syncer.Caps, error) {
 	return r.probe(ctx)
 }
 
+// SetBoot implements syncer.Admitter. Directories and buckets ask for no token.
+func (r *Remote) SetBoot(ctx context.Context, token [16]byte) (asked bool, err error) {
+	if a, admits := r.Remote.(syncer.Admitter); admits {
+		return a.SetBoot(ctx, token)
+	}
+	return false, nil
+}
+
 // Close gives up connections.
 func (r *Remote) Close() error { return r.place.close() }
 
 // Vaults lists the ids of the vaults at an address, for those who join.
 // A server shows none.
 func Vaults(ctx context.Context, address string, o Options) (ids []string, err error) {
-	if isServer(address) {
+	if IsServer(address) {
 		return nil, nil
 	}
 	p, err := openPlace(address, o)

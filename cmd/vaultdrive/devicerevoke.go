@@ -5,6 +5,7 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"github.com/vaultdrive/vaultdrive/remote"
 	"github.com/vaultdrive/vaultdrive/vaultcore"
 )
 
@@ -111,10 +112,15 @@ func (c *deviceCommand) doRevoke(ctx context.Context, cl *client, request device
 		return err
 	}
 	if c.json {
-		return c.ui.writeJSON(map[string]any{"revoked": request.Devices, "remote": view.Remote})
+		return c.ui.writeJSON(map[string]any{"revoked": request.Devices, "remote": view.Remote, "address": view.Address})
 	}
 	c.ui.note("Revoked. Other devices ask for the password once; it is still the same. The recovery kit stays good.")
-	c.ui.note("The device may still reach the remote: change the credentials of %s, or who may open that directory. Each device then needs the new ones: vaultdrive sync enable.", c.ui.name(view.Remote))
+	if remote.IsServer(view.Remote) {
+		c.ui.note("The address of the vault is another one now; the old one lets nobody join: %s", view.Address)
+		c.ui.note("hint: vaultdrive kit create prints a kit with it; with the address on an old kit nobody can join at the server")
+	} else {
+		c.ui.note("The device may still reach the remote: change the credentials of %s, or who may open that directory. Each device then needs the new ones: vaultdrive sync enable.", c.ui.name(view.Remote))
+	}
 	c.ui.note("It may also still know the password if it was used there: vaultdrive passwd changes it. A kit made there or kept with it is replaced by vaultdrive kit create.")
 	return nil
 }

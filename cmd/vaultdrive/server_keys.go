@@ -161,6 +161,7 @@ func (s *server) revoke(ctx context.Context, in deviceRequest, progress func(don
 	if err := syncer.Revoke(ctx, s.vault, r, in.Password, ids...); err != nil {
 		return err
 	}
+	_ = syncer.RenewBoot(ctx, s.vault, r) // should it fail, the next look at everything does it
 	return s.newEpoch(ctx, progress)
 }
 

@@ -126,11 +126,11 @@ func (s *syncing) disable(ctx context.Context) error {
 // loginOf is how a vault logs in at a server.
 func loginOf(v *vaultcore.Vault, settings vaultcore.RemoteSettings) (l remote.Login, err error) {
 	l = remote.Login{Signer: v.LoginSigner(), DID: v.DID()}
-	boot, err := hex.DecodeString(settings.Boot)
-	if err != nil || len(boot) != len(l.Boot) {
-		return l, fmt.Errorf("%w: boot token", vaultcore.ErrDamaged)
+	boot, err := bootOf(v, settings)
+	if err != nil {
+		return l, err
 	}
-	l.Boot = [16]byte(boot)
+	l.Boot = boot
 	headers, err := v.HeaderEnvelopes(0)
 	if err == nil && len(headers) == 0 {
 		err = fmt.Errorf("%w: no headers", vaultcore.ErrDamaged)
@@ -144,11 +144,25 @@ func loginOf(v *vaultcore.Vault, settings vaultcore.RemoteSettings) (l remote.Lo
 
 // addressOf is what join takes on another device.
 func addressOf(v *vaultcore.Vault, settings vaultcore.RemoteSettings) string {
-	b, err := hex.DecodeString(settings.Boot)
-	if err != nil || len(b) != len(seal.ID{}) {
+	boot, err := bootOf(v, settings)
+	if err != nil {
 		return ""
 	}
-	return seal.FormatAddress(v.VaultID(), seal.ID(b), v.DID())
+	return seal.FormatAddress(v.VaultID(), boot, v.DID())
+}
+
+// bootOf is the boot token of the vault's address, which changes with every
+// revocation.
+func bootOf(v *vaultcore.Vault, settings vaultcore.RemoteSettings) (seal.ID, error) {
+	token, none, err := v.BootToken()
+	if err != nil || !none {
+		return token, err
+	}
+	b, err := hex.DecodeString(settings.Boot)
+	if err != nil || len(b) != len(seal.ID{}) {
+		return seal.ID{}, fmt.Errorf("%w: boot token", vaultcore.ErrDamaged)
+	}
+	return seal.ID(b), nil
 }
 
 func newBootToken() string {

@@ -125,6 +125,9 @@ func PathHeader(vault string, seq uint64) string {
 	return PathVault(vault) + "/headers/" + strconv.FormatUint(seq, 10)
 }
 
+// PathBoot names the hash of the boot token.
+func PathBoot(vault string) string { return PathVault(vault) + "/boot" }
+
 // PathBatch names a batch.
 func PathBatch(vault, device string, seq uint64) string {
 	return fmt.Sprintf("%s/log/%s/%d", PathVault(vault), device, seq)

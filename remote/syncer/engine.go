@@ -55,21 +55,22 @@ type Engine struct {
 
 	mu sync.Mutex // guards what follows; nothing is waited for under it
 	loopState
-	loaded    bool
-	remote    seal.ID // id in the marker
-	caps      Caps
-	cursor    []byte                         // of the last look
-	lastJob   int64                          // stored jobs up to this are in the lanes
-	known     map[seal.ID]vaultcore.JobState // of contents that are hard to fetch
-	wants     []seal.ID                      // to ask of others with the next batch
-	wantedAt  map[seal.ID]time.Time
-	runs      int  // of Run
-	unsettled bool // something was put since the last Settle
-	settling  bool
-	refresh   bool // what is wanted may have changed
-	beyond    bool // the remote has batches in our name that are not here
-	chains    map[seal.ID]*chain
-	rows      rowState
+	loaded     bool
+	remote     seal.ID // id in the marker
+	caps       Caps
+	cursor     []byte                         // of the last look
+	lastJob    int64                          // stored jobs up to this are in the lanes
+	known      map[seal.ID]vaultcore.JobState // of contents that are hard to fetch
+	wants      []seal.ID                      // to ask of others with the next batch
+	wantedAt   map[seal.ID]time.Time
+	runs       int  // of Run
+	unsettled  bool // something was put since the last Settle
+	settling   bool
+	refresh    bool   // what is wanted may have changed
+	bootHeader uint64 // whose boot token the remote was told; 0: none
+	beyond     bool   // the remote has batches in our name that are not here
+	chains     map[seal.ID]*chain
+	rows       rowState
 }
 
 // New gives an engine. It starts nothing and asks the remote nothing.

@@ -134,6 +134,9 @@ func (e *Engine) takeChanges(ctx context.Context, ch Changes, reconcile bool) er
 		return nil
 	}
 	if reconcile && !ch.More {
+		if err := e.tellBoot(ctx); err != nil {
+			e.o.Log.Warn("boot token not renewed", "err", err)
+		}
 		if err := e.helpRewrap(ctx); err != nil {
 			return err
 		}

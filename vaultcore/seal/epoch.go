@@ -155,6 +155,12 @@ func vkCheck(vk *Key, vault ID, epoch uint32) [32]byte {
 	return [32]byte(hk(vk.b[:], "vk-check", epochCtx(vault, epoch), 32))
 }
 
+// BootToken is the token of the vault's address when this epoch began with a
+// revocation.
+func (e *EpochKeys) BootToken() ID {
+	return ID(hk(e.vk.b[:], "boot-token", epochCtx(e.vault, e.epoch), 16))
+}
+
 // Wipe overwrites the raw keys and drops the expanded ones, which the Go heap
 // keeps until it is collected. Nothing may use e afterwards.
 func (e *EpochKeys) Wipe() {
