@@ -169,12 +169,29 @@ func (c *collecting) collect(ctx context.Context, what syncer.Collection) error 
 	if err := c.trim(ctx, what); err != nil {
 		return err
 	}
+	if err := c.sweepPairs(ctx, now); err != nil {
+		return err
+	}
 	for _, o := range over {
 		if err := c.r.store.Delete(ctx, o.key); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// sweepPairs removes what killed pairings left, at the time now of the store.
+func (c *collecting) sweepPairs(ctx context.Context, now time.Time) error {
+	var old []stored
+	for attrs, err := range c.r.store.List(ctx, c.r.base+"pair/", "") {
+		if err != nil {
+			return err
+		}
+		if k, ok := c.r.parse(attrs.Key); ok && k.Kind == syncer.KeyPair && now.Sub(attrs.ModTime) > syncer.PairTime {
+			old = append(old, stored{id: strings.TrimPrefix(attrs.Key, c.r.base), size: attrs.Size})
+		}
+	}
+	return c.remove(ctx, old)
 }
 
 func blobObjects(blobs []stored) []stored {

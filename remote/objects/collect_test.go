@@ -1,6 +1,7 @@
 package objects
 
 import (
+	"errors"
 	"slices"
 	"strings"
 	"testing"
@@ -202,6 +203,36 @@ func TestCollectStops(t *testing.T) {
 		done, err := r.Settle(t.Context(), settlement)
 		if err != nil || done.Removed != 1 || done.Freed != 1 {
 			t.Errorf("%+v, %v", done, err)
+		}
+	})
+}
+
+// What killed pairings left goes when it is too old to serve; what is under way
+// stays.
+func TestCollectSweepsPairs(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store := blobtest.NewMemory()
+		r := enabled(t, store)
+		put := func(name string) (key string) {
+			key = syncer.PairQuestion(strings.Repeat(name, 32))
+			if err := r.Put(t.Context(), key, []byte("question")); err != nil {
+				t.Fatal(err)
+			}
+			return key
+		}
+		old := put("a")
+		time.Sleep(syncer.PairTime)
+		young := put("b")
+		time.Sleep(time.Minute)
+		settled, err := r.Settle(t.Context(), syncer.Settlement{Collect: &syncer.Collection{Named: func(string) bool { return true }}})
+		if err != nil || !settled.Collected || settled.Removed != 1 {
+			t.Fatalf("%+v, %v", settled, err)
+		}
+		if _, err := r.Get(t.Context(), old); !errors.Is(err, syncer.ErrNotFound) {
+			t.Errorf("the old one: %v", err)
+		}
+		if _, err := r.Get(t.Context(), young); err != nil {
+			t.Errorf("the one under way: %v", err)
 		}
 	})
 }
