@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/vaultdrive/vaultdrive/vaultcore/history"
@@ -75,9 +76,29 @@ func (l *ledger) sealAlone(o SealOptions) (*seal.Batch, bool, []Change, error) {
 	if s == nil {
 		return nil, false, l.v.namesCameFree(), nil
 	}
-	changes, err := l.applyChanged(s.changed, nil)
+	changes, err := l.applyChanged(l.sealedOf(s.changed), nil)
 	l.broken = err != nil
 	return s.batch, s.more, changes, err
+}
+
+// sealedOf leaves out what has changes that wait for the next batch: rows and
+// tree are ahead of the history there, and come to it with that batch. ns is held.
+func (l *ledger) sealedOf(c history.Changed) (out history.Changed) {
+	x := l.v.indexRows(c.Attachments, nil)
+	l.v.tree.RLock()
+	defer l.v.tree.RUnlock()
+	waits := func(n *Node) bool { return n.dirty&^dirtyWrap != 0 }
+	for _, id := range c.Attachments {
+		if !slices.ContainsFunc(x.byID[id], waits) {
+			out.Attachments = append(out.Attachments, id)
+		}
+	}
+	for _, id := range c.Assets {
+		if n := x.assets[id]; n == nil || !waits(n) {
+			out.Assets = append(out.Assets, id)
+		}
+	}
+	return out
 }
 
 // sealing is a batch being made.

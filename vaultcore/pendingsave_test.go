@@ -112,16 +112,6 @@ func TestChangeWaitingFile(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	chmod := func(t *testing.T, d *device) {
-		n, err := d.Find("A/f.txt")
-		mode := uint32(0o600)
-		if err == nil {
-			_, err = d.SetAttr(n, SetAttr{Mode: &mode})
-		}
-		if err != nil {
-			t.Fatal(err)
-		}
-	}
 	for _, c := range []struct {
 		name string
 		play func(t *testing.T, d *device)
@@ -130,7 +120,7 @@ func TestChangeWaitingFile(t *testing.T) {
 		{"rename", func(_ *testing.T, d *device) { d.rename("A/f.txt", "A/n.txt") }, []string{"A/n.txt = second", "A/o.txt = other"}},
 		{"move", func(_ *testing.T, d *device) { d.rename("A/f.txt", "B/n.txt") }, []string{"A/o.txt = other", "B/n.txt = second"}},
 		{"exchange", exchange, []string{"A/f.txt = other", "A/o.txt = second"}},
-		{"chmod", chmod, []string{"A/f.txt = second", "A/o.txt = other"}},
+		{"chmod", func(_ *testing.T, d *device) { d.chmod("A/f.txt", 0o600) }, []string{"A/f.txt = second", "A/o.txt = other"}},
 		{"rename, then save", func(_ *testing.T, d *device) { d.rename("A/f.txt", "A/n.txt"); d.write("A/n.txt", "bob's") },
 			[]string{"A/f.txt = second", "A/n.txt = bob's", "A/o.txt = other"}},
 		{"rename, sealed, then save", func(_ *testing.T, d *device) {

@@ -25,13 +25,21 @@ type trashItem struct {
 }
 
 // bury enters an item into the trash. Deleted copies of one attachment have one
-// id, so all but the first go by their blob; tree is held.
+// id, so all but the first that was deleted go by their blob, at every start;
+// tree is held.
 func (v *Vault) bury(t *trashItem) {
 	t.key = t.node.id
-	if old := v.trash[t.key]; old != nil && old.node != t.node && t.node.content != nil {
-		t.key = t.node.content.ref.blob
-	}
+	old := v.trash[t.key]
 	v.trash[t.key] = t
+	if old == nil || old.node == t.node || t.node.content == nil || old.node.content == nil {
+		return
+	}
+	if first := cmp.Or(cmp.Compare(old.deleted, t.deleted), cmp.Compare(old.node.n, t.node.n)); first < 0 {
+		v.trash[old.key] = old
+		old = t
+	}
+	old.key = old.node.content.ref.blob
+	v.trash[old.key] = old
 }
 
 // unbury takes a node out of the trash; tree is held.
@@ -49,7 +57,7 @@ func (v *Vault) unbury(n *Node) {
 
 // TrashEntry is a deleted file as commands show it.
 type TrashEntry struct {
-	ID      string    `json:"id"`
+	ID      string    `json:"id"` // of the attachment; of the content where another deleted copy has that
 	Path    string    `json:"path"`
 	Asset   string    `json:"asset"`
 	Kind    string    `json:"kind"`
@@ -71,7 +79,7 @@ func (v *Vault) Trash() ([]TrashEntry, error) {
 		asset, _, _ := strings.Cut(t.shown, "/")
 		at := time.Unix(0, t.deleted)
 		out = append(out, TrashEntry{
-			ID: t.node.id.UUID(), Path: t.shown, Asset: asset, Kind: t.node.kind.String(),
+			ID: t.key.UUID(), Path: t.shown, Asset: asset, Kind: t.node.kind.String(),
 			Size: t.node.size, Deleted: at, Expires: at.Add(age),
 		})
 	}
@@ -81,15 +89,19 @@ func (v *Vault) Trash() ([]TrashEntry, error) {
 	return out, nil
 }
 
-// trashed finds an item by its id, or by the path it had (the newest).
+// trashed finds an item by its id in the list, by that of its attachment, or by
+// the path it had (the newest).
 func (v *Vault) trashed(ref string) (*trashItem, error) {
 	v.tree.RLock()
 	defer v.tree.RUnlock()
 	var found *trashItem
 	ref = strings.Trim(ref, "/")
 	for _, t := range v.trash {
-		if t.node.isDir() || (t.node.id.UUID() != ref && t.shown != ref) {
+		if t.node.isDir() || (t.node.id.UUID() != ref && t.shown != ref && t.key.UUID() != ref) {
 			continue
+		}
+		if t.key.UUID() == ref {
+			return t, nil
 		}
 		if found == nil || t.deleted > found.deleted {
 			found = t

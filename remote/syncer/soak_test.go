@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"math/rand/v2"
-	"os"
 	"strings"
 	"sync"
 	"testing"
@@ -137,9 +136,6 @@ func trouble(seed uint64, off func() bool) func(string, syncer.Remote) syncer.Re
 // now and then, and in the end have the same tree with everything in it that
 // nobody replaced or deleted knowingly.
 func TestSoak(t *testing.T) {
-	if os.Getenv("VAULTDRIVE_SOAK") == "" {
-		t.Skip("about one run in four ends with a save that is neither shown nor in a trash, and why is not known yet: set VAULTDRIVE_SOAK=1 to run it")
-	}
 	t.Parallel()
 	rounds := 25
 	if testing.Short() {
