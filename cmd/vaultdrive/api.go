@@ -183,6 +183,9 @@ type leftBehind struct {
 	Files   int   `json:"files"`   // contents
 	Bytes   int64 `json:"bytes"`   // of them
 	Online  bool  `json:"online"`  // the remote answered at the end
+	// Why, if a condition is in the way, says what and what to do.
+	Why  string `json:"why,omitempty"`
+	Hint string `json:"hint,omitempty"`
 }
 
 // statusView is what status shows: the vault's own account of itself and what

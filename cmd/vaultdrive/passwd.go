@@ -109,6 +109,9 @@ func (c *passwdCommand) acceptNew(ctx context.Context) error {
 	if cl.pid == 0 && errors.Is(err, vaultcore.ErrNotFound) {
 		err = nil // the opening was the accepting, or there was nothing to accept
 	}
+	if errors.Is(err, vaultcore.ErrNotFound) {
+		return hinted(err, "there is nothing to do; a change made a moment ago arrives with vaultdrive sync now")
+	}
 	if err != nil {
 		return err
 	}

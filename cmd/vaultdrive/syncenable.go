@@ -99,8 +99,8 @@ func (s *syncing) refuseStranding(ctx context.Context) error {
 	if err != nil || len(wanted) == 0 {
 		return err
 	}
-	return fail(errRemoteOnly, "enable sync with the old address and vaultdrive prefetch everything first",
-		"%s at the vault's old remote only: they would be lost to this device", plural(len(wanted), "content"))
+	return fail(errRemoteOnly, "vaultdrive sync enable with the old address, then vaultdrive prefetch / brings them here; afterwards move",
+		"%s at the vault's old remote only, which this device would lose", plural(len(wanted), "content"))
 }
 
 // disable stops and leaves everything at the remote as it is.

@@ -231,7 +231,13 @@ func (s *syncing) drain(patience time.Duration) leftBehind {
 		}
 	}
 	after := run.engine.Status()
-	return leftBehind{Changes: after.Unsealed + after.Unpushed, Files: after.Up.Count, Bytes: after.Up.Bytes, Online: after.Online}
+	left := leftBehind{Changes: after.Unsealed + after.Unpushed, Files: after.Up.Count, Bytes: after.Up.Bytes, Online: after.Online}
+	for _, c := range after.Conditions {
+		if after.State == syncer.StateStopped || c.Kind == syncer.CondFull || c.Kind == syncer.CondPassword {
+			left.Why, left.Hint = c.Text, c.Hint
+		}
+	}
+	return left
 }
 
 // engineStatus is that of the engine, the zero value without one.

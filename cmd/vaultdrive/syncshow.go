@@ -79,7 +79,7 @@ func queueText(v *syncView) string {
 		parts = append(parts, plural(v.Unsealed, "change")+" to publish")
 	}
 	if v.Unpushed > 0 {
-		parts = append(parts, fmt.Sprintf("%d batch(es) of changes to send", v.Unpushed))
+		parts = append(parts, plural(v.Unpushed, "batch")+" of changes to send")
 	}
 	for _, q := range []struct {
 		what string

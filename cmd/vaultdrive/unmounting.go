@@ -124,6 +124,10 @@ func (l *leftBehind) say(u *ui) {
 	if l.Changes > 0 {
 		parts = append(parts, plural(l.Changes, "change"))
 	}
+	if l.Why != "" {
+		u.note("Not uploaded yet: %s; %s. It is safe here.\nhint: %s", strings.Join(parts, " and "), l.Why, l.Hint)
+		return
+	}
 	why := ""
 	if !l.Online {
 		why = "; the remote does not answer"
