@@ -58,6 +58,20 @@ func (a *applying) show() {
 		}
 	}
 	a.changes = append(a.changes, v.settleNames()...)
+	a.keepFolderTimes()
+}
+
+// keepFolderTimes gives folders whose records came the times these say, which
+// what came in them with the same batches has moved on.
+func (a *applying) keepFolderTimes() {
+	for _, ch := range a.files {
+		if ch.f.MIME != history.MIMEFolder || ch.row == nil || ch.same {
+			continue
+		}
+		if n := a.l.v.rows.get(ch.row.n); n != nil && !n.has(flagAttrs) {
+			n.mtime = ch.f.Mtime
+		}
+	}
 }
 
 // take takes a name out of the tree.

@@ -143,6 +143,38 @@ func TestThreeLetters(t *testing.T) {
 	c.agreeExactly()
 }
 
+// A folder that comes with what is in it has the time its maker gave it, as rsync
+// does in the end, also when that changes and after a restart.
+func TestFolderTimes(t *testing.T) {
+	f := newFleet(t, "ada", "bob")
+	ada, bob := f.devices[0], f.devices[1]
+	want := func(path string, at time.Time) {
+		t.Helper()
+		if got := bob.Attr(bob.mustFind(path)).Mtime; got != at.UnixNano() {
+			t.Fatalf("%s: %s, want %s", path, time.Unix(0, got).UTC(), at)
+		}
+	}
+	first, then := time.Unix(1e9, 5).UTC(), time.Unix(11e8, 7).UTC()
+	ada.mkdir("A/d/e")
+	ada.write("A/d/e/f.txt", "f")
+	for _, at := range []time.Time{first, then} {
+		ada.write("A/d/e/"+at.Format("2006"), "new")
+		ns := at.UnixNano()
+		for _, p := range []string{"A/d/e", "A/d"} {
+			if err := ada.SetPathAttr(p, SetAttr{Mtime: &ns}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		ada.push()
+		bob.pull()
+		want("A/d", at)
+		want("A/d/e", at)
+	}
+	bob.reopen()
+	want("A/d", then)
+	want("A/d/e", then)
+}
+
 // What a published file leaves when it is renamed over another has a content of
 // its own, which the log says the truth of when it comes back from the trash.
 func TestRestoreOfRenamedOver(t *testing.T) {
