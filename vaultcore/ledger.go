@@ -170,9 +170,12 @@ func (v *Vault) findLedger() error {
 	return ledgerIndexes(v.com.c)
 }
 
-// resumeLedger starts the ledger of a vault where it is on.
+// resumeLedger starts the ledger of a vault where it is on. The barrier is at
+// work already, so the committer's connection is not ours.
 func (v *Vault) resumeLedger() error {
-	fork, err := v.com.c.one("SELECT 1 FROM alarms WHERE kind='fork'")
+	v.readMu.Lock()
+	fork, err := v.reader.one("SELECT 1 FROM alarms WHERE kind='fork'")
+	v.readMu.Unlock()
 	if err != nil {
 		return err
 	}
