@@ -293,7 +293,7 @@ func (c *joinCommand) fillAndAsk(ctx context.Context, vault *vaultcore.Vault, si
 	}
 	c.found.Home = c.home
 	if !c.json {
-		c.describe(c.found)
+		c.describe(c.found, c.askedBlindly())
 	}
 	return c.agreed(ctx)
 }
@@ -326,7 +326,7 @@ func (c *joinCommand) fillLater(ctx context.Context, vault *vaultcore.Vault, sit
 	if found, err := foundIn(ctx, vault, made); err == nil {
 		found.Home, c.found = c.home, found
 		if !c.json {
-			c.describe(found)
+			c.describe(found, false)
 		}
 	}
 }

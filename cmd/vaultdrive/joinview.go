@@ -33,14 +33,19 @@ func foundIn(ctx context.Context, vault *vaultcore.Vault, made vaultcore.JoinRes
 	return view, nil
 }
 
-// describe shows what a person can compare with what she knows.
-func (c *joinCommand) describe(v joinView) {
+// describe shows what a person can compare with what she knows; blind: the log
+// has not been shown yet.
+func (c *joinCommand) describe(v joinView, blind bool) {
 	c.line("vault", "%s", v.Vault)
 	c.line("identity", "%s", v.DID)
-	c.line("content", "%s, %s, %s", plural(v.Assets, "asset"), plural(v.Files, "file"), humanSize(v.Bytes))
 	for _, d := range v.Devices {
 		c.line("device", "%s", syncPrinter{common: &c.common}.device(d))
 	}
+	if blind {
+		c.ui.note("The server shows what the vault holds to its devices only: the identity is what can be compared now.")
+		return
+	}
+	c.line("content", "%s, %s, %s", plural(v.Assets, "asset"), plural(v.Files, "file"), humanSize(v.Bytes))
 	c.ui.note("Compare the last changes: a device that joins cannot tell an old state of the vault from the newest one.")
 }
 
