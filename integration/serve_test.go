@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io/fs"
 	"net/url"
@@ -12,6 +13,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -236,13 +238,18 @@ func TestServerOperator(t *testing.T) {
 	}
 	here := ada.mountAgain()
 	here.expect("kind=access-denied")
-	must(t, os.WriteFile(filepath.Join(here.asset("Big"), "file"), bytes.Repeat([]byte("x"), 2<<20), 0o644))
-	waitFor(t, "the full account is named", time.Minute, func() bool {
-		st := ada.syncStatus()
-		return len(st.Conditions) > 0 && st.Conditions[0].Hint != ""
-	})
+	waitFor(t, "plan and quota are known", time.Minute, func() bool { return strings.Contains(ada.ok("sync status"), "premium: ") })
+	big := filepath.Join(here.asset("Big"), "file")
+	if err := os.WriteFile(big, bytes.Repeat([]byte("x"), 2<<20), 0o644); !errors.Is(err, syscall.EDQUOT) {
+		t.Errorf("more than the quota: %v, want EDQUOT", err)
+	}
+	if err := os.Truncate(big, 26<<20); !errors.Is(err, syscall.EFBIG) {
+		t.Errorf("longer than the server takes: %v, want EFBIG", err)
+	}
 	operator("account", "set-quota", accounts[0].Vault, "100M")
 	ada.ok("sync now")
+	must(t, os.WriteFile(big, bytes.Repeat([]byte("x"), 2<<20), 0o644))
+	ada.ok("wait")
 	operator("account", "disable", accounts[0].Vault)
 	if r := ada.run("sync now"); r.code != 59 {
 		t.Errorf("disabled: %v; want 59", r)

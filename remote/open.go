@@ -126,6 +126,15 @@ func (r *Remote) SetBoot(ctx context.Context, token [16]byte) (asked bool, err e
 	return false, nil
 }
 
+// Limits implements syncer.Limiter. Error: errors.ErrUnsupported where the place
+// sets none.
+func (r *Remote) Limits(ctx context.Context) (syncer.Limits, error) {
+	if l, ok := r.Remote.(syncer.Limiter); ok {
+		return l.Limits(ctx)
+	}
+	return syncer.Limits{}, errors.ErrUnsupported
+}
+
 // Close gives up connections.
 func (r *Remote) Close() error { return r.place.close() }
 

@@ -1,5 +1,7 @@
 package vaultcore
 
+import "math"
+
 // ReadAt fills dst from off; it is short only at the end of the file. What is
 // elsewhere is waited for as long as Limits.FetchWait says, with no lock held.
 // Errors: ErrDamaged, never a part of what could not be authenticated;
@@ -56,7 +58,7 @@ func (v *Vault) tryRead(n *Node, dst []byte, off int64) (int, error) {
 }
 
 // WriteAt writes all of src at off into the file's draft. Errors: ErrNoSpace,
-// ErrTooLarge, ErrReadOnly; limits are told here because many programs do
+// ErrTooLarge, ErrQuota, ErrReadOnly; limits are told here because many programs do
 // not look at what close says. ErrTimeout when the rest of a page that src fills
 // in part is not here and does not come; then nothing of src was written.
 func (v *Vault) WriteAt(n *Node, src []byte, off int64) (int, error) {
@@ -90,6 +92,9 @@ func (v *Vault) tryWrite(n *Node, src []byte, off int64) (int, error) {
 	}
 	o.mu.Lock()
 	defer o.mu.Unlock()
+	if err := v.fitsRemote(o, off+int64(len(src))); err != nil {
+		return 0, err
+	}
 	v.beginDraft(o)
 	if err := o.draft.writeAt(src, off); err != nil {
 		v.dropIdleDraft(o)
@@ -151,6 +156,9 @@ func (v *Vault) tryResize(o *openState, size int64) error {
 	if have == size {
 		return nil
 	}
+	if err := v.fitsRemote(o, size); err != nil {
+		return err
+	}
 	if size == 0 && o.draft == nil {
 		// Nothing of the old content is needed: no base, nothing to fetch.
 		o.draft = v.store.newDraft(nil, 0)
@@ -167,7 +175,7 @@ func (v *Vault) tryResize(o *openState, size int64) error {
 }
 
 // Truncate sets the size of a file, open or not; growth reads as zeros and
-// needs its space. Errors: ErrIsDir, ErrTooLarge, ErrNoSpace, ErrReadOnly.
+// needs its space. Errors: ErrIsDir, ErrTooLarge, ErrQuota, ErrNoSpace, ErrReadOnly.
 func (v *Vault) Truncate(n *Node, size int64) error {
 	if n.isDir() {
 		return ErrIsDir
@@ -197,7 +205,7 @@ func (v *Vault) Truncate(n *Node, size int64) error {
 }
 
 // Allocate makes room as fallocate does: mode 0 extends, keepSize only
-// checks. Errors: ErrNoSpace, ErrTooLarge, ErrReadOnly.
+// checks. Errors: ErrNoSpace, ErrTooLarge, ErrQuota, ErrReadOnly.
 func (v *Vault) Allocate(n *Node, off, length int64, keepSize bool) error {
 	if err := v.writable(); err != nil {
 		return err
@@ -208,6 +216,11 @@ func (v *Vault) Allocate(n *Node, off, length int64, keepSize bool) error {
 	}
 	o.mu.Lock()
 	defer o.mu.Unlock()
+	if off <= math.MaxInt64-length {
+		if err := v.fitsRemote(o, off+length); err != nil {
+			return err
+		}
+	}
 	v.beginDraft(o)
 	before := o.draft.size()
 	err := o.draft.allocate(off, length, keepSize)

@@ -67,8 +67,11 @@ func (v *Vault) SetRemote(ctx context.Context, r RemoteSettings) error {
 	if err != nil {
 		return err
 	}
-	l.remote = r.ID
+	if l.remote = r.ID; !r.Enabled {
+		v.far.Store(nil)
+	}
 	if fresh {
+		v.far.Store(nil)
 		clear(l.sent)
 		l.rowsDue = dueRows{}
 	}
@@ -118,6 +121,7 @@ func (v *Vault) RemoveRemote(ctx context.Context) error {
 	if err := v.writable(); err != nil {
 		return err
 	}
+	v.far.Store(nil)
 	_, err := v.com.do(func(t *txn) error { return t.exec("DELETE FROM remotes") })
 	return err
 }

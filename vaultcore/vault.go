@@ -96,9 +96,10 @@ type Vault struct {
 	ledger     atomic.Pointer[ledgerSession] // nil while it is off
 	pending    atomic.Pointer[pendingChain]  // headers that are not accepted; written under keys.change
 	mark       markState
-	clockAhead atomic.Int64 // ns that the true time is ahead of now
-	moved      atomic.Bool  // the home has become another device; it has to be opened anew
-	frozen     atomic.Bool  // two histories were seen: nothing is written until the user decides
+	clockAhead atomic.Int64              // ns that the true time is ahead of now
+	moved      atomic.Bool               // the home has become another device; it has to be opened anew
+	frozen     atomic.Bool               // two histories were seen: nothing is written until the user decides
+	far        atomic.Pointer[farLimits] // what the remote takes; nil: not known
 
 	changeMu sync.Mutex
 	onChange func([]Change)

@@ -22,6 +22,9 @@ func (p syncPrinter) show(v *syncView) {
 	}
 	p.line("state", "%s", p.state(v))
 	if v.Enabled {
+		if v.Limits != nil {
+			p.line("plan", "%s", limitsText(v.Limits))
+		}
 		p.line("queue", "%s", queueText(v))
 		if !v.Contact.IsZero() {
 			p.line("contact", "%s", contactText(&v.Status))
@@ -93,6 +96,10 @@ func queueText(v *syncView) string {
 		return "nothing to do"
 	}
 	return strings.Join(parts, "; ")
+}
+
+func limitsText(l *syncer.Limits) string {
+	return fmt.Sprintf("%s: %s of %s used, files of at most %s", l.Plan, humanSize(l.Usage), humanSize(l.Limit), humanSize(l.MaxFile))
 }
 
 func transferText(what string, q syncer.Queue) string {

@@ -60,7 +60,10 @@ type Remote struct {
 	collected time.Time
 }
 
-var _ syncer.Remote = (*Remote)(nil)
+var (
+	_ syncer.Remote  = (*Remote)(nil)
+	_ syncer.Limiter = (*Remote)(nil)
+)
 
 const (
 	dialTimeout = 10 * time.Second
@@ -340,6 +343,12 @@ func (r *Remote) Probe(ctx context.Context) (syncer.Caps, error) {
 func (r *Remote) Usage(ctx context.Context) (u api.Usage, err error) {
 	_, err = r.json(ctx, http.MethodGet, api.PathUsage, nil, &u)
 	return u, err
+}
+
+// Limits implements syncer.Limiter.
+func (r *Remote) Limits(ctx context.Context) (syncer.Limits, error) {
+	u, err := r.Usage(ctx)
+	return syncer.Limits{Plan: u.Plan, Usage: u.Usage, Limit: u.Limit, Remaining: u.Remaining, MaxFile: u.FileLimit, Versions: u.Versions}, err
 }
 
 // register makes the account, with the vault's first header as the authority.

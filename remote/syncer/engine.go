@@ -71,6 +71,7 @@ type Engine struct {
 	beyond     bool   // the remote has batches in our name that are not here
 	chains     map[seal.ID]*chain
 	rows       rowState
+	limits     *Limits // as the remote said last
 }
 
 // New gives an engine. It starts nothing and asks the remote nothing.

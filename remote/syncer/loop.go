@@ -235,6 +235,9 @@ func (e *Engine) round(ctx context.Context, s step) error {
 			return err
 		}
 		e.goodLook(s.reconcile)
+		if s.reconcile {
+			e.askLimits(ctx)
+		}
 		e.heedHeader()
 	}
 	if s.seal || s.push || s.poll {

@@ -33,6 +33,7 @@ type Status struct {
 	Blocked    []BlockedJob  `json:"blocked"`
 	Conditions []Condition   `json:"conditions"`
 	Devices    []DeviceState `json:"devices"`
+	Limits     *Limits       `json:"limits,omitempty"` // of a server
 }
 
 // Queue is one direction of transfers.
@@ -79,7 +80,7 @@ type DeviceState struct {
 func (e *Engine) Status() Status {
 	now := e.o.Now()
 	e.mu.Lock()
-	s := Status{Online: e.online, Contact: e.contact, Synced: e.synced, Unsealed: e.unsealed}
+	s := Status{Online: e.online, Contact: e.contact, Synced: e.synced, Unsealed: e.unsealed, Limits: e.limits}
 	runs, unpushed := e.runs > 0, e.unpushed
 	e.mu.Unlock()
 	s.Up, s.Down = e.up.status(now), e.down.status(now)
