@@ -154,7 +154,7 @@ func (d *syncDevice) steps(list ...[]string) error {
 
 func (s *syncBench) unmount() {
 	for _, d := range s.devices {
-		_ = exec.Command(s.program, "umount", "--force", d.mnt).Run() // some are not mounted
+		_, _ = runEnv(d.env, s.program, "umount", "--force", d.mnt) // some are not mounted
 	}
 }
 
