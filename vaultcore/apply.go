@@ -10,8 +10,6 @@ import (
 	"github.com/vaultdrive/vaultdrive/vaultcore/seal"
 )
 
-func allNodes(*Node) bool { return true }
-
 // indexFor indexes what a change of some ids may need: their rows, and the rows
 // that have their contents under another id. blobs are further contents whose
 // rows are needed.
@@ -35,10 +33,10 @@ func (l *ledger) indexFor(c history.Changed, blobs map[seal.ID]bool) *nodeIndex 
 	return x
 }
 
-// presence says where blobs are, for the history.
-func (l *ledger) presence(x *nodeIndex, arrived ...seal.ID) func(seal.ID) history.Presence {
+// presence says where blobs are, for the history; here, which of them a row has.
+func (l *ledger) presence(here func(seal.ID) bool, arrived ...seal.ID) func(seal.ID) history.Presence {
 	return func(blob seal.ID) history.Presence {
-		if x.here(blob) != placeElsewhere || slices.Contains(arrived, blob) || l.coming[blob] {
+		if here(blob) || slices.Contains(arrived, blob) || l.coming[blob] {
 			return history.Here
 		}
 		if l.sent[blob] {
@@ -105,7 +103,7 @@ func (l *ledger) applyChanged(c history.Changed, in *incoming) ([]Change, error)
 		}
 	}
 	a := &applying{
-		l: l, x: x, in: in, where: l.presence(x, arrived...), claimed: make(map[*Node]bool),
+		l: l, x: x, in: in, where: l.presence(x.has, arrived...), claimed: make(map[*Node]bool),
 		kept: make(map[*Node]bool), blobs: make(map[seal.ID]bool),
 		now: l.v.nowNS(), touched: make(map[*Node]bool),
 	}

@@ -377,7 +377,7 @@ func (a *applying) prune(dir *Node) {
 
 // notePending finds the contents that are neither here nor on the remote.
 func (l *ledger) notePending() {
-	where := l.presence(l.v.indexNodes(allNodes))
+	where := l.presence(l.v.blobsHere())
 	for id := range l.h.Attachments() {
 		for _, f := range l.h.Attachment(id, where).Live {
 			if f.Pending {

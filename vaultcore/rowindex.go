@@ -214,6 +214,26 @@ func (x *nodeIndex) here(blob seal.ID) int32 {
 	return placeElsewhere
 }
 
+func (x *nodeIndex) has(blob seal.ID) bool { return x.here(blob) != placeElsewhere }
+
+// blobsHere says which contents rows of the tree and of the trash have here at
+// this moment: for who does not keep the tree from changing.
+func (v *Vault) blobsHere() func(seal.ID) bool {
+	here := make(map[seal.ID]bool)
+	add := func(n *Node) {
+		if n.content != nil && n.content.place.Load() != placeElsewhere {
+			here[n.content.ref.blob] = true
+		}
+	}
+	v.tree.RLock()
+	defer v.tree.RUnlock()
+	v.walk(v.root, add)
+	for _, t := range v.trash {
+		add(t.node)
+	}
+	return func(blob seal.ID) bool { return here[blob] }
+}
+
 func (x *nodeIndex) add(n *Node) {
 	if n.kind == KindRoot {
 		return

@@ -231,7 +231,7 @@ func (l *ledger) takeContents(s *Snapshot) error {
 // where one has not come, each with its attachment.
 func (l *ledger) liveBlobs() map[seal.ID]seal.ID {
 	live := make(map[seal.ID]seal.ID)
-	where := l.presence(l.v.indexNodes(allNodes))
+	where := l.presence(l.v.blobsHere())
 	for id := range l.h.Attachments() {
 		for _, f := range l.h.Attachment(id, where).Live {
 			live[f.Blob] = id

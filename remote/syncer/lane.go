@@ -324,7 +324,7 @@ func (l *lane) left() error {
 			return fmt.Errorf("%w: %d contents are left %s, %d of them too large", ErrTooLarge, n, what, count)
 		}
 		if c, ok := l.e.cond.get(reason); ok {
-			return blob.WithHint(fmt.Errorf("%w: %d left %s, %d of them blocked: %s", ErrUnavailable, n, what, count, c.Text), c.Hint)
+			return blob.WithHint(fmt.Errorf("%w: %d of %d that are left %s: %s", ErrBlocked, count, n, what, c.Text), c.Hint)
 		}
 		if reason != "" {
 			return fmt.Errorf("%w: %d of %d that are left %s: %s", ErrBlocked, count, n, what, reason)
