@@ -231,13 +231,26 @@ func (s *syncing) drain(patience time.Duration) leftBehind {
 		}
 	}
 	after := run.engine.Status()
-	left := leftBehind{Changes: after.Unsealed + after.Unpushed, Files: after.Up.Count, Bytes: after.Up.Bytes, Online: after.Online}
+	left := leftBehind{Changes: s.unsealed(after.Unsealed) + after.Unpushed, Files: after.Up.Count, Bytes: after.Up.Bytes, Online: after.Online}
 	for _, c := range after.Conditions {
 		if after.State == syncer.StateStopped || c.Kind == syncer.CondFull || c.Kind == syncer.CondPassword {
 			left.Why, left.Hint = c.Text, c.Hint
 		}
 	}
 	return left
+}
+
+// mostCounted bounds the count of changes that nobody waits for.
+const mostCounted = 10_000
+
+// unsealed counts the changes that are in no batch: the engine's own count is of
+// its last look, and what was saved just before the end is newer.
+func (s *syncing) unsealed(known int) int {
+	n, _, err := s.vault.Unsealed(context.Background(), mostCounted)
+	if err != nil {
+		return known
+	}
+	return n
 }
 
 // engineStatus is that of the engine, the zero value without one.
