@@ -262,7 +262,7 @@ func cutAt(heads map[seal.ID]seal.Head) func(*seal.Header) {
 		}
 		for _, d := range h.Devices {
 			if head := heads[d.ID]; !d.Revoked && head.Seq > cut[d.ID].Seq {
-				cut[d.ID] = seal.Cut{Seq: head.Seq, Hash: head.Hash}
+				cut[d.ID] = seal.Cut(head)
 			}
 		}
 		h.Cut = cut

@@ -67,7 +67,7 @@ func (l *ledger) checkCut() error {
 		if id == l.v.keys.deviceID() && cut.Seq > l.peer(id).head.Seq {
 			return fmt.Errorf("%w: the vault's header names our batch %d, the last one here is %d", ErrLocalRollback, cut.Seq, l.peer(id).head.Seq)
 		}
-		if same, known := l.knows(id, seal.Head{Seq: cut.Seq, Hash: cut.Hash}); known && !same {
+		if same, known := l.knows(id, seal.Head(cut)); known && !same {
 			return l.fork(fmt.Errorf("%w: the vault's header knows another batch %d of device %s", seal.ErrFork, cut.Seq, id.UUID()))
 		}
 	}
@@ -101,7 +101,7 @@ func (l *ledger) revokeCut() error {
 	in := &incoming{revoked: true}
 	for _, id := range due {
 		cut := header.Cut[id]
-		l.peer(id).head = seal.Head{Seq: cut.Seq, Hash: cut.Hash}
+		l.peer(id).head = seal.Head(cut)
 		in.note(l.h.Revoke(id, cut.Seq))
 	}
 	changes, err := l.applyChanged(in.changed(), in)
@@ -137,7 +137,7 @@ func (l *ledger) writeCut(t *txn, id seal.ID, cut seal.Cut) error {
 		}
 	}
 	p := l.peer(id).clone()
-	p.head = seal.Head{Seq: cut.Seq, Hash: cut.Hash}
+	p.head = seal.Head(cut)
 	return t.putPeer(id, p)
 }
 

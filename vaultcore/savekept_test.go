@@ -6,8 +6,6 @@ import (
 	"fmt"
 	"io"
 	"math/rand/v2"
-	"os"
-	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -19,18 +17,7 @@ import (
 // comes piece by piece: every closed save is shown in the end, or in a trash,
 // unless somebody replaced or deleted it who had it before his eyes.
 func TestSavesKept(t *testing.T) {
-	rounds, first := 12, 1
-	if s := os.Getenv("VAULTDRIVE_SAVE_SEEDS"); s != "" { // from:count
-		from, count, _ := strings.Cut(s, ":")
-		first, _ = strconv.Atoi(from)
-		rounds, _ = strconv.Atoi(count)
-	}
-	for seed := first; seed < first+rounds; seed++ {
-		t.Run(strconv.Itoa(seed), func(t *testing.T) {
-			t.Parallel()
-			playSaves(t, uint64(seed))
-		})
-	}
+	playSeeds(t, "VAULTDRIVE_SAVE_SEEDS", 12, playSaves)
 }
 
 // saver plays people at the devices of a fleet, and remembers what they saved.

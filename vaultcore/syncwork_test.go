@@ -7,9 +7,7 @@ import (
 	"fmt"
 	"io"
 	"math/rand/v2"
-	"os"
 	"slices"
-	"strconv"
 	"strings"
 	"testing"
 
@@ -20,18 +18,7 @@ import (
 // or singly, kills and emptied trash: in the end all devices show the same files,
 // each of them opens everywhere, and every blob they need is on the remote.
 func TestSyncInterleaved(t *testing.T) {
-	rounds, first := 12, 1
-	if s := os.Getenv("VAULTDRIVE_SYNC_SEEDS"); s != "" { // from:count
-		from, count, _ := strings.Cut(s, ":")
-		first, _ = strconv.Atoi(from)
-		rounds, _ = strconv.Atoi(count)
-	}
-	for seed := first; seed < first+rounds; seed++ {
-		t.Run(strconv.Itoa(seed), func(t *testing.T) {
-			t.Parallel()
-			playInterleaved(t, uint64(seed))
-		})
-	}
+	playSeeds(t, "VAULTDRIVE_SYNC_SEEDS", 12, playInterleaved)
 }
 
 func playInterleaved(t *testing.T, seed uint64) {

@@ -33,15 +33,11 @@ func (c *deviceCommand) approve(ctx context.Context, code string) error {
 	if err != nil {
 		return err
 	}
-	password, err := c.password.forAction(ctx, c.ui, "Password for "+escapeName(home.label)+": ", "let a device in")
+	cl, password, err := c.withPassword(ctx, home, "let a device in")
 	if err != nil {
 		return err
 	}
 	defer clear(password)
-	cl, err := c.connectWith(ctx, home, password)
-	if err != nil {
-		return err
-	}
 	defer cl.close(ctx)
 	access, err := (&accessSource{}).find("")
 	if err != nil {

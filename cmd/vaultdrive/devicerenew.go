@@ -21,15 +21,11 @@ func (c *deviceCommand) renew(ctx context.Context) error {
 		}
 		return err
 	}
-	password, err := c.password.forAction(ctx, c.ui, "Password for "+escapeName(home.label)+": ", "give this device a new identity")
+	cl, password, err := c.withPassword(ctx, home, "give this device a new identity")
 	if err != nil {
 		return err
 	}
 	defer clear(password)
-	cl, err := c.connectWith(ctx, home, password)
-	if err != nil {
-		return err
-	}
 	defer cl.close(ctx)
 	access, err := (&accessSource{}).find("")
 	if err != nil {

@@ -32,15 +32,11 @@ func (c *deviceCommand) revoke(ctx context.Context, which []string) error {
 	if err != nil {
 		return err
 	}
-	password, err := c.password.forAction(ctx, c.ui, "Password for "+escapeName(home.label)+": ", "revoke a device")
+	cl, password, err := c.withPassword(ctx, home, "revoke a device")
 	if err != nil {
 		return err
 	}
 	defer clear(password)
-	cl, err := c.connectWith(ctx, home, password)
-	if err != nil {
-		return err
-	}
 	defer cl.close(ctx)
 	request, err := c.revocation(ctx, cl, which)
 	if err != nil {

@@ -107,24 +107,33 @@ func (c *syncCommand) enable(ctx context.Context, cx *cli.Context) error {
 	return nil
 }
 
-func (c *syncCommand) disable(ctx context.Context) error {
+// ask makes a call that answers with how things are, and shows that.
+func (c *syncCommand) ask(ctx context.Context, call string, show func(cl *client, view *syncView)) error {
 	cl, err := c.connect(ctx)
 	if err != nil {
 		return err
 	}
 	defer cl.close(ctx)
 	var view syncView
-	if err := cl.call(ctx, callSyncDisable, none{}, &view); err != nil {
+	if err := cl.call(ctx, call, none{}, &view); err != nil {
 		return err
 	}
 	if c.json {
 		return c.ui.writeJSON(view)
 	}
+	show(cl, &view)
+	return nil
+}
+
+func (c *syncCommand) disable(ctx context.Context) error {
+	return c.ask(ctx, callSyncDisable, c.showDisabled)
+}
+
+func (c *syncCommand) showDisabled(_ *client, view *syncView) {
 	if view.RemoteOnly > 0 {
 		c.ui.warn("%s at the remote only and cannot be read while synchronisation is off", areFiles(view.RemoteOnly))
 	}
 	c.ui.note("Synchronisation is off. Nothing at the remote has changed; vaultdrive sync enable turns it on again.")
-	return nil
 }
 
 func areFiles(n int) string {
@@ -168,18 +177,5 @@ func (c *syncCommand) syncNow(ctx context.Context) error {
 }
 
 func (c *syncCommand) status(ctx context.Context) error {
-	cl, err := c.connect(ctx)
-	if err != nil {
-		return err
-	}
-	defer cl.close(ctx)
-	var view syncView
-	if err := cl.call(ctx, callSyncStatus, none{}, &view); err != nil {
-		return err
-	}
-	if c.json {
-		return c.ui.writeJSON(view)
-	}
-	syncPrinter{&c.common, cl.pid}.show(&view)
-	return nil
+	return c.ask(ctx, callSyncStatus, func(cl *client, view *syncView) { syncPrinter{&c.common, cl.pid}.show(view) })
 }

@@ -277,6 +277,3 @@ func (t *SealedText) UnmarshalJSON(b []byte) error {
 	}
 	return json.Unmarshal(b, (*string)(t))
 }
-
-// Check says whether it can be an IV and a ciphertext.
-func (t SealedText) Check() error { return Sealed3(string(t)) }

@@ -124,10 +124,6 @@ func (c Code) Status() int {
 	return http.StatusInternalServerError
 }
 
-// Known says whether a code is one of this version. A client that meets another
-// goes by the status.
-func (c Code) Known() bool { _, ok := statuses[c]; return ok }
-
 // Error is the body of every answer that is not a success. Its text is for
 // people and may change; programs read Code.
 type Error struct {

@@ -90,12 +90,34 @@ func (s *Server) pushed(c *call, n int64, err error) error {
 	return nil
 }
 
-func (s *Server) getBatch(c *call) error {
-	device, err := c.idOf("device")
-	if err != nil {
-		return err
+// batch takes device and number of the path apart.
+func (c *call) batch() (device string, seq uint64, err error) {
+	if device, err = c.idOf("device"); err != nil {
+		return "", 0, err
 	}
-	seq, err := c.seqOf("seq")
+	seq, err = c.seqOf("seq")
+	return device, seq, err
+}
+
+// frame reads a batch or a part of a checkpoint that a device pushes, as far as
+// that needs no key.
+func (s *Server) frame(c *call) ([]byte, *api.ClearBatch, error) {
+	if err := s.memory.take("push "+c.account.Vault, s.o.Limits.LogPushes, 1); err != nil {
+		return nil, nil, err
+	}
+	body, err := c.small(api.MaxFrame)
+	if err != nil {
+		return nil, nil, err
+	}
+	b, err := api.ParseBatch(body)
+	if err != nil {
+		return nil, nil, api.Errorf(api.CodeBadBatch, "%w", err)
+	}
+	return body, b, nil
+}
+
+func (s *Server) getBatch(c *call) error {
+	device, seq, err := c.batch()
 	if err != nil {
 		return err
 	}
@@ -110,24 +132,13 @@ func (s *Server) getBatch(c *call) error {
 }
 
 func (s *Server) putBatch(c *call) error {
-	device, err := c.idOf("device")
+	device, seq, err := c.batch()
 	if err != nil {
 		return err
 	}
-	seq, err := c.seqOf("seq")
+	body, b, err := s.frame(c)
 	if err != nil {
 		return err
-	}
-	if err := s.memory.take("push "+c.account.Vault, s.o.Limits.LogPushes, 1); err != nil {
-		return err
-	}
-	body, err := c.small(api.MaxFrame)
-	if err != nil {
-		return err
-	}
-	b, err := api.ParseBatch(body)
-	if err != nil {
-		return api.Errorf(api.CodeBadBatch, "%w", err)
 	}
 	if b.Vault != c.account.Vault || b.Device != device || b.Seq != seq || b.Checkpoint {
 		return api.Errorf(api.CodeBadBatch, "this is not batch %d of device %s", seq, device)
@@ -175,16 +186,9 @@ func (s *Server) putCheckpoint(c *call) error {
 	if err != nil {
 		return err
 	}
-	if err := s.memory.take("push "+c.account.Vault, s.o.Limits.LogPushes, 1); err != nil {
-		return err
-	}
-	body, err := c.small(api.MaxFrame)
+	body, b, err := s.frame(c)
 	if err != nil {
 		return err
-	}
-	b, err := api.ParseBatch(body)
-	if err != nil {
-		return api.Errorf(api.CodeBadBatch, "%w", err)
 	}
 	if !b.Checkpoint || b.Vault != c.account.Vault || b.Device != device {
 		return api.Errorf(api.CodeBadBatch, "this is no part of checkpoint %s", name)

@@ -3,19 +3,13 @@ package server
 import (
 	"bytes"
 	"context"
-	"encoding/base64"
 	"encoding/json"
 	"fmt"
-	"io"
-	"net"
 	"strings"
-	"sync"
-	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/vaultdrive/vaultdrive/remote/api"
-	"github.com/vaultdrive/vaultdrive/remote/server/metatest"
 )
 
 func TestRoutesHaveHandlers(t *testing.T) {
@@ -25,6 +19,7 @@ func TestRoutesHaveHandlers(t *testing.T) {
 }
 
 // The flow of the seed: item, upload, list, download, delete.
+
 func TestAttachmentFlow(t *testing.T) {
 	onBoth(t, Options{}, func(t *testing.T, w *world) {
 		p := w.register()
@@ -92,6 +87,7 @@ func TestRanges(t *testing.T) {
 }
 
 // Another account gets 404 for everything that is somebody else's.
+
 func TestOwnership(t *testing.T) {
 	onBoth(t, Options{Limits: Limits{Deletes: -1, Downloads: -1, Lists: -1, JSONUploads: -1, Failed: -1, Other: -1}}, func(t *testing.T, w *world) {
 		a, b := w.register(), w.register()
@@ -127,6 +123,7 @@ func TestOwnership(t *testing.T) {
 }
 
 // state is all that the feed tells of an account.
+
 func (w *world) state(p *person) (out api.Changes) {
 	w.t.Helper()
 	p.do("GET", api.PathVault(p.vault)+"/changes", nil).want(200).into(&out)
@@ -267,172 +264,7 @@ func TestReplicaLog(t *testing.T) {
 	})
 }
 
-func TestDeviceUpload(t *testing.T) {
-	onBoth(t, Options{}, func(t *testing.T, w *world) {
-		p := w.register()
-		parent := p.parent("note")
-		content := randomBytes(300_000) // above what is kept in memory
-		m := metadataOf(content)
-		m.Row = &api.Row{ID: newID(), ParentID: parent, ParentType: "note", FileNameEncrypted: sealedText(), ContentTypeEncrypted: sealedText(),
-			SizeBytes: m.SizeBytes, WrappedFileKey: wrappedKey(), EncryptionVersion: 3}
-		var up api.Uploaded
-		p.form(m, content).want(201).into(&up)
-		if up.Row == nil || up.Row.Version != 1 || up.Row.By != p.device {
-			t.Fatalf("%+v", up)
-		}
-		p.form(m, content).want(200) // the bytes again; the row has another version by now
-		if got := p.do("GET", api.PathBlob(p.vault, m.BlobID), nil).want(200); !bytes.Equal(got.body, content) {
-			t.Error("other bytes came back")
-		}
-		// Refusals leave nothing behind.
-		w.Sweep(context.Background())
-		before := w.objects()
-		for name, c := range map[string]struct {
-			change func(*api.Metadata, *[]byte)
-			code   api.Code
-		}{
-			"other hash":   {func(m *api.Metadata, _ *[]byte) { m.SHA256 = strings.Repeat("0", 64) }, api.CodeHashMismatch},
-			"longer":       {func(m *api.Metadata, b *[]byte) { *b = append(*b, 1) }, api.CodeLengthMismatch},
-			"shorter":      {func(m *api.Metadata, b *[]byte) { *b = (*b)[1:] }, api.CodeLengthMismatch},
-			"sizes":        {func(m *api.Metadata, _ *[]byte) { m.SizeBytes++ }, api.CodeLengthMismatch},
-			"version":      {func(m *api.Metadata, _ *[]byte) { m.EncryptionVersion = 2 }, api.CodeUnsupportedVersion},
-			"blob id":      {func(m *api.Metadata, _ *[]byte) { m.BlobID = "../../x" }, api.CodeBadRequest},
-			"release self": {func(m *api.Metadata, _ *[]byte) { m.Release = []string{m.BlobID} }, api.CodeBadRequest},
-		} {
-			for _, n := range []int{100, 300_000} {
-				body := randomBytes(n)
-				bad := metadataOf(body)
-				c.change(&bad, &body)
-				t.Log(name, n)
-				p.form(bad, body).code(c.code)
-			}
-		}
-		w.Sweep(context.Background())
-		if n := w.objects(); n != before {
-			t.Errorf("%d objects, %d before", n, before)
-		}
-		others := randomBytes(64)
-		other := metadataOf(others)
-		other.BlobID = m.BlobID
-		p.form(other, others).code(api.CodeOtherBytes)
-		// A row that is refused does not refuse the bytes.
-		bytesOnly := randomBytes(100)
-		stale := metadataOf(bytesOnly)
-		stale.Row = &api.Row{}
-		*stale.Row = *m.Row
-		stale.Row.SizeBytes, stale.Row.Version = stale.SizeBytes, 7
-		p.form(stale, bytesOnly).want(201).into(&up)
-		if up.RowError == nil || up.RowError.Code != api.CodeRowVersion {
-			t.Errorf("%+v", up)
-		}
-		p.do("GET", api.PathBlob(p.vault, stale.BlobID), nil).want(200)
-	})
-}
-
-func TestUploadInParts(t *testing.T) {
-	onBoth(t, Options{FileLimit: 1 << 30}, func(t *testing.T, w *world) {
-		p := w.register()
-		size, _ := api.SealedSize(4, 40<<20)
-		content := randomBytes(int(size))
-		m := metadataOf(content)
-		m.SizeBytes, m.EncryptionVersion = 40<<20, 4
-		var st api.UploadState
-		uploads := api.PathVault(p.vault) + "/uploads"
-		p.do("POST", uploads, m).want(201).into(&st)
-		part := func(n int) []byte {
-			from := int64(n-1) * st.PartSize
-			return content[from:min(size, from+st.PartSize)]
-		}
-		p.do("PUT", api.PathPart(p.vault, st.Upload, 2), part(2)).want(204)
-		p.do("PUT", api.PathPart(p.vault, st.Upload, 1), part(2)[:100]).code(api.CodeLengthMismatch)
-		p.do("PUT", api.PathPart(p.vault, st.Upload, 9), part(2)).code(api.CodeBadRequest)
-		p.do("POST", api.PathUpload(p.vault, st.Upload)+"/finish", nil).code(api.CodeLengthMismatch)
-		p.do("PUT", api.PathPart(p.vault, st.Upload, 1), part(1)).want(204)
-		var now api.UploadState
-		p.do("GET", api.PathUpload(p.vault, st.Upload), nil).want(200).into(&now)
-		if len(now.Parts) != 2 {
-			t.Fatalf("%+v", now)
-		}
-		p.do("PUT", api.PathPart(p.vault, st.Upload, 3), part(3)).want(204)
-		p.do("POST", api.PathUpload(p.vault, st.Upload)+"/finish", nil).want(201)
-		if got := p.do("GET", api.PathBlob(p.vault, m.BlobID), nil).want(200); !bytes.Equal(got.body, content) {
-			t.Error("other bytes came back")
-		}
-		p.do("GET", api.PathUpload(p.vault, st.Upload), nil).code(api.CodeNotFound)
-		p.do("POST", uploads, m).want(200)
-		// One that is given up gives its reservation back.
-		m.BlobID = strings.Repeat("1", 32)
-		p.do("POST", uploads, m).want(201).into(&st)
-		p.do("DELETE", api.PathUpload(p.vault, st.Upload), nil).want(204)
-		var u api.Usage
-		p.do("GET", api.PathUsage, nil).want(200).into(&u)
-		if u.Usage != size || u.Remaining != u.Limit-size {
-			t.Errorf("%+v", u)
-		}
-	})
-}
-
-func TestQuotaAnswer(t *testing.T) {
-	onBoth(t, Options{Quota: 1000}, func(t *testing.T, w *world) {
-		p := w.register()
-		parent := p.parent("item")
-		p.upload("item", parent, randomBytes(900))
-		e := p.do("POST", api.PathAttachments, uploadBody("item", parent, randomBytes(200))).code(api.CodeQuotaExceeded)
-		if e.Quota == nil || e.Usage != 900 || e.Limit != 1000 || e.Remaining != 100 {
-			t.Errorf("%+v", e.Quota)
-		}
-		big := uploadBody("item", parent, randomBytes(300_000))
-		p.do("POST", api.PathAttachments, big).code(api.CodeQuotaExceeded)
-		w.Sweep(context.Background())
-		if n := w.objects(); n != 1 {
-			t.Errorf("%d objects", n)
-		}
-	})
-}
-
-func TestRateAnswers(t *testing.T) {
-	onBoth(t, Options{Plan: api.PlanFree}, func(t *testing.T, w *world) {
-		p := w.register()
-		parent := p.parent("item")
-		var row api.Row
-		for range 10 {
-			row = p.upload("item", parent, randomBytes(100))
-		}
-		res := p.do("POST", api.PathAttachments, uploadBody("item", parent, randomBytes(100)))
-		res.code(api.CodeRateLimited)
-		if after := res.header.Get("Retry-After"); after != "3600" {
-			t.Errorf("Retry-After %s", after)
-		}
-		for range 30 {
-			p.do("GET", api.PathAttachments+"?parent_type=item&parent_id="+parent, nil).want(200)
-			p.do("GET", api.PathAttachment(row.ID), nil).want(200)
-		}
-		p.do("GET", api.PathAttachments+"?parent_type=item&parent_id="+parent, nil).code(api.CodeRateLimited)
-		p.do("GET", api.PathAttachment(row.ID), nil).code(api.CodeRateLimited)
-		w.pass(time.Minute + time.Second)
-		p.do("GET", api.PathAttachment(row.ID), nil).want(200)
-		// Synchronisation is for premium.
-		p.do("PUT", api.PathBatch(p.vault, p.device, 1), p.batch()).code(api.CodePlanRequired)
-		var u api.Usage
-		p.do("GET", api.PathUsage, nil).want(200).into(&u)
-		if u.Plan != api.PlanFree || u.Limit != freeQuota || len(u.Gates) == 0 || u.Gates[0].Used != 10 {
-			t.Errorf("%+v", u)
-		}
-	})
-}
-
 // A slot of the hour is given back when nothing came of the upload.
-func TestFailedUploadCostsNoSlot(t *testing.T) {
-	w := newWorld(t, t.TempDir()+"/m.db", Options{})
-	p := w.register()
-	parent := p.parent("item")
-	for range 15 {
-		body := uploadBody("item", parent, randomBytes(100))
-		body["size_bytes"] = 5
-		p.do("POST", api.PathAttachments, body).code(api.CodeLengthMismatch)
-	}
-	p.upload("item", parent, randomBytes(100))
-}
 
 func TestRegistration(t *testing.T) {
 	w := newWorld(t, t.TempDir()+"/m.db", Options{Registration: RegistrationInvite})
@@ -460,160 +292,12 @@ func TestRegistration(t *testing.T) {
 }
 
 // What is malformed gets its documented answer, never a 500.
-func TestBadInput(t *testing.T) {
-	w := newWorld(t, t.TempDir()+"/m.db", Options{Limits: Limits{JSONUploads: -1, Failed: -1, Other: -1, Lists: -1}})
-	p := w.register()
-	parent := p.parent("item")
-	good := uploadBody("item", parent, randomBytes(100))
-	raw, _ := json.Marshal(good)
-	change := func(name string, v any) map[string]any {
-		c := make(map[string]any)
-		for k, x := range good {
-			c[k] = x
-		}
-		if c[name] = v; v == nil {
-			delete(c, name)
-		}
-		return c
-	}
-	for name, c := range map[string]struct {
-		body any
-		code api.Code
-	}{
-		"no JSON":          {"x", api.CodeBadRequest},
-		"empty":            {" ", api.CodeBadRequest},
-		"cut":              {string(raw[:len(raw)-10]), api.CodeBadRequest},
-		"behind":           {string(raw) + "x", api.CodeBadRequest},
-		"repeated":         {strings.Replace(string(raw), `"size_bytes"`, `"encrypted_content":"","size_bytes"`, 1), api.CodeBadRequest},
-		"case":             {strings.Replace(string(raw), `"size_bytes"`, `"Size_bytes"`, 1), api.CodeBadRequest},
-		"deep":             {strings.Replace(string(raw), `"size_bytes"`, `"x":`+strings.Repeat("[", 100)+strings.Repeat("]", 100)+`,"size_bytes"`, 1), api.CodeBadRequest},
-		"long field":       {change("file_name_encrypted", strings.Repeat("x", api.MaxField+1)), api.CodeBadRequest},
-		"no content":       {change("encrypted_content", nil), api.CodeBadRequest},
-		"content number":   {change("encrypted_content", 5), api.CodeBadRequest},
-		"base64":           {change("encrypted_content", "!!!!"), api.CodeBadRequest},
-		"base64 padding":   {change("encrypted_content", "AA==AA=="), api.CodeBadRequest},
-		"base64 line":      {change("encrypted_content", "AAAA\nAAAA"), api.CodeBadRequest},
-		"base64 stray":     {change("encrypted_content", "AB=="), api.CodeBadRequest},
-		"name":             {change("file_name_encrypted", "x"), api.CodeBadRequest},
-		"key":              {change("wrapped_file_key", nil), api.CodeBadRequest},
-		"key short":        {change("wrapped_file_key", map[string]string{"iv": "", "ciphertext": ""}), api.CodeBadRequest},
-		"parent id":        {change("parent_id", "x"), api.CodeBadRequest},
-		"parent type":      {change("parent_type", "vault"), api.CodeBadRequest},
-		"version":          {change("encryption_version", 4), api.CodeUnsupportedVersion},
-		"size":             {change("size_bytes", 73), api.CodeLengthMismatch},
-		"negative size":    {change("size_bytes", -1), api.CodeBadRequest},
-		"unknown parent":   {change("parent_id", newID()), api.CodeParentNotFound},
-		"another's parent": {change("parent_type", "note"), api.CodeParentNotFound},
-	} {
-		t.Log(name)
-		p.do("POST", api.PathAttachments, c.body).code(c.code)
-	}
-	p.do("POST", api.PathAttachments, raw, "Content-Type", "text/plain").code(api.CodeUnsupportedMedia)
-	p.do("POST", api.PathAttachments, raw, "Content-Type", "").code(api.CodeUnsupportedMedia)
-	p.do("POST", api.PathAttachments, io.MultiReader(bytes.NewReader(raw)), "Content-Type", "application/json").code(api.CodeLengthRequired)
-	p.do("GET", "/nothing", nil).code(api.CodeNotFound)
-	p.do("PATCH", api.PathAttachments, nil).code(api.CodeMethodNotAllowed)
-	p.do("GET", api.PathAttachment("x"), nil).code(api.CodeNotFound)
-	p.do("GET", api.PathAttachments+"?parent_type=item&parent_id=x", nil).code(api.CodeBadRequest)
-	p.do("GET", api.PathAttachments+"?parent_type=item&limit=201&parent_id="+parent, nil).code(api.CodeBadRequest)
-	p.do("GET", api.PathVault(p.vault)+"/changes?wait=56", nil).code(api.CodeBadRequest)
-	p.do("PUT", api.PathParent("vault", newID()), api.PutParent{TitleEncrypted: "x"}).code(api.CodeBadRequest)
-	for _, auth := range []string{"", "Bearer", "Bearer x", "Basic eA==", "Bearer " + base64.RawURLEncoding.EncodeToString(randomBytes(32))} {
-		p.do("GET", api.PathUsage, nil, "Authorization", auth).code(api.CodeSessionInvalid)
-	}
-	// Unknown fields are skipped, escapes in base64 understood, fields in any order.
-	odd := strings.Replace(string(raw), `"size_bytes"`, `"later":{"a":[1,"}"]},"size_bytes"`, 1)
-	odd = strings.ReplaceAll(odd, b64(nil)+"/", `\/`)
-	p.do("POST", api.PathAttachments, odd).want(201)
-	if strings.Contains(w.logs.String(), `"status":500`) {
-		t.Error(w.logs.String())
-	}
-}
 
 // The largest legal body is taken; a little more is file_too_large, and what no
+
 // body can be is refused without being read.
-func TestLargestBody(t *testing.T) {
-	w := newWorld(t, t.TempDir()+"/m.db", Options{Limits: Limits{Failed: -1}})
-	p := w.register()
-	parent := p.parent("item")
-	body := uploadBody("item", parent, make([]byte, api.MaxSealed3))
-	if n := len(body["encrypted_content"].(string)); n != 34_952_572 {
-		t.Fatal(n)
-	}
-	p.do("POST", api.PathAttachments, body).want(201)
-	body["encrypted_content"] = strings.Repeat("A", api.MaxBase64Legal)
-	p.do("POST", api.PathAttachments, body).code(api.CodeFileTooLarge)
-	body["encrypted_content"] = strings.Repeat("A", api.MaxBase64Legal+4)
-	p.do("POST", api.PathAttachments, body).code(api.CodeBodyTooLarge)
-
-	// One byte more than any body may have: the answer comes before the body.
-	conn, err := net.Dial("tcp", w.http.Listener.Addr().String())
-	must(t, err)
-	defer conn.Close()
-	fmt.Fprintf(conn, "POST %s HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer %s\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n",
-		api.PathAttachments, p.token, api.MaxJSONUpload+1)
-	must(t, conn.SetReadDeadline(time.Now().Add(20*time.Second)))
-	head := make([]byte, 12)
-	_, err = io.ReadFull(conn, head)
-	must(t, err)
-	if string(head) != "HTTP/1.1 413" {
-		t.Errorf("%q", head)
-	}
-}
-
-func TestLongPoll(t *testing.T) {
-	onBoth(t, Options{}, func(t *testing.T, w *world) {
-		p := w.register()
-		head := w.state(p).Head
-		got := make(chan *answer, 1)
-		go func() { got <- p.do("GET", api.PathVault(p.vault)+fmt.Sprintf("/changes?after=%d&wait=55", head), nil) }()
-		w.untilWaiting(1)
-		p.do("PUT", api.PathBatch(p.vault, p.device, 1), p.batch()).want(201)
-		var changes api.Changes
-		(<-got).want(200).into(&changes)
-		if len(changes.Changes) != 1 || changes.Changes[0].Kind != api.KindBatch || changes.Head != head+1 {
-			t.Errorf("%+v", changes)
-		}
-		// At most four wait for a session, and all go when the server drains.
-		var wg sync.WaitGroup
-		var nothing atomic.Int64
-		for range 4 {
-			wg.Go(func() {
-				if p.do("GET", api.PathVault(p.vault)+fmt.Sprintf("/changes?after=%d&wait=55", changes.Head), nil).status == 204 {
-					nothing.Add(1)
-				}
-			})
-		}
-		w.untilWaiting(4)
-		p.do("GET", api.PathVault(p.vault)+fmt.Sprintf("/changes?after=%d&wait=55", changes.Head), nil).code(api.CodeRateLimited)
-		w.Drain()
-		wg.Wait()
-		if nothing.Load() != 4 {
-			t.Errorf("%d of 4 were let go", nothing.Load())
-		}
-		p.do("GET", "/readyz", nil).code(api.CodeUnavailable)
-		p.do("GET", "/healthz", nil).want(200)
-	})
-}
 
 // untilWaiting waits until n long polls do.
-func (w *world) untilWaiting(n int) {
-	w.t.Helper()
-	deadline := time.Now().Add(20 * time.Second)
-	for time.Now().Before(deadline) {
-		w.wakeups.mu.Lock()
-		all := 0
-		for _, a := range w.wakeups.m {
-			all += a.all
-		}
-		w.wakeups.mu.Unlock()
-		if all == n {
-			return
-		}
-		time.Sleep(time.Millisecond)
-	}
-	w.t.Fatalf("no %d long polls wait", n)
-}
 
 func TestPutRows(t *testing.T) {
 	onBoth(t, Options{}, func(t *testing.T, w *world) {
@@ -663,6 +347,7 @@ func TestPutRows(t *testing.T) {
 }
 
 // Nothing that a client sealed or signed with shows in the log, nor any token.
+
 func TestLogIsBlind(t *testing.T) {
 	w := newWorld(t, t.TempDir()+"/m.db", Options{})
 	p := w.register()
@@ -681,6 +366,7 @@ func TestLogIsBlind(t *testing.T) {
 }
 
 // An object that is gone is announced, so that a device brings it again.
+
 func TestMissingObject(t *testing.T) {
 	w := newWorld(t, t.TempDir()+"/m.db", Options{})
 	p := w.register()
@@ -701,36 +387,3 @@ func TestMissingObject(t *testing.T) {
 }
 
 // A change through one process wakes who waits at another.
-func TestTwoProcesses(t *testing.T) {
-	w := newWorld(t, metatest.Postgres(t), Options{})
-	second := w.beside()
-	ctx, stop := context.WithCancel(context.Background())
-	var wg sync.WaitGroup
-	defer wg.Wait()
-	defer stop()
-	for _, s := range []*world{w, second} {
-		wg.Go(func() { s.Run(ctx) })
-	}
-	p := w.register()
-	far := *p
-	far.w = second
-	head := w.state(p).Head
-	for i := range 3 { // the first may be lost while the other begins to listen
-		got := make(chan *answer, 1)
-		go func() {
-			got <- far.do("GET", api.PathVault(p.vault)+fmt.Sprintf("/changes?after=%d&wait=5", head), nil)
-		}()
-		second.untilWaiting(1)
-		p.do("PUT", api.PathBatch(p.vault, p.device, uint64(i+1)), p.batch()).want(201)
-		var changes api.Changes
-		if res := <-got; res.status == 200 {
-			res.into(&changes)
-			if changes.Head != head+1 {
-				t.Errorf("%+v", changes)
-			}
-			return
-		}
-		head = w.state(p).Head
-	}
-	t.Error("a long poll at another process was never woken")
-}

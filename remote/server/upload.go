@@ -2,6 +2,7 @@ package server
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -57,8 +58,8 @@ func (s *Server) guarded(c *call, json bool, run func(*call) error) error {
 		return err
 	}
 	defer leave()
-	if used, _, err := s.o.DB.Used(c.ctx(), c.account.ID, s.classFailed()); err != nil || s.classFailed().Max > 0 && used >= s.classFailed().Max {
-		return firstErr(err, api.Limited(api.CodeRateLimited, time.Minute, "too many uploads failed"))
+	if err := s.mayFail(c); err != nil {
+		return err
 	}
 	taken, err := s.takeUpload(c, json)
 	if err != nil {
@@ -83,11 +84,17 @@ func (s *Server) guarded(c *call, json bool, run func(*call) error) error {
 	return err
 }
 
-func firstErr(a, b error) error {
-	if a != nil {
-		return a
+// mayFail refuses an account whose uploads failed too often.
+func (s *Server) mayFail(c *call) error {
+	l := s.classFailed()
+	if l.Max == 0 {
+		return nil
 	}
-	return b
+	used, _, err := s.o.DB.Used(c.ctx(), c.account.ID, l)
+	if err == nil && used >= l.Max {
+		err = api.Limited(api.CodeRateLimited, time.Minute, "too many uploads failed")
+	}
+	return err
 }
 
 // fits refuses by Content-Length, before anything is read or counted.
@@ -305,7 +312,7 @@ func (s *Server) uploadMultipart(c *call, boundary string) error {
 	form := multipart.NewReader(c.body(api.MaxWhole+2*api.MaxMetadata), boundary)
 	part, err := form.NextRawPart()
 	if err != nil || part.FormName() != api.PartMetadata {
-		return firstErr(multipartError(err), bad("the first part is %s", api.PartMetadata))
+		return cmp.Or(multipartError(err), bad("the first part is %s", api.PartMetadata))
 	}
 	raw, err := io.ReadAll(io.LimitReader(part, api.MaxMetadata+1))
 	if err != nil {
@@ -320,7 +327,7 @@ func (s *Server) uploadMultipart(c *call, boundary string) error {
 	}
 	part, err = form.NextRawPart()
 	if err != nil || part.FormName() != api.PartContent {
-		return firstErr(multipartError(err), bad("the second part is %s", api.PartContent))
+		return cmp.Or(multipartError(err), bad("the second part is %s", api.PartContent))
 	}
 	r := &checkedReader{r: part, left: m.StoredBytes, want: m.SHA256, hash: sha256.New()}
 	stored, err := s.store(c, s.uploadOf(c, m), r)

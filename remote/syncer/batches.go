@@ -83,8 +83,8 @@ func (e *Engine) takeBatches(ctx context.Context, news map[seal.ID][]uint64, rec
 		if err != nil {
 			return false, err
 		}
-		todo := e.todo(heads)
-		if len(todo) == 0 {
+		next := e.toFetch(heads)
+		if len(next) == 0 {
 			over, err := e.pastGap(ctx)
 			if err != nil {
 				return false, err
@@ -94,7 +94,7 @@ func (e *Engine) takeBatches(ctx context.Context, news map[seal.ID][]uint64, rec
 			}
 			break
 		}
-		if err := e.takeRun(ctx, todo[:min(len(todo), fetchRun)]); err != nil {
+		if err := e.takeRun(ctx, next[:min(len(next), fetchRun)]); err != nil {
 			return false, err
 		}
 	}
@@ -129,8 +129,8 @@ func (e *Engine) hearOf(news map[seal.ID][]uint64, reconcile bool) {
 	}
 }
 
-// todo lists what is to be fetched, chain by chain.
-func (e *Engine) todo(heads map[seal.ID]seal.Head) (out []ref) {
+// toFetch lists what is to be fetched, chain by chain.
+func (e *Engine) toFetch(heads map[seal.ID]seal.Head) (out []ref) {
 	self := e.o.Vault.DeviceID()
 	e.mu.Lock()
 	defer e.mu.Unlock()

@@ -63,20 +63,3 @@ func (db *DB) Changes(ctx context.Context, account, after int64, limit int) (out
 
 // errStop ends a query early.
 var errStop = errors.New("stop")
-
-// Heads gives the newest number of each account's feed that has one above what
-// was known: for those who wait.
-func (db *DB) Heads(ctx context.Context, accounts []int64) (map[int64]int64, error) {
-	heads := make(map[int64]int64, len(accounts))
-	err := db.view(ctx, func(q *querier) error {
-		for _, id := range accounts {
-			var n int64
-			if err := q.one("SELECT head FROM accounts WHERE account=$1", []any{id}, &n); err != nil && err != ErrNotFound {
-				return err
-			}
-			heads[id] = n
-		}
-		return nil
-	})
-	return heads, err
-}

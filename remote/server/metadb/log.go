@@ -9,13 +9,14 @@ import (
 	"github.com/vaultdrive/vaultdrive/remote/api"
 )
 
-// LogBound is how much of headers, batches and checkpoints an account may keep.
-func LogBound(quota int64) int64 { return max(256<<20, quota) }
+// logLeast is how much of headers, batches and checkpoints an account may keep,
+// and its quota if that is more.
+const logLeast = 256 << 20
 
 // addLog counts bytes of the log. Error: api's log_full.
 func (q *querier) addLog(account, bytes int64) error {
 	n, err := q.exec(`UPDATE accounts SET log=log+$2 WHERE account=$1
-		AND (log+$2<=quota OR log+$2<=$3)`, account, bytes, LogBound(0))
+		AND (log+$2<=quota OR log+$2<=$3)`, account, bytes, int64(logLeast))
 	if err != nil || n == 1 {
 		return err
 	}
@@ -23,7 +24,7 @@ func (q *querier) addLog(account, bytes int64) error {
 	if err != nil {
 		return err
 	}
-	limit := LogBound(a.Limit)
+	limit := max(logLeast, a.Limit)
 	e := api.Errorf(api.CodeLogFull, "the log is full: devices that make a checkpoint can shorten it")
 	e.Quota = &api.Quota{Usage: a.Log, Limit: limit, Remaining: max(0, limit-a.Log)}
 	return e

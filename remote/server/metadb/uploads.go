@@ -1,6 +1,7 @@
 package metadb
 
 import (
+	"cmp"
 	"context"
 
 	"github.com/vaultdrive/vaultdrive/remote/api"
@@ -170,7 +171,7 @@ func (db *DB) Commit(ctx context.Context, u Upload, admitted bool) (s Stored, er
 		if u.Print != "" {
 			if s.Row, err = q.printed(u); err != nil || s.Row != nil {
 				s.Again = true
-				return firstError(err, q.ended(u))
+				return cmp.Or(err, q.ended(u))
 			}
 		}
 		have, err := q.haveBlob(u)
@@ -187,13 +188,6 @@ func (db *DB) Commit(ctx context.Context, u Upload, admitted bool) (s Stored, er
 		return q.commitRow(u, &s)
 	})
 	return s, err
-}
-
-func firstError(a, b error) error {
-	if a != nil {
-		return a
-	}
-	return b
 }
 
 // ended gives back the attempt's reservation and object.
