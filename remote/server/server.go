@@ -99,6 +99,13 @@ func New(ctx context.Context, o Options) (*Server, error) {
 	if o.DB.Shared() {
 		s.far = newFar()
 	}
+	free, err := o.DB.Unguarded(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if free {
+		s.log.Warn("row-level security does not bind the database's role: use one that is no superuser and owns the tables")
+	}
 	s.mux = s.routes()
 	return s, nil
 }

@@ -44,25 +44,25 @@ func (q *querier) account(where string, args ...any) (Account, error) {
 
 // AccountByVault finds the account of a vault. Error: ErrNotFound.
 func (db *DB) AccountByVault(ctx context.Context, vault string) (a Account, err error) {
-	err = db.view(ctx, func(q *querier) error { a, err = q.account("vault=$1", vault); return err })
+	err = db.view(ctx, everyone, func(q *querier) error { a, err = q.account("vault=$1", vault); return err })
 	return a, err
 }
 
 // AccountByDID finds the account of an identity. Error: ErrNotFound.
 func (db *DB) AccountByDID(ctx context.Context, did string) (a Account, err error) {
-	err = db.view(ctx, func(q *querier) error { a, err = q.account("did=$1", did); return err })
+	err = db.view(ctx, everyone, func(q *querier) error { a, err = q.account("did=$1", did); return err })
 	return a, err
 }
 
 // AccountByID reads an account anew. Error: ErrNotFound.
 func (db *DB) AccountByID(ctx context.Context, id int64) (a Account, err error) {
-	err = db.view(ctx, func(q *querier) error { a, err = q.account("account=$1", id); return err })
+	err = db.view(ctx, id, func(q *querier) error { a, err = q.account("account=$1", id); return err })
 	return a, err
 }
 
 // Accounts lists all, by vault.
 func (db *DB) Accounts(ctx context.Context) (out []Account, err error) {
-	err = db.view(ctx, func(q *querier) error {
+	err = db.view(ctx, everyone, func(q *querier) error {
 		var a Account
 		disabled := int64(0)
 		return q.each("SELECT "+accountColumns+" FROM accounts ORDER BY vault", nil, func() error {
@@ -91,6 +91,7 @@ type Registration struct {
 func (db *DB) Register(ctx context.Context, r Registration) (a Account, made bool, err error) {
 	err = db.update(ctx, func(q *querier) error {
 		made = false
+		q.as(everyone) // it is not known yet whose vault and identity they are
 		a, err = q.account("vault=$1 OR did=$2", r.Header.Vault, r.Header.DID)
 		if err == nil {
 			return q.registered(a, r)
@@ -174,13 +175,14 @@ func (db *DB) SetAccount(ctx context.Context, id int64, plan *string, quota *int
 // SetBoot replaces the hash of the boot token.
 func (db *DB) SetBoot(ctx context.Context, id int64, boot string) error {
 	return db.update(ctx, func(q *querier) error {
+		q.as(id)
 		return q.must("UPDATE accounts SET boot=$2 WHERE account=$1", id, boot)
 	})
 }
 
 // Boot is the hash of the boot token.
 func (db *DB) Boot(ctx context.Context, id int64) (boot string, err error) {
-	err = db.view(ctx, func(q *querier) error {
+	err = db.view(ctx, id, func(q *querier) error {
 		return q.one("SELECT boot FROM accounts WHERE account=$1", []any{id}, &boot)
 	})
 	return boot, err

@@ -25,7 +25,7 @@ func (q *querier) blob(account int64, id string) (b Blob, err error) {
 // Blob finds one that can be read: present, or in the trash. Errors:
 // ErrNotFound; api's blob_gone for one that was purged or lost.
 func (db *DB) Blob(ctx context.Context, account int64, id string) (b Blob, err error) {
-	err = db.view(ctx, func(q *querier) error {
+	err = db.view(ctx, account, func(q *querier) error {
 		if b, err = q.blob(account, id); err != nil {
 			return err
 		}
@@ -49,7 +49,7 @@ func (q *querier) blobLive(account int64, id string) error {
 // Blobs lists what is stored, behind an id.
 func (db *DB) Blobs(ctx context.Context, account int64, after string, limit int) (out []api.Blob, err error) {
 	out = []api.Blob{}
-	err = db.view(ctx, func(q *querier) error {
+	err = db.view(ctx, account, func(q *querier) error {
 		var b api.Blob
 		return q.each("SELECT blob,stored,state FROM blobs WHERE account=$1 AND blob>$2 AND state<>'purged' ORDER BY blob LIMIT $3",
 			[]any{account, after, limit}, func() error { out = append(out, b); return nil }, &b.BlobID, &b.StoredBytes, &b.State)

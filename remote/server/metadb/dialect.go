@@ -9,40 +9,17 @@ import (
 	"sync"
 
 	"github.com/jackc/pgx/v5/pgconn"
-	_ "github.com/jackc/pgx/v5/stdlib" // the driver "pgx"
-	_ "github.com/mattn/go-sqlite3"    // the driver "sqlite3"
-	"github.com/pressly/goose/v3/database"
+	_ "github.com/mattn/go-sqlite3" // the driver "sqlite3"
 )
 
-// dialect is where SQLite and PostgreSQL differ.
-type dialect struct{ postgres bool }
-
-func dialectOf(address string) dialect {
-	return dialect{postgres: strings.HasPrefix(address, "postgres://") || strings.HasPrefix(address, "postgresql://")}
+func isPostgres(address string) bool {
+	return strings.HasPrefix(address, "postgres://") || strings.HasPrefix(address, "postgresql://")
 }
 
-func (d dialect) goose() database.Dialect {
-	if d.postgres {
-		return database.DialectPostgres
-	}
-	return database.DialectSQLite3
-}
-
-// oneWriter: SQLite takes one transaction at a time, so small ones share one.
-func (d dialect) oneWriter() bool { return !d.postgres }
-
-func (d dialect) open(address string) (*sql.DB, error) {
-	if d.postgres {
-		pool, err := sql.Open("pgx", address)
-		if err == nil {
-			pool.SetMaxOpenConns(32)
-			pool.SetMaxIdleConns(32)
-		}
-		return pool, err
-	}
+func openSQLite(path string) (*sql.DB, error) {
 	// An answer of success is a promise: the log is synced at each commit.
 	q := url.Values{"_journal_mode": {"WAL"}, "_synchronous": {"FULL"}, "_busy_timeout": {"10000"}, "_foreign_keys": {"on"}, "_txlock": {"immediate"}}
-	return sql.Open("sqlite3", "file:"+(&url.URL{Path: address}).EscapedPath()+"?"+q.Encode())
+	return sql.Open("sqlite3", "file:"+(&url.URL{Path: path}).EscapedPath()+"?"+q.Encode())
 }
 
 var placeholder = regexp.MustCompile(`\$(\d+)`)
@@ -51,10 +28,7 @@ var placeholder = regexp.MustCompile(`\$(\d+)`)
 // appearance and ?n by its number. There are as many as queries in this package.
 var rewritten sync.Map
 
-func (d dialect) rewrite(query string) string {
-	if d.postgres {
-		return query
-	}
+func rewrite(query string) string {
 	if text, ok := rewritten.Load(query); ok {
 		return text.(string)
 	}
@@ -66,7 +40,7 @@ func (d dialect) rewrite(query string) string {
 
 // again says whether a transaction failed only because of another one: a
 // conflict, a deadlock, or a key that was free when it looked.
-func (d dialect) again(err error) bool {
+func again(err error) bool {
 	var pg *pgconn.PgError
 	return errors.As(err, &pg) && (pg.Code == "40001" || pg.Code == "40P01" || pg.Code == "23505")
 }

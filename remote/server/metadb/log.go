@@ -133,7 +133,7 @@ func (q *querier) setRoster(account int64, h *api.ClearHeader) error {
 
 // Header reads one, the newest for seq 0. Error: ErrNotFound.
 func (db *DB) Header(ctx context.Context, account int64, seq uint64) (body string, number uint64, err error) {
-	err = db.view(ctx, func(q *querier) error {
+	err = db.view(ctx, account, func(q *querier) error {
 		if seq == 0 {
 			return q.one("SELECT body,seq FROM headers WHERE account=$1 ORDER BY seq DESC LIMIT 1", []any{account}, &body, &number)
 		}
@@ -220,7 +220,7 @@ func (q *querier) appendBatch(account int64, b *api.ClearBatch, hash string, bod
 
 // Batch reads one. Error: ErrNotFound.
 func (db *DB) Batch(ctx context.Context, account int64, device string, seq uint64) (body []byte, err error) {
-	err = db.view(ctx, func(q *querier) error {
+	err = db.view(ctx, account, func(q *querier) error {
 		return q.one("SELECT body FROM batches WHERE account=$1 AND device=$2 AND seq=$3", []any{account, device, int64(seq)}, &body)
 	})
 	return body, err
@@ -257,7 +257,7 @@ func (db *DB) PutCheckpoint(ctx context.Context, account int64, name, device str
 
 // Checkpoint reads a part. Error: ErrNotFound.
 func (db *DB) Checkpoint(ctx context.Context, account int64, name, part string) (body []byte, err error) {
-	err = db.view(ctx, func(q *querier) error {
+	err = db.view(ctx, account, func(q *querier) error {
 		return q.one("SELECT body FROM checkpoints WHERE account=$1 AND name=$2 AND part=$3", []any{account, name, part}, &body)
 	})
 	return body, err

@@ -12,53 +12,92 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"strings"
 	"time"
 
+	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/jackc/pgx/v5/stdlib"
 	"github.com/pressly/goose/v3"
+	"github.com/pressly/goose/v3/database"
+	"github.com/pressly/goose/v3/lock"
 )
 
-//go:embed migrations/*.sql
+//go:embed migrations
 var migrations embed.FS
 
 // DB is the database. All methods may be called from any goroutine, by any
 // number of processes on one PostgreSQL; of SQLite one process is the owner.
 type DB struct {
-	pool    *sql.DB
-	dialect dialect
-	now     func() time.Time
-	writes  chan *write   // to the one who writes; nil where the database lets many
-	done    chan struct{} // closed when that one has ended
+	sqlite *sql.DB       // or
+	pool   *pgxpool.Pool // the one that address names
+	now    func() time.Time
+	writes chan *write   // to the one who writes; nil where the database lets many
+	done   chan struct{} // closed when that one has ended
 }
 
 // Open opens the database at an address: postgres://…, or the path of a SQLite
 // file, which is made. Tables are brought up to date. A newer schema than this
 // program's is an error, before anything is written.
 func Open(ctx context.Context, address string) (*DB, error) {
-	d := dialectOf(address)
-	pool, err := d.open(address)
-	if err != nil {
-		return nil, fmt.Errorf("open database: %w", err)
+	db := &DB{now: time.Now, done: make(chan struct{})}
+	open := db.openSQLite
+	if isPostgres(address) {
+		open = db.openPostgres
 	}
-	if err := migrate(ctx, pool, d); err != nil {
-		return nil, errors.Join(fmt.Errorf("database: %w", err), pool.Close())
-	}
-	db := &DB{pool: pool, dialect: d, now: time.Now, done: make(chan struct{})}
-	if d.oneWriter() {
-		db.writes = make(chan *write)
-		go db.writer()
-	} else {
-		close(db.done)
+	if err := open(ctx, address); err != nil {
+		return nil, fmt.Errorf("database: %w", err)
 	}
 	return db, nil
 }
 
-func migrate(ctx context.Context, pool *sql.DB, d dialect) error {
+func (db *DB) openSQLite(ctx context.Context, path string) (err error) {
+	if db.sqlite, err = openSQLite(path); err != nil {
+		return err
+	}
+	if err := migrate(ctx, db.sqlite, database.DialectSQLite3, "sqlite"); err != nil {
+		return errors.Join(err, db.sqlite.Close())
+	}
+	db.writes = make(chan *write)
+	go db.writer()
+	return nil
+}
+
+func (db *DB) openPostgres(ctx context.Context, address string) (err error) {
+	if db.pool, err = openPool(ctx, address); err != nil {
+		return err
+	}
+	std := stdlib.OpenDBFromPool(db.pool)
+	if err := errors.Join(migrate(ctx, std, database.DialectPostgres, "postgres"), std.Close()); err != nil {
+		db.pool.Close()
+		return err
+	}
+	close(db.done)
+	return nil
+}
+
+// migrate brings the tables up to date: the common migrations, and version 2,
+// which only the database's own language can say.
+func migrate(ctx context.Context, pool *sql.DB, d database.Dialect, own string) error {
 	dir, err := fs.Sub(migrations, "migrations")
 	if err != nil {
 		return err
 	}
-	p, err := goose.NewProvider(d.goose(), pool, dir)
+	guard, err := fs.ReadFile(dir, own+"/00002_guard.sql")
+	if err != nil {
+		return err
+	}
+	up := &goose.GoFunc{RunTx: func(ctx context.Context, tx *sql.Tx) error {
+		_, err := tx.ExecContext(ctx, string(guard))
+		return err
+	}}
+	options := []goose.ProviderOption{goose.WithGoMigrations(goose.NewGoMigration(2, up, nil))}
+	if d == database.DialectPostgres { // of several processes that start at once one does it
+		locker, err := lock.NewPostgresSessionLocker()
+		if err != nil {
+			return err
+		}
+		options = append(options, goose.WithSessionLocker(locker))
+	}
+	p, err := goose.NewProvider(d, pool, dir, options...)
 	if err != nil {
 		return err
 	}
@@ -89,11 +128,20 @@ func (db *DB) Close() error {
 		close(db.writes)
 	}
 	<-db.done
-	return db.pool.Close()
+	if db.pool != nil {
+		db.pool.Close()
+		return nil
+	}
+	return db.sqlite.Close()
 }
 
 // Ping says whether the database answers.
-func (db *DB) Ping(ctx context.Context) error { return db.pool.PingContext(ctx) }
+func (db *DB) Ping(ctx context.Context) error {
+	if db.pool != nil {
+		return db.pool.Ping(ctx)
+	}
+	return db.sqlite.PingContext(ctx)
+}
 
 func (db *DB) ms() int64 { return db.now().UnixMilli() }
 
@@ -103,65 +151,13 @@ var (
 	ErrNewerSchema = errors.New("made by a newer version of the program")
 )
 
-// querier is what a transaction and a connection have in common.
-type querier struct {
-	ctx context.Context
-	q   interface {
-		ExecContext(ctx context.Context, query string, args ...any) (sql.Result, error)
-		QueryContext(ctx context.Context, query string, args ...any) (*sql.Rows, error)
+// view reads rows of an account, of everyone or of nobody. What it reads in two
+// queries may be of two moments.
+func (db *DB) view(ctx context.Context, account int64, fn func(q *querier) error) error {
+	if db.pool != nil {
+		return fn(&querier{runner: &pgView{db.pool, account}, ctx: ctx, ms: db.ms()})
 	}
-	rewrite func(string) string
-	ms      int64 // the time of the transaction
-}
-
-// exec gives the number of rows that were changed.
-func (q *querier) exec(query string, args ...any) (int64, error) {
-	r, err := q.q.ExecContext(q.ctx, q.rewrite(query), args...)
-	if err != nil {
-		return 0, fmt.Errorf("%.60s: %w", oneLine(query), err)
-	}
-	return r.RowsAffected()
-}
-
-// must is exec for a statement whose count does not matter.
-func (q *querier) must(query string, args ...any) error {
-	_, err := q.exec(query, args...)
-	return err
-}
-
-// one scans the only row. ErrNotFound if there is none.
-func (q *querier) one(query string, args []any, dest ...any) error {
-	found := false
-	err := q.each(query, args, func() error { found = true; return nil }, dest...)
-	if err == nil && !found {
-		return ErrNotFound
-	}
-	return err
-}
-
-// each scans every row into dest and calls fn.
-func (q *querier) each(query string, args []any, fn func() error, dest ...any) error {
-	rows, err := q.q.QueryContext(q.ctx, q.rewrite(query), args...)
-	if err != nil {
-		return fmt.Errorf("%.60s: %w", oneLine(query), err)
-	}
-	defer rows.Close()
-	for rows.Next() {
-		if err := rows.Scan(dest...); err != nil {
-			return fmt.Errorf("%.60s: %w", oneLine(query), err)
-		}
-		if err := fn(); err != nil {
-			return err
-		}
-	}
-	return rows.Err()
-}
-
-func oneLine(s string) string { return strings.Join(strings.Fields(s), " ") }
-
-// view reads. What it reads in two queries may be of two moments.
-func (db *DB) view(ctx context.Context, fn func(q *querier) error) error {
-	return fn(&querier{ctx: ctx, q: db.pool, rewrite: db.dialect.rewrite, ms: db.ms()})
+	return fn(&querier{runner: sqlite{db.sqlite}, ctx: ctx, ms: db.ms()})
 }
 
 // SetClock replaces the clock, before the database is used: for tests.

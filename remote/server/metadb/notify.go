@@ -2,12 +2,9 @@ package metadb
 
 import (
 	"context"
-	"database/sql"
 	"fmt"
 	"strconv"
 	"strings"
-
-	"github.com/jackc/pgx/v5/stdlib"
 )
 
 // channel is PostgreSQL's, for changes of accounts.
@@ -18,7 +15,7 @@ const maxPayload = 7900
 
 // Shared says that other processes may use the database at the same time, and
 // that they are to be told of changes.
-func (db *DB) Shared() bool { return db.dialect.postgres }
+func (db *DB) Shared() bool { return db.pool != nil }
 
 // Notify tells the other processes that these accounts have changed. It stands
 // outside of the transactions of the changes, which would queue for it; one that
@@ -28,7 +25,7 @@ func (db *DB) Notify(ctx context.Context, accounts []int64) error {
 	for i, id := range accounts {
 		b.WriteString(strconv.FormatInt(id, 10))
 		if b.Len() > maxPayload-24 || i == len(accounts)-1 {
-			if _, err := db.pool.ExecContext(ctx, "SELECT pg_notify($1,$2)", channel, b.String()); err != nil {
+			if _, err := db.pool.Exec(ctx, "SELECT pg_notify($1,$2)", channel, b.String()); err != nil {
 				return err
 			}
 			b.Reset()
@@ -42,26 +39,24 @@ func (db *DB) Notify(ctx context.Context, accounts []int64) error {
 // Listen calls fn for every account of which another process, or this one, tells.
 // It returns when ctx ends or the connection is lost; the caller comes again.
 func (db *DB) Listen(ctx context.Context, fn func(account int64)) error {
-	conn, err := db.pool.Conn(ctx)
+	pooled, err := db.pool.Acquire(ctx)
 	if err != nil {
 		return err
 	}
-	defer conn.Close()
-	return conn.Raw(func(driver any) error {
-		pg := driver.(*stdlib.Conn).Conn()
-		if _, err := pg.Exec(ctx, "LISTEN "+channel); err != nil {
-			return err
+	conn := pooled.Hijack() // nobody else shall get one that listens
+	defer func() { _ = conn.Close(context.WithoutCancel(ctx)) }()
+	if _, err := conn.Exec(ctx, "LISTEN "+channel); err != nil {
+		return err
+	}
+	for {
+		n, err := conn.WaitForNotification(ctx)
+		if err != nil {
+			return fmt.Errorf("listen: %w", err)
 		}
-		for {
-			n, err := pg.WaitForNotification(ctx)
-			if err != nil {
-				return fmt.Errorf("listen: %w: %w", err, sql.ErrConnDone)
-			}
-			for text := range strings.SplitSeq(n.Payload, ",") {
-				if id, err := strconv.ParseInt(text, 10, 64); err == nil {
-					fn(id)
-				}
+		for text := range strings.SplitSeq(n.Payload, ",") {
+			if id, err := strconv.ParseInt(text, 10, 64); err == nil {
+				fn(id)
 			}
 		}
-	})
+	}
 }

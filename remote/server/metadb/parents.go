@@ -36,7 +36,7 @@ func (q *querier) hasParent(account int64, typ, id string) error {
 // HasParent says whether the account has that live parent. Errors: api's
 // parent_not_found, bad_request.
 func (db *DB) HasParent(ctx context.Context, account int64, typ, id string) error {
-	return db.view(ctx, func(q *querier) error { return q.hasParent(account, typ, id) })
+	return db.view(ctx, account, func(q *querier) error { return q.hasParent(account, typ, id) })
 }
 
 // PutParent makes or changes a parent; made says that it was not there.
@@ -107,7 +107,7 @@ func (db *DB) DeleteParent(ctx context.Context, account int64, typ, id, by strin
 // Parents lists the live ones behind a cursor, type and id, in that order.
 func (db *DB) Parents(ctx context.Context, account int64, after string, limit int) (out []api.Parent, err error) {
 	afterType, afterID, _ := strings.Cut(after, "/")
-	err = db.view(ctx, func(q *querier) error {
+	err = db.view(ctx, account, func(q *querier) error {
 		for _, typ := range []string{"item", "note", "password"} {
 			if typ < afterType || len(out) >= limit {
 				continue

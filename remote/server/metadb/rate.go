@@ -70,7 +70,7 @@ func (db *DB) Return(ctx context.Context, account int64, l Limit, n int64) error
 
 // Used gives what is used of a class now, and when the next of it is free.
 func (db *DB) Used(ctx context.Context, account int64, l Limit) (used, reset int64, err error) {
-	err = db.view(ctx, func(q *querier) error {
+	err = db.view(ctx, account, func(q *querier) error {
 		list, err := q.takenOf(account, l)
 		for _, t := range list {
 			used += t.N

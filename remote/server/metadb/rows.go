@@ -45,7 +45,7 @@ func (q *querier) row(account int64, id string) (api.Row, error) {
 
 // Row reads one, live or deleted. Error: ErrNotFound.
 func (db *DB) Row(ctx context.Context, account int64, id string) (r api.Row, err error) {
-	err = db.view(ctx, func(q *querier) error { r, err = q.row(account, id); return err })
+	err = db.view(ctx, account, func(q *querier) error { r, err = q.row(account, id); return err })
 	return r, err
 }
 
@@ -58,7 +58,7 @@ func (db *DB) Rows(ctx context.Context, account int64, typ, parent, after string
 		args = append(args, limit)
 	}
 	out = []api.Row{}
-	err = db.view(ctx, func(q *querier) error {
+	err = db.view(ctx, account, func(q *querier) error {
 		var r scannedRow
 		return q.each(query, args, func() error { out = append(out, r.row()); return nil }, r.dest()...)
 	})

@@ -26,13 +26,14 @@ func (db *DB) UseNonce(ctx context.Context, nonce string, expires int64) (fresh 
 // AddSession keeps the hash of a token.
 func (db *DB) AddSession(ctx context.Context, token string, s Session) error {
 	return db.update(ctx, func(q *querier) error {
+		q.as(s.Account)
 		return q.must("INSERT INTO sessions(token,account,device,expires) VALUES($1,$2,$3,$4)", token, s.Account, s.Device, s.Expires)
 	})
 }
 
 // Session finds the login of a token's hash. ErrNotFound: none, or too old.
 func (db *DB) Session(ctx context.Context, token string) (s Session, err error) {
-	err = db.view(ctx, func(q *querier) error {
+	err = db.view(ctx, everyone, func(q *querier) error {
 		return q.one("SELECT account,device,expires FROM sessions WHERE token=$1 AND expires>$2", []any{token, q.ms}, &s.Account, &s.Device, &s.Expires)
 	})
 	return s, err
@@ -40,7 +41,10 @@ func (db *DB) Session(ctx context.Context, token string) (s Session, err error) 
 
 // DropSession ends one.
 func (db *DB) DropSession(ctx context.Context, token string) error {
-	return db.update(ctx, func(q *querier) error { return q.must("DELETE FROM sessions WHERE token=$1", token) })
+	return db.update(ctx, func(q *querier) error {
+		q.as(everyone)
+		return q.must("DELETE FROM sessions WHERE token=$1", token)
+	})
 }
 
 // Device is an entry of the roster of an account's newest header.
@@ -51,7 +55,7 @@ type Device struct {
 
 // Device finds one. Error: ErrNotFound.
 func (db *DB) Device(ctx context.Context, account int64, device string) (d Device, err error) {
-	err = db.view(ctx, func(q *querier) error {
+	err = db.view(ctx, account, func(q *querier) error {
 		revoked := int64(0)
 		err := q.one("SELECT pk,revoked FROM devices WHERE account=$1 AND device=$2", []any{account, device}, &d.PK, &revoked)
 		d.Revoked = revoked != 0
@@ -64,6 +68,7 @@ func (db *DB) Device(ctx context.Context, account int64, device string) (d Devic
 // pairings and remembered uploads.
 func (db *DB) ExpireLogins(ctx context.Context) error {
 	return db.update(ctx, func(q *querier) error {
+		q.as(everyone)
 		for _, table := range []string{"nonces", "sessions", "pairings", "idempotency"} {
 			if err := q.must("DELETE FROM "+table+" WHERE expires<=$1", q.ms); err != nil {
 				return err
@@ -77,7 +82,8 @@ func (db *DB) ExpireLogins(ctx context.Context) error {
 // other_bytes.
 func (db *DB) PutPair(ctx context.Context, account int64, pair, side string, body []byte) error {
 	return db.update(ctx, func(q *querier) error {
-		if err := q.must("DELETE FROM pairings WHERE expires<=$1", q.ms); err != nil {
+		q.as(account)
+		if err := q.must("DELETE FROM pairings WHERE account=$1 AND expires<=$2", account, q.ms); err != nil {
 			return err
 		}
 		var have []byte
@@ -98,7 +104,7 @@ func (db *DB) PutPair(ctx context.Context, account int64, pair, side string, bod
 
 // Pair reads one. Error: ErrNotFound.
 func (db *DB) Pair(ctx context.Context, account int64, pair, side string) (body []byte, err error) {
-	err = db.view(ctx, func(q *querier) error {
+	err = db.view(ctx, account, func(q *querier) error {
 		return q.one("SELECT body FROM pairings WHERE account=$1 AND pair=$2 AND side=$3 AND expires>$4", []any{account, pair, side, q.ms}, &body)
 	})
 	return body, err

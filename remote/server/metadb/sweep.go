@@ -20,6 +20,7 @@ const (
 func (db *DB) SweepIntents(ctx context.Context) (swept int, err error) {
 	err = db.update(ctx, func(q *querier) error {
 		swept = 0
+		q.as(everyone)
 		type intent struct {
 			account int64
 			slot    string
@@ -49,6 +50,7 @@ func (db *DB) SweepIntents(ctx context.Context) (swept int, err error) {
 func (db *DB) SweepTrash(ctx context.Context) (swept int, err error) {
 	err = db.update(ctx, func(q *querier) error {
 		swept = 0
+		q.as(everyone)
 		var account int64
 		var id string
 		var due []Blob
@@ -80,6 +82,7 @@ func (db *DB) SweepTrash(ctx context.Context) (swept int, err error) {
 func (db *DB) DueObjects(ctx context.Context) (keys []string, err error) {
 	err = db.update(ctx, func(q *querier) error {
 		keys = nil
+		q.as(everyone)
 		if err := q.must(`DELETE FROM purge_queue WHERE EXISTS (SELECT 1 FROM blobs b WHERE b.account=purge_queue.account
 			AND b.storage_key=purge_queue.storage_key AND b.state IN ('present','released'))`); err != nil {
 			return err
@@ -93,12 +96,15 @@ func (db *DB) DueObjects(ctx context.Context) (keys []string, err error) {
 
 // ObjectGone takes an object off the queue.
 func (db *DB) ObjectGone(ctx context.Context, key string) error {
-	return db.update(ctx, func(q *querier) error { return q.must("DELETE FROM purge_queue WHERE storage_key=$1", key) })
+	return db.update(ctx, func(q *querier) error {
+		q.as(everyone)
+		return q.must("DELETE FROM purge_queue WHERE storage_key=$1", key)
+	})
 }
 
 // Named says whether a blob, an upload under way or the queue names an object.
 func (db *DB) Named(ctx context.Context, key string) (named bool, err error) {
-	err = db.view(ctx, func(q *querier) error {
+	err = db.view(ctx, everyone, func(q *querier) error {
 		var n int64
 		err := q.one(`SELECT (SELECT count(*) FROM blobs WHERE storage_key=$1 AND state IN ('present','released'))
 			+(SELECT count(*) FROM upload_intents WHERE storage_key=$1)+(SELECT count(*) FROM purge_queue WHERE storage_key=$1)`, []any{key}, &n)
@@ -111,7 +117,7 @@ func (db *DB) Named(ctx context.Context, key string) (named bool, err error) {
 // Present lists blobs that should be in the store, behind a key, for the rolling
 // look at whether they are.
 func (db *DB) Present(ctx context.Context, after string, limit int) (keys []string, err error) {
-	err = db.view(ctx, func(q *querier) error {
+	err = db.view(ctx, everyone, func(q *querier) error {
 		var key string
 		return q.each("SELECT storage_key FROM blobs WHERE state='present' AND storage_key>$1 ORDER BY storage_key LIMIT $2", []any{after, limit},
 			func() error { keys = append(keys, key); return nil }, &key)
@@ -123,6 +129,7 @@ func (db *DB) Present(ctx context.Context, after string, limit int) (keys []stri
 // uploads it again.
 func (db *DB) Missing(ctx context.Context, key string) error {
 	return db.update(ctx, func(q *querier) error {
+		q.as(everyone)
 		var account, stored int64
 		var id string
 		err := q.one("SELECT account,blob,stored FROM blobs WHERE storage_key=$1 AND state='present'", []any{key}, &account, &id, &stored)

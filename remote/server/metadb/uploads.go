@@ -328,6 +328,7 @@ type Intent struct {
 // Keep writes down what an upload in parts needs to go on.
 func (db *DB) Keep(ctx context.Context, i Intent) error {
 	return db.update(ctx, func(q *querier) error {
+		q.as(i.Account)
 		n, err := q.exec("UPDATE upload_intents SET upload=$4, metadata=$5, started=$6 WHERE account=$1 AND slot=$2 AND attempt=$3",
 			i.Account, i.Slot, i.Attempt, i.State, i.Metadata, q.ms)
 		if err == nil && n == 0 {
@@ -341,6 +342,7 @@ func (db *DB) Keep(ctx context.Context, i Intent) error {
 // Error: ErrNotFound.
 func (db *DB) Intent(ctx context.Context, account int64, attempt string) (i Intent, err error) {
 	err = db.update(ctx, func(q *querier) error {
+		q.as(account)
 		i = Intent{Upload: Upload{Account: account, Attempt: attempt}}
 		err := q.one("SELECT slot,blob,storage_key,upload,metadata FROM upload_intents WHERE account=$1 AND attempt=$2 AND metadata<>''",
 			[]any{account, attempt}, &i.Slot, &i.Blob, &i.StorageKey, &i.State, &i.Metadata)

@@ -2,7 +2,6 @@ package metadb
 
 import (
 	"context"
-	"database/sql"
 	"errors"
 	"fmt"
 )
@@ -22,7 +21,8 @@ type write struct {
 }
 
 // update runs fn in a transaction, again if another one was in its way: fn has
-// no effects of its own but what it stores outside of itself at its end.
+// no effects of its own but what it stores outside of itself at its end. It sees
+// no account before it says which: by lock, or as.
 func (db *DB) update(ctx context.Context, fn func(q *querier) error) error {
 	if db.writes == nil {
 		return db.updateAlone(ctx, fn)
@@ -38,8 +38,10 @@ func (db *DB) update(ctx context.Context, fn func(q *querier) error) error {
 }
 
 // lock is the first thing in an update of an account: its transactions come one
-// after another, and so do the numbers of its feed.
+// after another, and so do the numbers of its feed. From here on the transaction
+// sees this account alone.
 func (q *querier) lock(account int64) error {
+	q.as(account)
 	var n int64
 	return q.one("SELECT account FROM accounts WHERE account=$1 FOR UPDATE", []any{account}, &n)
 }
@@ -47,26 +49,29 @@ func (q *querier) lock(account int64) error {
 func (db *DB) updateAlone(ctx context.Context, fn func(q *querier) error) error {
 	for try := 1; ; try++ {
 		err := db.inTx(ctx, fn)
-		if err == nil || try == maxTries || !db.dialect.again(err) {
+		if err == nil || try == maxTries || !again(err) {
 			return err
 		}
 	}
 }
 
 func (db *DB) inTx(ctx context.Context, fn func(q *querier) error) error {
-	tx, err := db.pool.BeginTx(ctx, nil)
+	if db.pool != nil {
+		return pgTxRun(ctx, db.pool, func(r runner) error { return fn(db.querier(ctx, r)) })
+	}
+	tx, err := db.sqlite.BeginTx(ctx, nil)
 	if err != nil {
 		return err
 	}
 	defer func() { _ = tx.Rollback() }() // after a commit it does nothing
-	if err := fn(db.querier(ctx, tx)); err != nil {
+	if err := fn(db.querier(ctx, sqlite{tx})); err != nil {
 		return err
 	}
 	return tx.Commit()
 }
 
-func (db *DB) querier(ctx context.Context, tx *sql.Tx) *querier {
-	return &querier{ctx: ctx, q: tx, rewrite: db.dialect.rewrite, ms: db.ms()}
+func (db *DB) querier(ctx context.Context, r runner) *querier {
+	return &querier{runner: r, ctx: ctx, ms: db.ms()}
 }
 
 // writer commits what waits, together: a commit costs a sync of the disk, so

@@ -11,6 +11,7 @@ import (
 	"os/user"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"sync"
 	"syscall"
 	"testing"
@@ -45,6 +46,13 @@ func Stop() {
 	}
 }
 
+// Row-level security binds no superuser, so databases have an owner of their own.
+// Who names a server in DSN names a role that is bound.
+const (
+	superuser = "vd"
+	owner     = "app"
+)
+
 // Postgres gives the address of an empty database on a real PostgreSQL, which
 // the first call starts in a temporary directory, on a socket alone. The test is
 // skipped, with the reason, where there is none.
@@ -63,10 +71,14 @@ func Postgres(t testing.TB) string {
 		t.Fatal(err)
 	}
 	defer admin.Close()
-	if _, err := admin.Exec("CREATE DATABASE " + name); err != nil {
+	create := "CREATE DATABASE " + name
+	if stop != nil { // the cluster is ours
+		create += " OWNER " + owner
+	}
+	if _, err := admin.Exec(create); err != nil {
 		t.Fatal(err)
 	}
-	return fmt.Sprintf(cluster, name)
+	return strings.Replace(fmt.Sprintf(cluster, name), superuser+"@", owner+"@", 1)
 }
 
 func start() {
@@ -107,7 +119,7 @@ func startCluster(bin string) error {
 		return err
 	}
 	data := filepath.Join(dir, "data")
-	init := exec.Command(filepath.Join(bin, "initdb"), "-D", data, "-U", "vd", "-A", "trust", "-N", "-E", "UTF8", "--locale=C")
+	init := exec.Command(filepath.Join(bin, "initdb"), "-D", data, "-U", superuser, "-A", "trust", "-N", "-E", "UTF8", "--locale=C")
 	init.SysProcAttr, init.Dir = attr, dir
 	if out, err := init.CombinedOutput(); err != nil {
 		return fmt.Errorf("initdb: %w: %s", err, out)
@@ -123,7 +135,7 @@ func startCluster(bin string) error {
 		_ = server.Wait()
 		_ = os.RemoveAll(dir)
 	}
-	cluster = "postgres://vd@/%s?host=" + dir + "&sslmode=disable"
+	cluster = "postgres://" + superuser + "@/%s?host=" + dir + "&sslmode=disable"
 	return await(fmt.Sprintf(cluster, "postgres"))
 }
 
@@ -146,6 +158,7 @@ func account(dir string) (*syscall.SysProcAttr, error) {
 	return nil, fmt.Errorf("root, and no other account to run it as")
 }
 
+// await waits for the cluster, and gives it the role that owns the databases.
 func await(address string) error {
 	db, err := sql.Open("pgx", address)
 	if err != nil {
@@ -158,7 +171,8 @@ func await(address string) error {
 	defer tick.Stop()
 	for {
 		if err = db.PingContext(ctx); err == nil {
-			return nil
+			_, err = db.ExecContext(ctx, "CREATE ROLE "+owner+" LOGIN")
+			return err
 		}
 		select {
 		case <-ctx.Done():
