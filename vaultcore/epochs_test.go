@@ -416,3 +416,54 @@ func allBut(t *testing.T, v *Vault) [][]byte {
 	}
 	return envelopes
 }
+
+// What comes while the new password is missing changes nothing that would have to
+// be sealed first, and shows once it was given: in the session, or by a mount.
+func TestFoundWhilePasswordWaits(t *testing.T) {
+	for _, restart := range []bool{false, true} {
+		f, ada, bob := twoWithFile(t)
+		r := f.headersOf(ada)
+		ada.write("A/f.txt", "newer")
+		ada.sealAll(SealOptions{})
+		ada.pushBatches() // and its content does not come
+		bob.pullBatches()
+		bob.want("A/", "A/f.txt = f")
+		ada.changePassword(r, secondPassword)
+		bob.pullHeaders(r, ErrNewEpoch)
+		bob.write("A/bob.txt", "bob's")
+		head := bob.head()
+		blob := bob.waiting()
+		if err := bob.Found(t.Context(), []seal.ID{blob}); err != nil {
+			t.Fatal(err)
+		}
+		if restart {
+			bob.kill(false)
+		}
+		if got := bob.head(); got != head {
+			t.Fatalf("sealed batch %d in an epoch that is over", got.Seq)
+		}
+		bob.want("A/", "A/f.txt = f", "A/bob.txt = bob's")
+		bob.accept(secondPassword)
+		bob.push()
+		bob.want("A/", "A/f.txt = (not here)", "A/bob.txt = bob's")
+		f.sync()
+		f.want("A/", "A/f.txt = newer", "A/bob.txt = bob's")
+	}
+}
+
+// waiting is the one content that nobody has said to be on the remote.
+func (d *device) waiting() (blob seal.ID) {
+	d.f.t.Helper()
+	l, err := d.lockLedger(context.Background())
+	if err != nil {
+		d.f.t.Fatal(err)
+	}
+	defer l.mu.Unlock()
+	for b := range l.pending.byBlob {
+		blob = b
+	}
+	if blob.IsZero() {
+		d.f.t.Fatal("nothing waits")
+	}
+	return blob
+}

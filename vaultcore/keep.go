@@ -2,6 +2,7 @@ package vaultcore
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -21,8 +22,10 @@ const (
 		AND (rev>0 AND dirty&2=0 OR EXISTS (SELECT 1 FROM transfer_jobs j WHERE j.blob=a.blob AND j.up=1))`
 	sqlKeepUnsent = `INSERT INTO kept(blob,id,len,sha256,since,seq,fresh)
 		SELECT blob,id,blob_len,sha256,?2,0,fresh FROM asset_attachments a WHERE n=?1 AND ` + unsentRow + `
-		ON CONFLICT(blob) DO UPDATE SET since=excluded.since,seq=0,fresh=excluded.fresh RETURNING 1`
-	sqlEndUpload = "DELETE FROM transfer_jobs WHERE up=1 AND blob=(SELECT blob FROM asset_attachments WHERE n=?)"
+		ON CONFLICT(blob) DO UPDATE SET since=excluded.since,seq=0,fresh=excluded.fresh RETURNING blob`
+	// Another row that shows the same content still has to be sent.
+	sqlEndUpload = `DELETE FROM transfer_jobs WHERE up=1 AND blob=?1
+		AND NOT EXISTS (SELECT 1 FROM asset_attachments a WHERE a.blob=?1 AND a.n<>?2 AND a.place<>0)`
 )
 
 // keepUnsent takes over the content of a row that is about to lose it, if others
@@ -35,7 +38,7 @@ func (t *txn) keepUnsent(row int64) (kept bool, err error) {
 	if err != nil || found == nil {
 		return false, err
 	}
-	return true, t.exec(sqlEndUpload, row)
+	return true, t.exec(sqlEndUpload, found, row)
 }
 
 func (t *txn) isKept(blob seal.ID) (bool, error) {
@@ -251,10 +254,9 @@ func (f *keptFates) write(t *txn) error {
 
 // dropKept lets go of a content that was kept; doomed: nothing else names it.
 func (t *txn) dropKept(blob seal.ID) (doomed bool, err error) {
-	for _, sql := range []string{"DELETE FROM kept WHERE blob=?", "DELETE FROM transfer_jobs WHERE blob=? AND up=1"} {
-		if err := t.exec(sql, blob[:]); err != nil {
-			return false, err
-		}
+	err = errors.Join(t.exec("DELETE FROM kept WHERE blob=?", blob[:]), t.exec(sqlEndUpload, blob[:], int64(0)))
+	if err != nil {
+		return false, err
 	}
 	named, err := t.one("SELECT 1 FROM asset_attachments WHERE blob=?1 UNION ALL SELECT 1 FROM undo WHERE blob=?1 LIMIT 1", blob[:])
 	if err != nil || named != nil {

@@ -74,6 +74,7 @@ type ledger struct {
 	lastOp int64
 	bodies map[[32]byte]*seal.Body // of batches opened lately, by hash
 	broken bool                    // memory is ahead of the database: load again
+	late   bool                    // rows and tree lag behind until what changed here may be sealed
 
 	rowsDue dueRows // rows of a server that have to be looked at
 
@@ -241,6 +242,12 @@ func (v *Vault) lockLedger(ctx context.Context) (*ledger, error) {
 			return nil, err
 		}
 	}
+	if l.late && v.sealable() == nil {
+		if err := l.catchUp(); err != nil {
+			l.mu.Unlock()
+			return nil, err
+		}
+	}
 	return l, nil
 }
 
@@ -275,6 +282,7 @@ func (l *ledger) load() error {
 	l.sent, l.pending = make(map[seal.ID]bool), newPendingSet()
 	l.bodies = make(map[[32]byte]*seal.Body)
 	l.clock, l.lastOp, l.remote, l.rowsDue = 0, 0, seal.ID{}, dueRows{}
+	l.late = false
 	c, err := openConn(l.v.home.Path(dbName), true, false)
 	if err != nil {
 		return err
@@ -363,19 +371,32 @@ func (l *ledger) catchUp() error {
 	v.readMu.Unlock()
 	how, _ := behind.(int64)
 	if err != nil || how == 0 {
+		l.late = l.late && err != nil
 		return err
 	}
 	v.ns.Lock()
 	defer v.ns.Unlock()
-	if err := l.sealFirst(&incoming{}); err != nil {
+	if err := l.sealFirst(&incoming{}); errors.Is(err, errStalled) {
+		l.late = true
+		return nil
+	} else if err != nil {
 		return err
 	}
 	changes, err := l.applyAll(how, nil)
+	l.late = err != nil
 	v.wg.Add(1)
 	go func() {
 		defer v.wg.Done()
 		v.changed(changes...)
 	}()
+	return err
+}
+
+// applyLater leaves rows and tree behind what the history says until what changed
+// here may be sealed, be it after a restart.
+func (l *ledger) applyLater() error {
+	_, err := l.v.com.do(func(t *txn) error { return t.setMeta(metaBehind, int64(behindBatch)) })
+	l.late = l.late || err == nil
 	return err
 }
 

@@ -241,13 +241,12 @@ func (l *ledger) placeArrived(id seal.ID) ([]Change, error) {
 	if err := v.placeRows(id, nodes); err != nil || len(waiting) == 0 {
 		return nil, err
 	}
-	if l.stalled() {
-		return nil, nil // it is asked for again
-	}
 	in := &incoming{arrived: map[seal.ID]bool{id: true}}
 	in.note(history.Changed{Attachments: waiting})
 	// A save over what is shown meanwhile was made on that, so it is sealed first.
-	if err := l.sealFirst(in); err != nil {
+	if err := l.sealFirst(in); errors.Is(err, errStalled) {
+		return nil, nil // it is asked for again
+	} else if err != nil {
 		return nil, err
 	}
 	changes, err := l.applyChanged(in.changed(), in)

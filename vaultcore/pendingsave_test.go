@@ -3,6 +3,7 @@ package vaultcore
 import (
 	"io"
 	"testing"
+	"time"
 
 	"github.com/vaultdrive/vaultdrive/vaultcore/seal"
 )
@@ -181,3 +182,52 @@ func TestDeleteWaitingFile(t *testing.T) {
 		t.Fatalf("in the trash: %q, %v", b, err)
 	}
 }
+
+// A content that two files show, and that is not sent yet, is sent also when one
+// of them is saved, deleted or moved over meanwhile.
+func TestUnsentContentOfTwoFiles(t *testing.T) {
+	for _, c := range []struct {
+		name string
+		play func(d *device)
+	}{
+		{"save", func(d *device) { d.write("A/g", "later") }},
+		{"delete", func(d *device) { d.remove("A/g") }},
+		{"rename over", func(d *device) { d.write("A/t", "later"); d.rename("A/t", "A/g") }},
+		{"delete, then forgotten", func(d *device) {
+			d.remove("A/g")
+			if _, _, err := d.EmptyTrash(nil); err != nil {
+				d.f.t.Fatal(err)
+			}
+			d.sealAll(SealOptions{})
+			d.clockOn(40 * 24 * time.Hour)
+			if err := d.tidyKept(d.f.t.Context()); err != nil {
+				d.f.t.Fatal(err)
+			}
+		}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			f := newFleet(t, "ada", "bob")
+			ada, bob := f.devices[0], f.devices[1]
+			ada.mkdir("A")
+			ada.write("A/f", "old")
+			ada.write("A/g", "other")
+			f.sync()
+			ada.write("A/f", "new")
+			ada.sealAll(SealOptions{})
+			ada.pushBatches()
+			bob.pullBatches()
+			bob.rename("A/f", "A/h") // what is not there yet goes along
+			bob.sealAll(SealOptions{})
+			bob.pushBatches()
+			ada.rename("A/f", "A/g")
+			ada.sealAll(SealOptions{})
+			ada.pullBatches()
+			ada.want("A/", "A/g = new", "A/h = new")
+			c.play(ada)
+			f.sync()
+			bob.wantShows("A/h = new")
+		})
+	}
+}
+
+func (d *device) clockOn(by time.Duration) { d.f.clock.Add(by.Milliseconds()) }

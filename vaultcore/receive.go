@@ -376,9 +376,6 @@ func (l *ledger) applyRun(run []*heldBatch) (changes []Change, err error) {
 	if err := l.noneUnhashed(); err != nil {
 		return nil, err
 	}
-	if l.stalled() {
-		return nil, errStalled
-	}
 	in := &incoming{}
 	if err := l.sealFirst(in); err != nil {
 		return nil, err
@@ -400,8 +397,12 @@ func (l *ledger) applyRun(run []*heldBatch) (changes []Change, err error) {
 	return changes, nil
 }
 
-// sealFirst seals all that changed here.
+// sealFirst seals all that changed here. Error: errStalled while that may not be
+// sealed; then nothing may be applied over it either.
 func (l *ledger) sealFirst(in *incoming) error {
+	if l.stalled() {
+		return errors.Join(errStalled, l.v.sealable())
+	}
 	for more := true; more; {
 		s, err := l.sealNext(SealOptions{})
 		if err != nil {

@@ -19,6 +19,9 @@ func (l *ledger) stalled() bool {
 	if l.v.sealable() == nil {
 		return false
 	}
+	if l.late {
+		return true
+	}
 	for _, table := range []string{"assets", tableAttachments} {
 		l.v.readMu.Lock()
 		dirty, err := l.v.reader.one("SELECT 1 FROM " + table + " WHERE dirty<>0 LIMIT 1")
@@ -85,6 +88,13 @@ func (l *ledger) revokeCut() error {
 	header := v.keys.header()
 	v.ns.Lock()
 	defer v.ns.Unlock()
+	in := &incoming{revoked: true}
+	// What changed here was made on what is about to go.
+	if err := l.sealFirst(in); errors.Is(err, errStalled) {
+		return nil // with the new password
+	} else if err != nil {
+		return err
+	}
 	_, err := v.com.do(func(t *txn) error {
 		for _, id := range due {
 			if err := l.writeCut(t, id, header.Cut[id]); err != nil {
@@ -98,7 +108,6 @@ func (l *ledger) revokeCut() error {
 	}
 	l.broken = true // until tree and rows have followed
 	l.takes++
-	in := &incoming{revoked: true}
 	for _, id := range due {
 		cut := header.Cut[id]
 		l.peer(id).head = seal.Head(cut)

@@ -29,6 +29,12 @@ type saver struct {
 	count int
 	open  map[*device]*openSave
 	trace []string
+
+	headers   registry
+	passwords int
+	gone      *device         // revoked
+	shown     map[string]bool // contents, when and where that was done
+	deeds     map[*device][]deed
 }
 
 const savePaths = 5
@@ -41,20 +47,25 @@ type openSave struct {
 }
 
 func playSaves(t *testing.T, seed uint64) {
-	s := &saver{t: t, r: rand.New(rand.NewPCG(seed, 1)), alive: make(map[string]bool), open: make(map[*device]*openSave)}
+	s := &saver{
+		t: t, r: rand.New(rand.NewPCG(seed, 1)), alive: make(map[string]bool), open: make(map[*device]*openSave), deeds: make(map[*device][]deed),
+	}
 	s.f = newFleet(t, []string{"ada", "bob", "cy"}[:2+s.r.IntN(2)]...)
 	s.f.devices[0].mkdir("A")
 	for i := range savePaths {
 		s.save(s.f.devices[0], fmt.Sprint("A/f", i), "")
 	}
 	s.f.sync()
+	s.headers = s.f.headersOf(s.f.devices[0])
 	for range 200 {
 		s.step(s.f.devices[s.r.IntN(len(s.f.devices))])
 	}
-	for d := range s.open {
-		s.closeSave(d)
+	for _, d := range s.f.devices {
+		if s.open[d] != nil {
+			s.closeSave(d)
+		}
 	}
-	s.f.sync()
+	s.meet()
 	s.check()
 }
 
@@ -65,29 +76,32 @@ func (s *saver) note(d *device, format string, args ...any) {
 // step does one thing a device may do.
 func (s *saver) step(d *device) {
 	ctx, f := context.Background(), s.f
-	switch k := s.r.IntN(100); {
+	s.sealed(d)
+	switch k := s.r.IntN(106); {
 	case k < 30:
 		s.act(d)
 	case k < 37:
 		s.draft(d)
 	case k < 46:
 		s.note(d, "seal")
-		d.sealAll(SealOptions{})
+		s.seal(d, SealOptions{})
 	case k < 50:
 		s.note(d, "seal some")
-		d.sealAll(SealOptions{Before: time.UnixMilli(f.clock.Load() - int64(s.r.IntN(60)))})
+		s.seal(d, SealOptions{Before: time.UnixMilli(f.clock.Load() - int64(s.r.IntN(60)))})
 	case k < 63:
 		s.note(d, "push batches")
 		d.pushBatches()
 	case k < 79:
 		s.note(d, "pull batches")
-		d.pullBatches()
+		s.hear(d)
 	case k < 86:
 		s.note(d, "push some")
-		d.pushSome(s.r)
+		s.pushSome(d)
 	case k < 92:
 		s.note(d, "pull some")
 		d.pullSome(s.r)
+	case k >= 100:
+		s.epoch(d)
 	case k < 95:
 		s.find(d)
 	case k < 97:
@@ -130,7 +144,7 @@ func (s *saver) kill(d *device) {
 	if o := s.open[d]; o != nil {
 		delete(s.open, d)
 		if o.kept {
-			delete(s.alive, o.seen)
+			s.did(d, "", o.seen)
 		}
 	}
 	d.kill(false)
@@ -165,7 +179,7 @@ func (s *saver) act(d *device) {
 		}
 		s.note(d, "remove %s = %s", path, old)
 		s.must(d.Remove(path, false))
-		delete(s.alive, old)
+		s.did(d, "", old)
 	case 1, 2:
 		s.move(d, n, path, old)
 	case 3:
@@ -185,8 +199,7 @@ func (s *saver) save(d *device, path, old string) {
 	token := s.token(d)
 	s.note(d, "save %s = %s over %s", path, token, old)
 	d.write(path, token)
-	delete(s.alive, old)
-	s.alive[token] = true
+	s.did(d, token, old)
 }
 
 func (s *saver) token(d *device) string {
@@ -211,7 +224,7 @@ func (s *saver) move(d *device, n *Node, path, old string) {
 	s.must(err)
 	s.must(d.Rename(dir, from, dir, name, flags))
 	if flags == 0 {
-		delete(s.alive, replaced)
+		s.did(d, "", replaced)
 	}
 }
 
@@ -242,17 +255,22 @@ func (s *saver) closeSave(d *device) {
 	delete(s.open, d)
 	s.note(d, "close %s over %s", o.token, o.seen)
 	closeFile(s.t, d.Vault, o.n)
-	delete(s.alive, o.seen)
-	s.alive[o.token] = true
+	s.did(d, o.token, o.seen)
+}
+
+// shownBy gives the contents that a device shows.
+func shownBy(d *device) map[string]bool {
+	shown := make(map[string]bool)
+	for line := range strings.Lines(d.list()) {
+		_, token, _ := strings.Cut(strings.TrimSpace(line), " = ")
+		shown[token] = true
+	}
+	return shown
 }
 
 // check looks for every save that has to be there.
 func (s *saver) check() {
-	shown := make(map[string]bool)
-	for line := range strings.Lines(s.f.devices[0].list()) {
-		_, token, _ := strings.Cut(strings.TrimSpace(line), " = ")
-		shown[token] = true
-	}
+	shown := shownBy(s.f.devices[0])
 	for _, d := range s.f.devices {
 		s.trashed(d, shown)
 		wantSound(s.t, d.Vault)

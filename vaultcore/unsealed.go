@@ -2,6 +2,7 @@ package vaultcore
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"github.com/vaultdrive/vaultdrive/vaultcore/history"
@@ -156,7 +157,9 @@ func (l *ledger) showFound(c history.Changed) ([]Change, error) {
 	}
 	in := &incoming{}
 	in.note(c)
-	if err := l.sealFirst(in); err != nil {
+	if err := l.sealFirst(in); errors.Is(err, errStalled) {
+		return nil, l.applyLater()
+	} else if err != nil {
 		return nil, err
 	}
 	return l.applyChanged(in.changed(), nil)
