@@ -274,8 +274,7 @@ func (c *serveCommand) serve(ctx context.Context, s *vaultserver.Server, l net.L
 		}
 		defer closeMetrics()
 	}
-	h := &http.Server{Handler: s, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 16 << 10,
-		ErrorLog: slog.NewLogLogger(o.Log.Handler(), slog.LevelWarn)}
+	h := s.HTTP()
 	failed := make(chan error, 1)
 	go func() { failed <- h.Serve(l) }()
 	o.Log.Info("serving", "address", o.Audience, "listen", l.Addr().String(), "registration", string(o.Registration), "plan", o.Plan)

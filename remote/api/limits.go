@@ -18,8 +18,10 @@ const (
 	MaxJSONUpload = MaxBase64Legal + 64<<10
 	// MaxField is the longest of the short fields.
 	MaxField = 8 << 10
-	// MaxJSON is the longest body of all other JSON calls.
-	MaxJSON = 4 << 20
+	// MaxJSON is the longest body of rows and parents, MaxSmall that of the other
+	// JSON calls but a registration, which has a header in it.
+	MaxJSON  = 4 << 20
+	MaxSmall = 64 << 10
 	// MaxMetadata is the longest metadata part of a multipart upload.
 	MaxMetadata = 64 << 10
 	// MaxWhole is the longest blob in one request; above it uploads have parts.

@@ -7,12 +7,16 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"strings"
 	"unicode/utf8"
 )
 
 // maxDepth is how deep JSON may nest; nothing of ours needs half of it.
 const maxDepth = 16
+
+// maxMembers is twice what the longest list that a server takes may have.
+const maxMembers = 2 * MaxRows
 
 // ErrJSON: not JSON as this interface takes it.
 var ErrJSON = errors.New("not strict JSON")
@@ -25,20 +29,36 @@ func Unmarshal(b []byte, v any) error {
 	if err := CheckJSON(b); err != nil {
 		return err
 	}
+	return decode(b, v)
+}
+
+func decode(b []byte, v any) error {
 	if err := json.Unmarshal(b, v); err != nil {
 		return fmt.Errorf("%w: %w", ErrJSON, err)
 	}
 	return nil
 }
 
+// UnmarshalInput is Unmarshal for what a client sends to a server: at most
+// maxMembers in each object and array, or a short body of many empty ones would
+// fill the memory.
+func UnmarshalInput(b []byte, v any) error {
+	if err := checkJSON(b, maxMembers); err != nil {
+		return err
+	}
+	return decode(b, v)
+}
+
 // CheckJSON is the part of Unmarshal that encoding/json leaves out.
-func CheckJSON(b []byte) error {
+func CheckJSON(b []byte) error { return checkJSON(b, math.MaxInt) }
+
+func checkJSON(b []byte, most int) error {
 	if !utf8.Valid(b) {
 		return fmt.Errorf("%w: invalid UTF-8", ErrJSON)
 	}
 	d := json.NewDecoder(bytes.NewReader(b))
 	d.UseNumber()
-	if err := checkValue(d, 0); err != nil {
+	if err := checkValue(d, 0, most); err != nil {
 		return err
 	}
 	if _, err := d.Token(); !errors.Is(err, io.EOF) {
@@ -47,7 +67,7 @@ func CheckJSON(b []byte) error {
 	return nil
 }
 
-func checkValue(d *json.Decoder, depth int) error {
+func checkValue(d *json.Decoder, depth, most int) error {
 	tok, err := d.Token()
 	if err != nil {
 		return fmt.Errorf("%w: %w", ErrJSON, err)
@@ -59,10 +79,13 @@ func checkValue(d *json.Decoder, depth int) error {
 	case depth == maxDepth:
 		return fmt.Errorf("%w: nested too deep", ErrJSON)
 	case open == '{':
-		return checkObject(d, depth)
+		return checkObject(d, depth, most)
 	}
-	for d.More() {
-		if err := checkValue(d, depth+1); err != nil {
+	for n := 0; d.More(); n++ {
+		if n == most {
+			return fmt.Errorf("%w: an array of more than %d", ErrJSON, most)
+		}
+		if err := checkValue(d, depth+1, most); err != nil {
 			return err
 		}
 	}
@@ -71,7 +94,7 @@ func checkValue(d *json.Decoder, depth int) error {
 
 // checkObject compares keys without regard to case: encoding/json fills a field
 // from any spelling, so two of them would leave it to the order.
-func checkObject(d *json.Decoder, depth int) error {
+func checkObject(d *json.Decoder, depth, most int) error {
 	seen := make(map[string]bool)
 	for d.More() {
 		tok, err := d.Token()
@@ -80,6 +103,9 @@ func checkObject(d *json.Decoder, depth int) error {
 		}
 		key, _ := tok.(string) // a key is a string, or Token fails
 		folded := strings.ToLower(key)
+		if len(seen) == most {
+			return fmt.Errorf("%w: an object of more than %d", ErrJSON, most)
+		}
 		if seen[folded] {
 			return fmt.Errorf("%w: key %.40q repeated", ErrJSON, key)
 		}
@@ -87,7 +113,7 @@ func checkObject(d *json.Decoder, depth int) error {
 			return fmt.Errorf("%w: key %.40q is not in lower case", ErrJSON, key)
 		}
 		seen[folded] = true
-		if err := checkValue(d, depth+1); err != nil {
+		if err := checkValue(d, depth+1, most); err != nil {
 			return err
 		}
 	}

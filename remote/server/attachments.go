@@ -7,6 +7,7 @@ import (
 	"io"
 	"net/http"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/vaultdrive/vaultdrive/remote/api"
@@ -14,14 +15,21 @@ import (
 )
 
 func (s *Server) listParents(c *call) error {
-	if err := s.memory.take("other "+c.account.Vault, s.o.Limits.Other, 1); err != nil {
+	if err := s.other(c); err != nil {
 		return err
 	}
-	limit, err := c.query("limit", api.MaxList, api.MaxList)
+	limit, err := c.query("limit", 0, api.MaxList)
 	if err != nil {
 		return err
 	}
-	list, err := s.o.DB.Parents(c.ctx(), c.account.ID, c.r.URL.Query().Get("after"), int(max(1, limit)))
+	if limit == 0 {
+		limit = api.MaxList
+	}
+	after, err := c.after(parentCursor)
+	if err != nil {
+		return err
+	}
+	list, err := s.o.DB.Parents(c.ctx(), c.account.ID, after, int(limit))
 	if err != nil {
 		return err
 	}
@@ -42,15 +50,15 @@ func (s *Server) putParent(c *call) error {
 	if err != nil {
 		return err
 	}
-	if err := s.memory.take("other "+c.account.Vault, s.o.Limits.Other, 1); err != nil {
+	if err := s.other(c); err != nil {
 		return err
 	}
 	var in api.PutParent
-	if err := c.json(&in); err != nil {
+	if err := c.json(api.MaxSmall, &in); err != nil {
 		return err
 	}
-	if len(in.TitleEncrypted) == 0 || len(in.TitleEncrypted) > api.MaxField {
-		return api.BadField("title_encrypted", "1 to %d bytes", api.MaxField)
+	if !validTitle(in.TitleEncrypted) || in.TitleEncrypted == "" {
+		return api.BadField("title_encrypted", "1 to %d bytes, none of them zero", api.MaxField)
 	}
 	made, err := s.o.DB.PutParent(c.ctx(), c.account.ID, api.Parent{Type: c.r.PathValue("type"), ID: id, TitleEncrypted: in.TitleEncrypted,
 		Epoch: in.Epoch, State: api.StateLive, By: c.by()})
@@ -60,6 +68,11 @@ func (s *Server) putParent(c *call) error {
 	s.wake(c.account.ID)
 	c.begin(map[bool]int{true: http.StatusCreated, false: http.StatusOK}[made])
 	return nil
+}
+
+// validTitle says whether it can be kept: a database has no zero byte in a text.
+func validTitle(title string) bool {
+	return len(title) <= api.MaxField && strings.IndexByte(title, 0) < 0
 }
 
 func (s *Server) deleteParent(c *call) error {
@@ -88,13 +101,17 @@ func (s *Server) listAttachments(c *call) error {
 	if err != nil {
 		return err
 	}
+	after, err := c.after(api.ValidID)
+	if err != nil {
+		return err
+	}
 	if err := s.take(c.ctx(), c.account.ID, s.classList()); err != nil {
 		return err
 	}
 	if err := s.o.DB.HasParent(c.ctx(), c.account.ID, typ, parent); err != nil {
 		return err
 	}
-	rows, err := s.o.DB.Rows(c.ctx(), c.account.ID, typ, parent, q.Get("after"), int(limit))
+	rows, err := s.o.DB.Rows(c.ctx(), c.account.ID, typ, parent, after, int(limit))
 	if err != nil {
 		return err
 	}
@@ -180,6 +197,9 @@ func copyExactly(w io.Writer, r io.Reader, n int64) error {
 }
 
 func (s *Server) content(c *call) error {
+	if err := s.memory.take("content "+c.account.Vault, s.o.Limits.BlobReads, 1); err != nil {
+		return err
+	}
 	row, err := s.liveRow(c)
 	if err != nil {
 		return err
@@ -194,10 +214,16 @@ func (s *Server) content(c *call) error {
 const rangesTogether = 10 * time.Minute
 
 func (s *Server) takeContent(c *call, blobID string) error {
-	if !s.memory.first("content "+c.account.Vault+" "+blobID, rangesTogether) {
+	key := "range " + c.account.Vault + " " + blobID
+	if s.memory.seen(key, rangesTogether) {
 		return nil
 	}
-	return s.take(c.ctx(), c.account.ID, s.classDownload())
+	// Two at once may both be counted; one that was refused is not seen.
+	err := s.take(c.ctx(), c.account.ID, s.classDownload())
+	if err == nil {
+		s.memory.note(key)
+	}
+	return err
 }
 
 func (s *Server) deleteAttachment(c *call) error {
@@ -226,11 +252,11 @@ func (s *Server) deleteAttachment(c *call) error {
 }
 
 func (s *Server) putRows(c *call) error {
-	if err := s.memory.take("other "+c.account.Vault, s.o.Limits.Other, 1); err != nil {
+	if err := s.other(c); err != nil {
 		return err
 	}
 	var in api.PutRows
-	if err := c.json(&in); err != nil {
+	if err := c.json(api.MaxJSON, &in); err != nil {
 		return err
 	}
 	if len(in.Rows)+len(in.Parents) > api.MaxRows {
@@ -242,7 +268,7 @@ func (s *Server) putRows(c *call) error {
 		}
 	}
 	for i, p := range in.Parents {
-		if !api.ValidID(p.ID) || len(p.TitleEncrypted) > api.MaxField || p.State != api.StateLive && p.State != api.StateDeleted {
+		if !api.ValidID(p.ID) || !validTitle(p.TitleEncrypted) || p.State != api.StateLive && p.State != api.StateDeleted {
 			return api.BadField("parents", "parent %d is not well-formed", i)
 		}
 	}

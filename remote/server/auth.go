@@ -32,11 +32,11 @@ func (s *Server) nonceMAC(clear []byte, did, device string) []byte {
 
 // challenge answers everybody alike: it does not say which identities are known.
 func (s *Server) challenge(c *call) error {
-	if err := s.memory.take("challenge "+c.address(s.o.TrustProxy), s.o.Limits.Challenges, 1); err != nil {
+	if err := s.memory.take("challenge "+c.network(s.o.TrustProxy), s.o.Limits.Challenges, 1); err != nil {
 		return err
 	}
 	var in api.AskChallenge
-	if err := c.json(&in); err != nil {
+	if err := c.json(api.MaxSmall, &in); err != nil {
 		return err
 	}
 	if _, err := api.ParseDID(in.DID); err != nil {
@@ -57,11 +57,11 @@ func (s *Server) challenge(c *call) error {
 var errLogin = api.Errorf(api.CodeSessionInvalid, "login refused")
 
 func (s *Server) login(c *call) error {
-	if err := s.memory.take("login "+c.address(s.o.TrustProxy), s.o.Limits.Challenges, 1); err != nil {
+	if err := s.memory.take("login "+c.network(s.o.TrustProxy), s.o.Limits.Challenges, 1); err != nil {
 		return err
 	}
 	var in api.Login
-	if err := c.json(&in); err != nil {
+	if err := c.json(api.MaxSmall, &in); err != nil {
 		return err
 	}
 	account, err := s.verifyLogin(c, in)
@@ -153,6 +153,9 @@ func (s *Server) loginKey(c *call, in api.Login) (metadb.Account, ed25519.Public
 }
 
 func (s *Server) logout(c *call) error {
+	if err := s.other(c); err != nil {
+		return err
+	}
 	if err := s.o.DB.DropSession(c.ctx(), c.token); err != nil {
 		return err
 	}
@@ -162,11 +165,11 @@ func (s *Server) logout(c *call) error {
 
 // register makes an account of a vault that shows its first header.
 func (s *Server) register(c *call) error {
-	if err := s.memory.take("register "+c.address(s.o.TrustProxy), s.o.Limits.Registrations, 1); err != nil {
+	if err := s.memory.take("register "+c.network(s.o.TrustProxy), s.o.Limits.Registrations, 1); err != nil {
 		return err
 	}
 	var in api.Register
-	if err := c.json(&in); err != nil {
+	if err := c.json(api.MaxHeader+api.MaxSmall, &in); err != nil {
 		return err
 	}
 	h, err := api.ParseHeader(in.Header)

@@ -7,7 +7,6 @@ import (
 	"io"
 	"net/http"
 	"strconv"
-	"strings"
 	"time"
 
 	"github.com/vaultdrive/vaultdrive/remote/api"
@@ -16,10 +15,14 @@ import (
 )
 
 func (s *Server) listBlobs(c *call) error {
-	if err := s.memory.take("other "+c.account.Vault, s.o.Limits.Other, 1); err != nil {
+	if err := s.other(c); err != nil {
 		return err
 	}
-	list, err := s.o.DB.Blobs(c.ctx(), c.account.ID, c.r.URL.Query().Get("after"), api.MaxBlobs)
+	after, err := c.after(api.ValidBlob)
+	if err != nil {
+		return err
+	}
+	list, err := s.o.DB.Blobs(c.ctx(), c.account.ID, after, api.MaxBlobs)
 	if err != nil {
 		return err
 	}
@@ -53,7 +56,7 @@ func (s *Server) sendBlob(c *call, id string) error {
 	h.Set("ETag", etag)
 	h.Set("Accept-Ranges", "bytes")
 	h.Set("Cache-Control", "private, no-store")
-	if inm := c.r.Header.Get("If-None-Match"); inm == etag || inm == "*" {
+	if matches(c.r.Header.Get("If-None-Match"), etag) {
 		c.begin(http.StatusNotModified)
 		return nil
 	}
@@ -107,40 +110,6 @@ func (s *Server) lostObject(c *call, b metadb.Blob, err error) error {
 	return api.Errorf(api.CodeBlobGone, "the blob is missing")
 }
 
-// parseRange takes one range of bytes. Several, or another unit, are answered
-// whole, as RFC 9110 allows. Error: range_invalid.
-func parseRange(header string, size int64) (off, n int64, partial bool, err error) {
-	spec, ok := strings.CutPrefix(header, "bytes=")
-	if !ok || strings.Contains(spec, ",") {
-		return 0, size, false, nil
-	}
-	invalid := api.Errorf(api.CodeRangeInvalid, "the range is not within %d bytes", size)
-	from, to, ok := strings.Cut(strings.TrimSpace(spec), "-")
-	if !ok {
-		return 0, 0, false, invalid
-	}
-	if from == "" { // the last bytes
-		last, err := strconv.ParseInt(to, 10, 64)
-		if err != nil || last <= 0 || size == 0 {
-			return 0, 0, false, invalid
-		}
-		last = min(last, size)
-		return size - last, last, true, nil
-	}
-	off, err = strconv.ParseInt(from, 10, 64)
-	if err != nil || off < 0 || off >= size {
-		return 0, 0, false, invalid
-	}
-	end := size - 1
-	if to != "" {
-		if end, err = strconv.ParseInt(to, 10, 64); err != nil || end < off {
-			return 0, 0, false, invalid
-		}
-		end = min(end, size-1)
-	}
-	return off, end - off + 1, true, nil
-}
-
 // blobChange is Release or Claim of the database.
 type blobChange func(ctx context.Context, account int64, ids []string) ([]api.Blob, error)
 
@@ -149,11 +118,11 @@ func (s *Server) releaseBlobs(c *call) error { return s.changeBlobs(c, s.o.DB.Re
 func (s *Server) claimBlobs(c *call) error { return s.changeBlobs(c, s.o.DB.Claim) }
 
 func (s *Server) changeBlobs(c *call, change blobChange) error {
-	if err := s.memory.take("other "+c.account.Vault, s.o.Limits.Other, 1); err != nil {
+	if err := s.other(c); err != nil {
 		return err
 	}
 	var in api.BlobIDs
-	if err := c.json(&in); err != nil {
+	if err := c.json(api.MaxSmall, &in); err != nil {
 		return err
 	}
 	if len(in.Blobs) > api.MaxBlobs {
@@ -174,7 +143,7 @@ func (s *Server) changeBlobs(c *call, change blobChange) error {
 }
 
 func (s *Server) usage(c *call) error {
-	if err := s.memory.take("other "+c.account.Vault, s.o.Limits.Other, 1); err != nil {
+	if err := s.other(c); err != nil {
 		return err
 	}
 	a := c.account

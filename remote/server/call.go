@@ -7,8 +7,6 @@ import (
 	"encoding/base64"
 	"encoding/hex"
 	"errors"
-	"io"
-	"net"
 	"net/http"
 	"strings"
 	"time"
@@ -18,8 +16,6 @@ import (
 )
 
 const (
-	// bodyPause is how long the next bytes of a body may take.
-	bodyPause = 30 * time.Second
 	// sendPause is how long the client may take for the next bytes of an answer.
 	sendPause    = 60 * time.Second
 	defaultRetry = 5 * time.Second
@@ -46,10 +42,17 @@ type call struct {
 
 func (c *call) ctx() context.Context { return c.r.Context() }
 
-// begin sends status and headers.
+// begin sends status and headers. The deadline of an earlier answer on the same
+// connection would still stand, and cut this one off if it has no body.
 func (c *call) begin(status int) {
 	c.wrote, c.status = true, status
+	c.mayTake()
 	c.w.WriteHeader(status)
+}
+
+// mayTake gives the client time from now on to take what is sent.
+func (c *call) mayTake() {
+	_ = c.rc.SetWriteDeadline(time.Now().Add(sendPause)) // not every transport has deadlines
 }
 
 // send writes a part of the answer; a client that went away needs none.
@@ -57,7 +60,7 @@ func (c *call) send(b []byte) { _, _ = c.Write(b) }
 
 // Write gives the client time for each piece, not for the whole.
 func (c *call) Write(b []byte) (int, error) {
-	_ = c.rc.SetWriteDeadline(time.Now().Add(sendPause)) // not every transport has deadlines
+	c.mayTake()
 	n, err := c.w.Write(b)
 	c.sent += int64(n)
 	return n, err
@@ -69,66 +72,6 @@ func (c *call) by() string {
 		return api.ByClient
 	}
 	return c.session.Device
-}
-
-// body reads the request's body with a deadline that moves with it.
-func (c *call) body(limit int64) io.Reader {
-	c.bodyRead = true
-	return &pacedReader{c: c, r: http.MaxBytesReader(c.w, c.r.Body, limit)}
-}
-
-type pacedReader struct {
-	c *call
-	r io.Reader
-}
-
-func (p *pacedReader) Read(b []byte) (int, error) {
-	_ = p.c.rc.SetReadDeadline(time.Now().Add(bodyPause))
-	n, err := p.r.Read(b)
-	var long *http.MaxBytesError
-	if errors.As(err, &long) {
-		err = api.Errorf(api.CodeBodyTooLarge, "the body is longer than %d bytes", long.Limit)
-	}
-	return n, err
-}
-
-// small reads a whole body of at most limit bytes.
-func (c *call) small(limit int64) ([]byte, error) {
-	if c.r.ContentLength > limit {
-		return nil, api.Errorf(api.CodeBodyTooLarge, "the body is longer than %d bytes", limit)
-	}
-	b, err := io.ReadAll(c.body(limit))
-	if err != nil {
-		return nil, bodyError(err)
-	}
-	return b, nil
-}
-
-// bodyError tells a client that stopped sending from a server that failed.
-func bodyError(err error) error {
-	var net net.Error
-	switch {
-	case errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, io.EOF):
-		return api.Errorf(api.CodeBadRequest, "the body ended early")
-	case errors.As(err, &net) && net.Timeout():
-		return api.Errorf(api.CodeTimeout, "the body came too slowly")
-	}
-	return err
-}
-
-// json reads a strict JSON body.
-func (c *call) json(v any) error {
-	if t, _, _ := strings.Cut(c.r.Header.Get("Content-Type"), ";"); strings.TrimSpace(t) != api.TypeJSON {
-		return api.Errorf(api.CodeUnsupportedMedia, "send %s", api.TypeJSON)
-	}
-	b, err := c.small(api.MaxJSON)
-	if err != nil {
-		return err
-	}
-	if err := api.Unmarshal(b, v); err != nil {
-		return api.Errorf(api.CodeBadRequest, "%w", err)
-	}
-	return nil
 }
 
 // allow decides who asks. Every refusal of a token reads the same.
@@ -178,12 +121,15 @@ func (s *Server) mayUse(c *call, route api.Route) error {
 // allowBoot lets in who has the boot token of the vault in the path, before
 // there is a session.
 func (s *Server) allowBoot(c *call, boot string) error {
-	if err := s.memory.take("header "+c.address(s.o.TrustProxy), s.o.Limits.Headers, 1); err != nil {
+	if err := s.memory.take("header "+c.network(s.o.TrustProxy), s.o.Limits.Headers, 1); err != nil {
 		return err
+	}
+	if !api.ValidID(c.r.PathValue("vault")) {
+		return errSession // the same as for a wrong token
 	}
 	account, err := s.o.DB.AccountByVault(c.ctx(), c.r.PathValue("vault"))
 	if errors.Is(err, metadb.ErrNotFound) {
-		return errSession // the same as for a wrong token
+		return errSession
 	}
 	if err != nil {
 		return err
@@ -199,20 +145,4 @@ func (s *Server) allowBoot(c *call, boot string) error {
 	}
 	c.account = account
 	return nil
-}
-
-// address is the client's, for limits by address.
-func (c *call) address(proxy bool) string {
-	if proxy {
-		if list := c.r.Header.Get("X-Forwarded-For"); list != "" {
-			// The last entry is the proxy's own word; those before are the client's.
-			parts := strings.Split(list, ",")
-			return strings.TrimSpace(parts[len(parts)-1])
-		}
-	}
-	host, _, err := net.SplitHostPort(c.r.RemoteAddr)
-	if err != nil {
-		return c.r.RemoteAddr
-	}
-	return host
 }

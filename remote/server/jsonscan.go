@@ -4,8 +4,8 @@ import (
 	"bufio"
 	"bytes"
 	"encoding/base64"
+	"encoding/json"
 	"errors"
-	"fmt"
 	"io"
 	"strings"
 	"unicode/utf16"
@@ -131,7 +131,11 @@ func (s *scanner) field(out []byte, seen map[string]bool, w io.Writer) ([]byte, 
 	if len(out) > 1 {
 		out = append(out, ',')
 	}
-	out = fmt.Appendf(out, "%q:", name)
+	quoted, err := json.Marshal(string(name))
+	if err != nil {
+		return nil, err
+	}
+	out = append(append(out, quoted...), ':')
 	return append(out, value...), nil
 }
 

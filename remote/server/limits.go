@@ -108,7 +108,13 @@ func (s *Server) classFailed() metadb.Limit {
 
 // take uses one of a class.
 func (s *Server) take(ctx context.Context, account int64, l metadb.Limit) error {
-	return s.o.DB.Take(ctx, account, l, 1)
+	_, err := s.o.DB.Take(ctx, account, l, 1)
+	return err
+}
+
+// other bounds calls that have no limit of their own, each kind for itself.
+func (s *Server) other(c *call) error {
+	return s.memory.take("other "+c.route+" "+c.account.Vault, s.o.Limits.Other, 1)
 }
 
 // memoryRates count what comes too often to be written down each time: reads of
@@ -224,18 +230,20 @@ func (b *bodies) leave(account int64, c *bodyCount, json bool) {
 	}
 }
 
-// first says whether key has not been seen for that long.
-func (r *memoryRates) first(key string, life time.Duration) bool {
-	at := r.now()
+// seen says whether note had key within that time.
+func (r *memoryRates) seen(key string, life time.Duration) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	w := r.m[key]
-	if w != nil && at.Sub(w.start) < life {
-		return false
-	}
+	return w != nil && r.now().Sub(w.start) < life
+}
+
+func (r *memoryRates) note(key string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	at := r.now()
 	if len(r.m) >= maxRates {
 		r.forget(at)
 	}
 	r.m[key] = &window{start: at}
-	return true
 }

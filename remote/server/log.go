@@ -42,7 +42,7 @@ func (s *Server) sendSmall(c *call, typ string, body []byte) error {
 // putHeader needs no login: the signature under the identity of the vault, and
 // the number, are the authority.
 func (s *Server) putHeader(c *call) error {
-	if err := s.memory.take("header "+c.address(s.o.TrustProxy), s.o.Limits.Headers, 1); err != nil {
+	if err := s.memory.take("header "+c.network(s.o.TrustProxy), s.o.Limits.Headers, 1); err != nil {
 		return err
 	}
 	seq, err := c.seqOf("seq")
@@ -60,6 +60,9 @@ func (s *Server) putHeader(c *call) error {
 	h, err := api.ParseHeader(body)
 	if err != nil {
 		return api.Errorf(api.CodeBadHeader, "%w", err)
+	}
+	if !api.ValidID(c.r.PathValue("vault")) {
+		return metadb.ErrNotFound
 	}
 	account, err := s.o.DB.AccountByVault(c.ctx(), c.r.PathValue("vault"))
 	if errors.Is(err, metadb.ErrNotFound) || err == nil && (account.DID != h.DID || account.Vault != h.Vault) {
@@ -208,16 +211,16 @@ func (s *Server) putCheckpoint(c *call) error {
 }
 
 func (s *Server) collect(c *call) error {
-	if err := s.memory.take("other "+c.account.Vault, s.o.Limits.Other, 1); err != nil {
+	if err := s.other(c); err != nil {
 		return err
 	}
 	var in api.Collect
-	if err := c.json(&in); err != nil {
+	if err := c.json(api.MaxSmall, &in); err != nil {
 		return err
 	}
 	for id := range in.Heads {
-		if !api.ValidID(id) {
-			return api.BadField("heads", "not an id: %.40q", id)
+		if !api.ValidID(id) || in.Heads[id] > 1<<53 {
+			return api.BadField("heads", "not a device and a number: %.40q", id)
 		}
 	}
 	n, err := s.o.DB.Collect(c.ctx(), c.account.ID, in.Heads)
@@ -242,6 +245,9 @@ func (s *Server) getPair(c *call) error {
 	if err != nil {
 		return err
 	}
+	if err := s.other(c); err != nil {
+		return err
+	}
 	body, err := s.o.DB.Pair(c.ctx(), c.account.ID, pair, side)
 	if err != nil {
 		return err
@@ -254,7 +260,7 @@ func (s *Server) putPair(c *call) error {
 	if err != nil {
 		return err
 	}
-	if err := s.memory.take("pair "+c.account.Vault, s.o.Limits.Other, 1); err != nil {
+	if err := s.other(c); err != nil {
 		return err
 	}
 	body, err := c.small(api.MaxPair)
@@ -269,8 +275,11 @@ func (s *Server) putPair(c *call) error {
 }
 
 func (s *Server) putBoot(c *call) error {
+	if err := s.other(c); err != nil {
+		return err
+	}
 	var in api.PutBoot
-	if err := c.json(&in); err != nil {
+	if err := c.json(api.MaxSmall, &in); err != nil {
 		return err
 	}
 	if !api.ValidHash(in.Boot) {

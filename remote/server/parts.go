@@ -44,10 +44,11 @@ func (s *Server) beginUpload(c *call) error {
 	u := s.uploadOf(c, m)
 	u.Attempt = hex.EncodeToString(randomBytes(16))
 	u.StorageKey = storageKey(c.account.Vault, u.Attempt)
-	have, err := s.o.DB.Admit(c.ctx(), u)
+	have, left, err := s.o.DB.Admit(c.ctx(), u)
 	if err != nil {
 		return err
 	}
+	s.abandon(c.ctx(), left)
 	if have {
 		return s.commitParts(c, u, m)
 	}
@@ -56,10 +57,36 @@ func (s *Server) beginUpload(c *call) error {
 		err = s.keepUpload(c.ctx(), u, up, raw)
 	}
 	if err != nil {
-		return errors.Join(err, s.o.DB.Abort(context.WithoutCancel(c.ctx()), u))
+		ctx := context.WithoutCancel(c.ctx())
+		s.abandonParts(ctx, up)
+		return errors.Join(err, s.o.DB.Abort(ctx, u))
 	}
 	writeJSON(c, http.StatusCreated, uploadState(u.Attempt, up))
 	return nil
+}
+
+// abandon frees what the store has of an upload in parts, by the state that the
+// database kept of it; "" for none.
+func (s *Server) abandon(ctx context.Context, state string) {
+	if state == "" {
+		return
+	}
+	var up blob.Upload
+	if err := json.Unmarshal([]byte(state), &up); err != nil {
+		s.log.Error("state of an upload", "err", err)
+		return
+	}
+	s.abandonParts(context.WithoutCancel(ctx), up)
+}
+
+// abandonParts leaves what cannot be freed now to the store's own sweep.
+func (s *Server) abandonParts(ctx context.Context, up blob.Upload) {
+	if up.Parts = nil; up.ID == "" {
+		return
+	}
+	if err := s.o.Blobs.Finish(ctx, up, true); err != nil && !errors.Is(err, blob.ErrNotFound) {
+		s.log.Warn("parts of an upload not freed yet", "key", up.Key, "err", err)
+	}
 }
 
 func (s *Server) keepUpload(ctx context.Context, u metadb.Upload, up blob.Upload, metadata []byte) error {
@@ -103,6 +130,9 @@ func (s *Server) current(c *call, parts bool) (metadb.Intent, *api.Metadata, blo
 }
 
 func (s *Server) getUpload(c *call) error {
+	if err := s.other(c); err != nil {
+		return err
+	}
 	i, _, up, err := s.current(c, true)
 	if err != nil {
 		return err
@@ -154,6 +184,9 @@ func lengthOfPart(stored, size int64, number int) (int64, error) {
 }
 
 func (s *Server) finishUpload(c *call) error {
+	if err := s.other(c); err != nil {
+		return err
+	}
 	i, m, up, err := s.current(c, true)
 	if err != nil {
 		return err
@@ -210,6 +243,9 @@ func (s *Server) commitParts(c *call, u metadb.Upload, m *api.Metadata) error {
 }
 
 func (s *Server) dropUpload(c *call) error {
+	if err := s.other(c); err != nil {
+		return err
+	}
 	i, _, up, err := s.current(c, false)
 	if err != nil {
 		return err

@@ -1,6 +1,7 @@
 package server
 
 import (
+	"slices"
 	"strconv"
 	"strings"
 
@@ -37,6 +38,21 @@ func (c *call) seqOf(name string) (uint64, error) {
 		return 0, api.Errorf(api.CodeNotFound, "%s is not a number", name)
 	}
 	return n, nil
+}
+
+// after reads the cursor of a list: what an earlier page gave as its next.
+func (c *call) after(valid func(string) bool) (string, error) {
+	text := c.r.URL.Query().Get("after")
+	if text != "" && !valid(text) {
+		return "", api.BadField("after", "not a cursor of this list")
+	}
+	return text, nil
+}
+
+// parentCursor is type/id.
+func parentCursor(text string) bool {
+	typ, id, _ := strings.Cut(text, "/")
+	return slices.Contains(api.ParentTypes, typ) && api.ValidID(id)
 }
 
 // query reads a parameter that is a number; def if it is not given.

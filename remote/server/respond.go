@@ -1,6 +1,7 @@
 package server
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"math"
@@ -21,7 +22,7 @@ func (s *Server) fail(c *call, err error) {
 	if e.Status == 0 {
 		e.Status = e.Code.Status()
 	}
-	if e.Status >= 500 {
+	if e.Status >= 500 && c.ctx().Err() == nil {
 		s.log.Error("request failed", "request", c.id, "route", c.route, "err", err)
 	}
 	c.failure = err
@@ -53,8 +54,8 @@ func asAPI(err error) *api.Error {
 			u.RetryAfter = defaultRetry
 		}
 		return u
-	case errors.Is(err, os.ErrDeadlineExceeded):
-		return api.Errorf(api.CodeTimeout, "the request came too slowly")
+	case errors.Is(err, os.ErrDeadlineExceeded), errors.Is(err, context.Canceled):
+		return api.Errorf(api.CodeTimeout, "the request came too slowly, or was given up")
 	}
 	return api.AsError(err)
 }

@@ -3,6 +3,8 @@ package server
 import (
 	"errors"
 	"net/http"
+	"path"
+	"strings"
 	"time"
 
 	"github.com/vaultdrive/vaultdrive/remote/api"
@@ -67,16 +69,28 @@ func (s *Server) routes() *http.ServeMux {
 		mux.HandleFunc(r.Method+" "+r.Path, s.serve(r, h))
 	}
 	s.pageFiles(mux)
-	mux.HandleFunc("/", s.serve(api.Route{Path: "other"}, (*Server).unknown))
+	mux.HandleFunc("/", s.nothing)
 	return mux
 }
 
-// ServeHTTP answers one request.
-func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) { s.mux.ServeHTTP(w, r) }
+// nothing answers what is no route.
+func (s *Server) nothing(w http.ResponseWriter, r *http.Request) {
+	s.serve(api.Route{Path: "other"}, (*Server).unknown)(w, r)
+}
+
+// ServeHTTP answers one request. What the mux would send elsewhere, a path with
+// "//" or "..", is no route: nobody who means well asks for it.
+func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if p := r.URL.Path; path.Clean("/"+p) != p {
+		s.nothing(w, r)
+		return
+	}
+	s.mux.ServeHTTP(w, r)
+}
 
 func (s *Server) serve(route api.Route, h handler) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
-		c := &call{w: w, r: r, rc: http.NewResponseController(w), id: requestID(), route: r.Method + " " + route.Path}
+		c := &call{w: w, r: r, rc: http.NewResponseController(w), id: requestID(), route: strings.TrimSpace(route.Method + " " + route.Path)}
 		start := s.o.Now()
 		w.Header().Set(api.HeaderRequest, c.id)
 		w.Header().Set("Cache-Control", "no-store")

@@ -15,6 +15,9 @@ const (
 	// database that was put back from yesterday must not cost today's files.
 	orphanAge   = 30 * 24 * time.Hour
 	orphanEvery = 7 * 24 * time.Hour
+	// strayAge is longer than any upload lives without a part of it coming.
+	strayAge   = 24 * time.Hour
+	strayEvery = time.Hour
 	// lookStep bounds how many blobs are looked for in the store a minute.
 	lookStep = 200
 )
@@ -33,7 +36,7 @@ func (s *Server) Run(ctx context.Context) {
 
 func (s *Server) sweepLoop(ctx context.Context) {
 	var cursor string // of the rolling look
-	var listed time.Time
+	var listed, tidied time.Time
 	tick := time.NewTicker(sweepEvery)
 	defer tick.Stop()
 	for {
@@ -42,6 +45,10 @@ func (s *Server) sweepLoop(ctx context.Context) {
 		if now := s.o.Now(); now.Sub(listed) > orphanEvery {
 			listed = now
 			s.sweepOrphans(ctx)
+		}
+		if now := s.o.Now(); now.Sub(tidied) > strayEvery {
+			tidied = now
+			s.sweepStore(ctx)
 		}
 		select {
 		case <-ctx.Done():
@@ -57,7 +64,7 @@ func (s *Server) Sweep(ctx context.Context) {
 	if err := s.o.DB.ExpireLogins(ctx); err != nil {
 		s.sweepError(ctx, "logins", err)
 	}
-	for kind, step := range map[string]func(context.Context) (int, error){"uploads": s.o.DB.SweepIntents, "trash": s.o.DB.SweepTrash} {
+	for kind, step := range map[string]func(context.Context) (int, error){"uploads": s.sweepUploads, "trash": s.o.DB.SweepTrash} {
 		for {
 			n, err := step(ctx)
 			s.metrics.swept.WithLabelValues(kind).Add(float64(n))
@@ -71,6 +78,29 @@ func (s *Server) Sweep(ctx context.Context) {
 	}
 	if err := s.deleteDue(ctx); err != nil {
 		s.sweepError(ctx, "objects", err)
+	}
+}
+
+func (s *Server) sweepUploads(ctx context.Context) (int, error) {
+	list, err := s.o.DB.SweepIntents(ctx)
+	for _, state := range list {
+		s.abandon(ctx, state)
+	}
+	return len(list), err
+}
+
+// tidier is a store that can free what killed writers left; a bucket has a rule
+// for that.
+type tidier interface {
+	Sweep(ctx context.Context, before time.Time) error
+}
+
+// sweepStore frees what nobody has written to for long, and nobody names.
+func (s *Server) sweepStore(ctx context.Context) {
+	if store, ok := s.o.Blobs.(tidier); ok {
+		if err := store.Sweep(ctx, s.o.Now().Add(-strayAge)); err != nil {
+			s.sweepError(ctx, "stray parts", err)
+		}
 	}
 }
 

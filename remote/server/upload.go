@@ -2,7 +2,6 @@ package server
 
 import (
 	"bytes"
-	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -11,9 +10,9 @@ import (
 	"hash"
 	"io"
 	"mime"
-	"mime/multipart"
 	"net/http"
 	"os"
+	"strings"
 	"time"
 
 	"github.com/vaultdrive/vaultdrive/remote/api"
@@ -40,6 +39,9 @@ func (s *Server) upload(c *call) error {
 	case "multipart/form-data":
 		if c.session.Device == api.ZeroID {
 			return api.Errorf(api.CodePageSession, "only a device of the vault may do this")
+		}
+		if !validBoundary(params["boundary"]) {
+			return api.Errorf(api.CodeUnsupportedMedia, "a boundary of 1 to 70 characters belongs to multipart/form-data")
 		}
 		return s.guarded(c, false, func(c *call) error { return s.uploadMultipart(c, params["boundary"]) })
 	}
@@ -69,12 +71,8 @@ func (s *Server) guarded(c *call, json bool, run func(*call) error) error {
 		return nil
 	}
 	ctx := context.WithoutCancel(c.ctx()) // the client may be gone, and its slot is still to be given back
-	for _, l := range taken {
-		n := int64(1)
-		if l.Class == "raw-bytes" {
-			n = c.r.ContentLength
-		}
-		if back := s.o.DB.Return(ctx, c.account.ID, l, n); back != nil {
+	for _, slot := range taken {
+		if back := s.o.DB.Return(ctx, c.account.ID, slot); back != nil {
 			s.log.Error("slot not given back", "request", c.id, "err", back)
 		}
 	}
@@ -119,19 +117,20 @@ func (s *Server) fits(c *call, json bool) error {
 	return nil
 }
 
-func (s *Server) takeUpload(c *call, json bool) ([]metadb.Limit, error) {
+func (s *Server) takeUpload(c *call, json bool) ([]metadb.Slot, error) {
 	if json {
-		l := s.classJSON()
-		return []metadb.Limit{l}, s.take(c.ctx(), c.account.ID, l)
+		slot, err := s.o.DB.Take(c.ctx(), c.account.ID, s.classJSON(), 1)
+		return []metadb.Slot{slot}, err
 	}
-	count, size := s.classRaw(c.account.Plan), s.classRawBytes(c.account.Plan)
-	if err := s.take(c.ctx(), c.account.ID, count); err != nil {
+	count, err := s.o.DB.Take(c.ctx(), c.account.ID, s.classRaw(c.account.Plan), 1)
+	if err != nil {
 		return nil, err
 	}
-	if err := s.o.DB.Take(c.ctx(), c.account.ID, size, c.r.ContentLength); err != nil {
-		return nil, errors.Join(err, s.o.DB.Return(c.ctx(), c.account.ID, count, 1))
+	size, err := s.o.DB.Take(c.ctx(), c.account.ID, s.classRawBytes(c.account.Plan), c.r.ContentLength)
+	if err != nil {
+		return nil, errors.Join(err, s.o.DB.Return(context.WithoutCancel(c.ctx()), c.account.ID, count))
 	}
-	return []metadb.Limit{count, size}, nil
+	return []metadb.Slot{count, size}, nil
 }
 
 // spool takes a body of unknown length: small ones in memory, others in a file.
@@ -218,8 +217,8 @@ func (s *Server) uploadJSON(c *call) error {
 	u := metadb.Upload{Account: c.account.ID, Blob: hex.EncodeToString(randomBytes(16)), Stored: body.n, SHA256: body.sum(), Row: row, At: -1}
 	u.Slot = u.Blob
 	if key := c.r.Header.Get(api.HeaderIdempotency); key != "" {
-		if len(key) > 255 {
-			return api.BadField(api.HeaderIdempotency, "at most 255 bytes")
+		if !validKey(key) {
+			return api.BadField(api.HeaderIdempotency, "at most 255 characters of ASCII")
 		}
 		sum := sha256.Sum256(append([]byte(u.SHA256), raw...))
 		u.Slot, u.Print = "key/"+key, hex.EncodeToString(sum[:])
@@ -237,6 +236,10 @@ func (s *Server) uploadJSON(c *call) error {
 	}
 	writeJSON(c, uploadStatus(stored), stored.Row)
 	return nil
+}
+
+func validKey(key string) bool {
+	return len(key) <= 255 && strings.IndexFunc(key, func(r rune) bool { return r < ' ' || r > '~' }) < 0
 }
 
 func uploadStatus(stored metadb.Stored) int {
@@ -264,10 +267,11 @@ func (s *Server) store(c *call, u metadb.Upload, r io.Reader) (stored metadb.Sto
 	u.StorageKey = storageKey(c.account.Vault, u.Attempt)
 	admitted := u.Stored > smallBody
 	if admitted {
-		have, err := s.o.DB.Admit(c.ctx(), u)
+		have, left, err := s.o.DB.Admit(c.ctx(), u)
 		if err != nil {
 			return stored, err
 		}
+		s.abandon(c.ctx(), left)
 		admitted = !have
 	}
 	defer func() {
@@ -307,48 +311,6 @@ func putError(err error) error {
 // none can be in another's way.
 func storageKey(vault, attempt string) string { return "vaults/" + vault + "/" + attempt + ".bin" }
 
-// uploadMultipart is a device's: metadata, then the raw content.
-func (s *Server) uploadMultipart(c *call, boundary string) error {
-	form := multipart.NewReader(c.body(api.MaxWhole+2*api.MaxMetadata), boundary)
-	part, err := form.NextRawPart()
-	if err != nil || part.FormName() != api.PartMetadata {
-		return cmp.Or(multipartError(err), bad("the first part is %s", api.PartMetadata))
-	}
-	raw, err := io.ReadAll(io.LimitReader(part, api.MaxMetadata+1))
-	if err != nil {
-		return multipartError(err)
-	}
-	m, err := s.metadata(raw)
-	if err != nil {
-		return err
-	}
-	if m.StoredBytes > api.MaxWhole {
-		return api.Errorf(api.CodeBodyTooLarge, "above %d bytes an upload has parts", api.MaxWhole)
-	}
-	part, err = form.NextRawPart()
-	if err != nil || part.FormName() != api.PartContent {
-		return cmp.Or(multipartError(err), bad("the second part is %s", api.PartContent))
-	}
-	r := &checkedReader{r: part, left: m.StoredBytes, want: m.SHA256, hash: sha256.New()}
-	stored, err := s.store(c, s.uploadOf(c, m), r)
-	if err != nil {
-		return multipartError(err)
-	}
-	s.answerUpload(c, m, stored)
-	return nil
-}
-
-func multipartError(err error) error {
-	var e *api.Error
-	if err == nil || errors.As(err, &e) {
-		return err
-	}
-	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, multipart.ErrMessageTooLarge) {
-		return bad("the form ended early")
-	}
-	return bodyError(err)
-}
-
 func (s *Server) uploadOf(c *call, m *api.Metadata) metadb.Upload {
 	return metadb.Upload{Account: c.account.ID, Slot: m.BlobID, Blob: m.BlobID, Stored: m.StoredBytes, SHA256: m.SHA256, Release: m.Release, Row: m.Row, At: m.At}
 }
@@ -374,6 +336,10 @@ func (s *Server) metadata(raw []byte) (*api.Metadata, error) {
 		return nil, api.BadField("sha256", "not a SHA-256 in hex")
 	case m.EncryptionVersion != 3 && m.EncryptionVersion != 4:
 		return nil, api.Errorf(api.CodeUnsupportedVersion, "encryption_version is 3 or 4")
+	case m.SizeBytes < 0:
+		return nil, api.BadField("size_bytes", "negative")
+	case m.At < 0:
+		return nil, api.BadField("at", "negative")
 	case m.SizeBytes > s.o.FileLimit || !ok:
 		return nil, api.Errorf(api.CodeFileTooLarge, "a file has at most %d bytes", s.o.FileLimit)
 	case m.StoredBytes != size:
@@ -399,28 +365,4 @@ func (s *Server) metadata(raw []byte) (*api.Metadata, error) {
 		return nil, api.BadField("row", "not the size or version of the content")
 	}
 	return &m, nil
-}
-
-// checkedReader gives exactly the announced bytes, or an error in place of the
-// end: what the store has taken then, it forgets.
-type checkedReader struct {
-	r    io.Reader
-	left int64
-	want string
-	hash hash.Hash
-}
-
-func (k *checkedReader) Read(b []byte) (int, error) {
-	n, err := k.r.Read(b)
-	k.hash.Write(b[:n])
-	k.left -= int64(n)
-	switch {
-	case k.left < 0:
-		return 0, api.Errorf(api.CodeLengthMismatch, "the content is longer than announced")
-	case errors.Is(err, io.EOF) && k.left > 0:
-		return 0, api.Errorf(api.CodeLengthMismatch, "the content is %d bytes shorter than announced", k.left)
-	case errors.Is(err, io.EOF) && hex.EncodeToString(k.hash.Sum(nil)) != k.want:
-		return 0, api.Errorf(api.CodeHashMismatch, "the content has another SHA-256 than announced")
-	}
-	return n, err
 }

@@ -82,13 +82,14 @@ func newWorld(t *testing.T, database string, o Options) *world {
 		o.Registration = RegistrationOpen
 	}
 	var s *Server
-	w.http = httptest.NewUnstartedServer(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) { s.ServeHTTP(rw, r) }))
-	w.http.Start()
-	t.Cleanup(w.http.Close)
-	o.Audience = w.http.URL
+	w.http = httptest.NewUnstartedServer(nil)
+	o.Audience = "http://" + w.http.Listener.Addr().String()
 	s, err = New(context.Background(), o)
 	must(t, err)
 	w.Server = s
+	w.http.Config = s.HTTP()
+	w.http.Start()
+	t.Cleanup(w.http.Close)
 	return w
 }
 

@@ -90,7 +90,7 @@ func upload(a Account, parent api.Parent, size int64) Upload {
 
 func (w *world) store(u Upload) Stored {
 	w.t.Helper()
-	if _, err := w.Admit(ctx, u); err != nil {
+	if _, _, err := w.Admit(ctx, u); err != nil {
 		w.t.Fatalf("admit: %v", err)
 	}
 	s, err := w.Commit(ctx, u, true)
@@ -122,7 +122,7 @@ func TestUploadLifecycle(t *testing.T) {
 		}
 		big := upload(a, parent, 500)
 		var e *api.Error
-		if _, err := w.Admit(ctx, big); !errors.As(err, &e) || e.Code != api.CodeQuotaExceeded || e.Usage != 600 || e.Remaining != 400 {
+		if _, _, err := w.Admit(ctx, big); !errors.As(err, &e) || e.Code != api.CodeQuotaExceeded || e.Usage != 600 || e.Remaining != 400 {
 			t.Fatalf("%v", err)
 		}
 		if _, err := w.Commit(ctx, big, false); !api.IsCode(err, api.CodeQuotaExceeded) {
@@ -138,7 +138,7 @@ func TestUploadLifecycle(t *testing.T) {
 			t.Fatalf("%+v", now)
 		}
 		// The same again changes nothing.
-		if have, err := w.Admit(ctx, big); err != nil || !have {
+		if have, _, err := w.Admit(ctx, big); err != nil || !have {
 			t.Fatalf("%v, %v", have, err)
 		}
 		if err := w.DeleteRow(ctx, a.ID, u.Row.ID, api.ByClient, "r"); err != nil {
@@ -175,12 +175,12 @@ func TestAttempts(t *testing.T) {
 	onBoth(t, func(t *testing.T, w *world) {
 		a, parent := w.account(1000)
 		first := upload(a, parent, 100)
-		if _, err := w.Admit(ctx, first); err != nil {
+		if _, _, err := w.Admit(ctx, first); err != nil {
 			t.Fatal(err)
 		}
 		second := first
 		second.Attempt, second.StorageKey = randomBlob(), "k/second"
-		if _, err := w.Admit(ctx, second); err != nil {
+		if _, _, err := w.Admit(ctx, second); err != nil {
 			t.Fatal(err)
 		}
 		if _, err := w.Commit(ctx, first, true); err == nil {
@@ -197,7 +197,7 @@ func TestAttempts(t *testing.T) {
 		}
 		other := second
 		other.Stored, other.SHA256 = 200, "x"
-		if _, err := w.Admit(ctx, other); !api.IsCode(err, api.CodeOtherBytes) {
+		if _, _, err := w.Admit(ctx, other); !api.IsCode(err, api.CodeOtherBytes) {
 			t.Fatalf("%v", err)
 		}
 		keys, err := w.DueObjects(ctx)
@@ -214,15 +214,15 @@ func TestAbandonedUpload(t *testing.T) {
 	onBoth(t, func(t *testing.T, w *world) {
 		a, parent := w.account(1000)
 		u := upload(a, parent, 900)
-		if _, err := w.Admit(ctx, u); err != nil {
+		if _, _, err := w.Admit(ctx, u); err != nil {
 			t.Fatal(err)
 		}
-		if n, err := w.SweepIntents(ctx); err != nil || n != 0 {
-			t.Fatalf("%d, %v", n, err)
+		if n, err := w.SweepIntents(ctx); err != nil || len(n) != 0 {
+			t.Fatalf("%q, %v", n, err)
 		}
 		w.pass(intentLife + time.Second)
-		if n, err := w.SweepIntents(ctx); err != nil || n != 1 {
-			t.Fatalf("%d, %v", n, err)
+		if n, err := w.SweepIntents(ctx); err != nil || len(n) != 1 {
+			t.Fatalf("%q, %v", n, err)
 		}
 		if now := w.usage(a); now.Reserved != 0 {
 			t.Fatalf("%+v", now)
@@ -242,7 +242,7 @@ func TestRaces(t *testing.T) {
 		var wg sync.WaitGroup
 		for range 50 {
 			wg.Go(func() {
-				if err := w.Take(ctx, a.ID, limit, 1); err == nil {
+				if _, err := w.Take(ctx, a.ID, limit, 1); err == nil {
 					admitted.Add(1)
 				} else if api.IsCode(err, api.CodeRateLimited) {
 					limited.Add(1)
@@ -250,7 +250,7 @@ func TestRaces(t *testing.T) {
 					t.Error(err)
 				}
 				u := upload(a, parent, 90)
-				_, err := w.Admit(ctx, u)
+				_, _, err := w.Admit(ctx, u)
 				if api.IsCode(err, api.CodeQuotaExceeded) {
 					return
 				}
@@ -292,32 +292,33 @@ func TestRateWindow(t *testing.T) {
 		a, _ := w.account(1000)
 		calls := Limit{Class: "list", Max: 3, Window: time.Minute}
 		for range 3 {
-			if err := w.Take(ctx, a.ID, calls, 1); err != nil {
+			if _, err := w.Take(ctx, a.ID, calls, 1); err != nil {
 				t.Fatal(err)
 			}
 			w.pass(10 * time.Second)
 		}
 		var e *api.Error
-		if err := w.Take(ctx, a.ID, calls, 1); !errors.As(err, &e) || e.RetryAfter != 30*time.Second {
+		if _, err := w.Take(ctx, a.ID, calls, 1); !errors.As(err, &e) || e.RetryAfter != 30*time.Second {
 			t.Fatalf("%v after %v", err, e.RetryAfter)
 		}
 		w.pass(30 * time.Second)
-		if err := w.Take(ctx, a.ID, calls, 1); err != nil {
+		slot, err := w.Take(ctx, a.ID, calls, 1)
+		if err != nil {
 			t.Fatal(err)
 		}
-		if err := w.Return(ctx, a.ID, calls, 1); err != nil {
+		if err := w.Return(ctx, a.ID, slot); err != nil {
 			t.Fatal(err)
 		}
-		if err := w.Take(ctx, a.ID, calls, 1); err != nil {
+		if _, err := w.Take(ctx, a.ID, calls, 1); err != nil {
 			t.Fatal(err)
 		}
 		bytes := Limit{Class: "bytes", Max: 1000, Window: time.Hour}
 		for range 10 {
-			if err := w.Take(ctx, a.ID, bytes, 100); err != nil {
+			if _, err := w.Take(ctx, a.ID, bytes, 100); err != nil {
 				t.Fatal(err)
 			}
 		}
-		if err := w.Take(ctx, a.ID, bytes, 1); !api.IsCode(err, api.CodeRateLimited) {
+		if _, err := w.Take(ctx, a.ID, bytes, 1); !api.IsCode(err, api.CodeRateLimited) {
 			t.Fatal(err)
 		}
 		if used, _, err := w.Used(ctx, a.ID, bytes); used != 1000 || err != nil {
@@ -334,7 +335,7 @@ func TestIdempotency(t *testing.T) {
 		first := w.store(u)
 		again := upload(a, parent, 100)
 		again.Slot, again.Print = "key/1", "p1"
-		if _, err := w.Admit(ctx, again); err != nil {
+		if _, _, err := w.Admit(ctx, again); err != nil {
 			t.Fatal(err)
 		}
 		s, err := w.Commit(ctx, again, true)

@@ -3,6 +3,7 @@ package metadb
 import (
 	"context"
 	"encoding/json"
+	"slices"
 	"time"
 
 	"github.com/vaultdrive/vaultdrive/remote/api"
@@ -25,13 +26,22 @@ type taken struct {
 	N  int64 `json:"n"`
 }
 
+// Slot is what was taken of a class, to be given back if it came to nothing.
+type Slot struct {
+	Limit
+	At int64 // ms since 1970
+	N  int64
+}
+
 // Take uses n of a class if that is left. Otherwise it is api's rate_limited
 // with the time after which it will be, and nothing is used.
-func (db *DB) Take(ctx context.Context, account int64, l Limit, n int64) error {
+func (db *DB) Take(ctx context.Context, account int64, l Limit, n int64) (s Slot, err error) {
+	s = Slot{Limit: l, N: n}
 	if l.Max == 0 {
-		return nil
+		return s, nil
 	}
-	return db.update(ctx, func(q *querier) error {
+	err = db.update(ctx, func(q *querier) error {
+		s.At = q.ms
 		if err := q.lock(account); err != nil {
 			return err
 		}
@@ -44,10 +54,13 @@ func (db *DB) Take(ctx context.Context, account int64, l Limit, n int64) error {
 		}
 		return q.putTaken(account, l, l.add(list, n, q.ms))
 	})
+	return s, err
 }
 
-// Return gives back what a call took that came to nothing.
-func (db *DB) Return(ctx context.Context, account int64, l Limit, n int64) error {
+// Return gives back what a call took that came to nothing: that very use, so that
+// the others end when they would have.
+func (db *DB) Return(ctx context.Context, account int64, s Slot) error {
+	l := s.Limit
 	if l.Max == 0 {
 		return nil
 	}
@@ -59,11 +72,15 @@ func (db *DB) Return(ctx context.Context, account int64, l Limit, n int64) error
 		if err != nil {
 			return err
 		}
+		n := s.N
 		for i := len(list) - 1; i >= 0 && n > 0; i-- {
-			back := min(n, list[i].N)
-			list[i].N -= back
-			n -= back
+			if l.same(list[i].At, s.At) {
+				back := min(n, list[i].N)
+				list[i].N -= back
+				n -= back
+			}
 		}
+		list = slices.DeleteFunc(list, func(t taken) bool { return t.N == 0 })
 		return q.putTaken(account, l, list)
 	})
 }
@@ -97,7 +114,7 @@ func (q *querier) takenOf(account int64, l Limit) (list []taken, err error) {
 		return nil, err
 	}
 	start := q.ms - l.Window.Milliseconds()
-	for len(list) > 0 && (list[0].At <= start || list[0].N == 0) {
+	for len(list) > 0 && list[0].At <= start {
 		list = list[1:]
 	}
 	return list, nil
@@ -135,13 +152,26 @@ func (l Limit) wait(list []taken, n, now int64) time.Duration {
 
 // add counts a use: each for itself where there are few, else in buckets, whose
 // time is that of their last use, so that no window ever holds more than Max.
+// The list is by time: one that waited for the account, or came by a process with
+// another clock, goes in before those that were faster.
 func (l Limit) add(list []taken, n, now int64) []taken {
-	if last := len(list) - 1; last >= 0 && l.Max > exactCalls && now/l.bucket() == list[last].At/l.bucket() {
-		list[last].At = now
-		list[last].N += n
-		return list
+	i := len(list)
+	for i > 0 && list[i-1].At > now {
+		i--
 	}
-	return append(list, taken{At: now, N: n})
+	for _, j := range []int{i - 1, i} {
+		if l.Max > exactCalls && j >= 0 && j < len(list) && l.same(list[j].At, now) {
+			list[j].At = max(list[j].At, now)
+			list[j].N += n
+			return list
+		}
+	}
+	return slices.Insert(list, i, taken{At: now, N: n})
+}
+
+// same says whether two uses are counted together.
+func (l Limit) same(a, b int64) bool {
+	return a == b || l.Max > exactCalls && a/l.bucket() == b/l.bucket()
 }
 
 func (l Limit) bucket() int64 { return max(1, l.Window.Milliseconds()/buckets) }

@@ -16,10 +16,11 @@ const (
 	sweepStep = 100
 )
 
-// SweepIntents gives up uploads that nobody ended, and says how many.
-func (db *DB) SweepIntents(ctx context.Context) (swept int, err error) {
+// SweepIntents gives up uploads that nobody ended. For each it gives the store's
+// state of its parts, "" for one without.
+func (db *DB) SweepIntents(ctx context.Context) (swept []string, err error) {
 	err = db.update(ctx, func(q *querier) error {
-		swept = 0
+		swept = nil
 		q.as(everyone)
 		type intent struct {
 			account int64
@@ -36,10 +37,11 @@ func (db *DB) SweepIntents(ctx context.Context) (swept int, err error) {
 			if err := q.lock(i.account); err != nil {
 				return err
 			}
-			if err := q.endIntent(i.account, i.slot); err != nil {
+			left, err := q.endIntent(i.account, i.slot)
+			if err != nil {
 				return err
 			}
-			swept++
+			swept = append(swept, left)
 		}
 		return nil
 	})
@@ -142,8 +144,9 @@ func (db *DB) Missing(ctx context.Context, key string) error {
 		if err := q.lock(account); err != nil {
 			return err
 		}
-		if err := q.must("UPDATE blobs SET state='missing' WHERE account=$1 AND blob=$2", account, id); err != nil {
-			return err
+		n, err := q.exec("UPDATE blobs SET state='missing' WHERE account=$1 AND blob=$2 AND storage_key=$3 AND state='present'", account, id, key)
+		if err != nil || n == 0 {
+			return err // somebody else was faster
 		}
 		if err := q.must("UPDATE accounts SET used=used-$2 WHERE account=$1", account, stored); err != nil {
 			return err

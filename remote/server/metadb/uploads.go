@@ -26,17 +26,19 @@ type Upload struct {
 }
 
 // Admit reserves quota for an upload before its body is read. have is set when
-// the very blob is here already. Errors: api's quota_exceeded, other_bytes,
+// the very blob is here already; left is the store's state of an upload in parts
+// that this one takes the place of. Errors: api's quota_exceeded, other_bytes,
 // blob_pledged.
-func (db *DB) Admit(ctx context.Context, u Upload) (have bool, err error) {
+func (db *DB) Admit(ctx context.Context, u Upload) (have bool, left string, err error) {
 	err = db.update(ctx, func(q *querier) error {
+		have, left = false, ""
 		if err := q.lock(u.Account); err != nil {
 			return err
 		}
 		if have, err = q.haveBlob(u); err != nil || have {
 			return err
 		}
-		if err := q.endIntent(u.Account, u.Slot); err != nil {
+		if left, err = q.endIntent(u.Account, u.Slot); err != nil {
 			return err
 		}
 		reserve, err := q.reserve(u)
@@ -46,7 +48,7 @@ func (db *DB) Admit(ctx context.Context, u Upload) (have bool, err error) {
 		return q.must("INSERT INTO upload_intents(account,slot,attempt,blob,storage_key,reserved,started) VALUES($1,$2,$3,$4,$5,$6,$7)",
 			u.Account, u.Slot, u.Attempt, u.Blob, u.StorageKey, reserve, q.ms)
 	})
-	return have, err
+	return have, left, err
 }
 
 // haveBlob: the same blob is present. One with other bytes under this id is an
@@ -95,27 +97,28 @@ func (q *querier) reserve(u Upload) (int64, error) {
 }
 
 // endIntent gives back what an earlier attempt holds. Its object, which may be
-// under way still, goes when nothing names it.
-func (q *querier) endIntent(account int64, slot string) error {
+// under way still, goes when nothing names it; parts of it are the store's to
+// free, by the state that is given.
+func (q *querier) endIntent(account int64, slot string) (left string, err error) {
 	var key string
 	var reserved int64
-	err := q.one("SELECT storage_key,reserved FROM upload_intents WHERE account=$1 AND slot=$2", []any{account, slot}, &key, &reserved)
+	err = q.one("SELECT storage_key,reserved,upload FROM upload_intents WHERE account=$1 AND slot=$2", []any{account, slot}, &key, &reserved, &left)
 	if err == ErrNotFound {
-		return nil
+		return "", nil
 	}
 	if err != nil {
-		return err
+		return "", err
 	}
 	if err := q.must("UPDATE accounts SET reserved=reserved-$2 WHERE account=$1", account, reserved); err != nil {
-		return err
+		return "", err
 	}
 	if err := q.must("UPDATE blobs SET pledge='' WHERE account=$1 AND pledge=$2", account, slot); err != nil {
-		return err
+		return "", err
 	}
 	if err := q.dropObject(account, key); err != nil {
-		return err
+		return "", err
 	}
-	return q.must("DELETE FROM upload_intents WHERE account=$1 AND slot=$2", account, slot)
+	return left, q.must("DELETE FROM upload_intents WHERE account=$1 AND slot=$2", account, slot)
 }
 
 // Abort ends an attempt that failed, if it still owns its slot; its object is
@@ -130,7 +133,8 @@ func (db *DB) Abort(ctx context.Context, u Upload) error {
 			return err
 		}
 		if own {
-			return q.endIntent(u.Account, u.Slot)
+			_, err = q.endIntent(u.Account, u.Slot) // who aborts has the state
+			return err
 		}
 		return q.dropUnnamed(u)
 	})
@@ -197,7 +201,8 @@ func (q *querier) ended(u Upload) error {
 		return err
 	}
 	if own {
-		return q.endIntent(u.Account, u.Slot)
+		_, err = q.endIntent(u.Account, u.Slot) // its parts are one object by now
+		return err
 	}
 	return q.dropUnnamed(u)
 }
@@ -280,7 +285,8 @@ func (q *querier) commitRow(u Upload, s *Stored) error {
 		return nil
 	}
 	if u.Print != "" {
-		err := q.must("INSERT INTO idempotency(account,slot,print,id,expires) VALUES($1,$2,$3,$4,$5)",
+		err := q.must(`INSERT INTO idempotency(account,slot,print,id,expires) VALUES($1,$2,$3,$4,$5)
+			ON CONFLICT(account,slot) DO UPDATE SET print=excluded.print, id=excluded.id, expires=excluded.expires`, // one that is too old
 			u.Account, u.Slot, u.Print, s.Row.ID, q.ms+idempotencyLife.Milliseconds())
 		if err != nil {
 			return err

@@ -1,0 +1,108 @@
+package server
+
+import (
+	"errors"
+	"io"
+	"mime"
+	"net"
+	"net/http"
+	"time"
+
+	"github.com/vaultdrive/vaultdrive/remote/api"
+)
+
+const (
+	// bodyPause is how long the next bytes of a body may take.
+	bodyPause = 30 * time.Second
+	// bodyRate is how fast a body must come at least, in bytes a second: a byte now
+	// and then would else hold a place for ever.
+	bodyRate = 4 << 10
+)
+
+// body reads the request's body with a deadline that moves with it. Its errors
+// are the client's: api's body_too_large, timeout, bad_request.
+func (c *call) body(limit int64) io.Reader {
+	c.bodyRead = true
+	return &pacedReader{c: c, r: http.MaxBytesReader(c.w, c.r.Body, limit), start: time.Now()}
+}
+
+type pacedReader struct {
+	c     *call
+	r     io.Reader
+	start time.Time
+	n     int64
+}
+
+func (p *pacedReader) Read(b []byte) (int, error) {
+	_ = p.c.rc.SetReadDeadline(p.deadline(time.Now())) // not every transport has deadlines
+	n, err := p.r.Read(b)
+	p.n += int64(n)
+	if errors.Is(err, io.EOF) {
+		// The connection is watched from here on: a deadline that passes while the
+		// answer is made would look like a client that went away.
+		_ = p.c.rc.SetReadDeadline(time.Time{})
+	} else if err != nil {
+		err = brokenBody(err)
+	}
+	return n, err
+}
+
+// deadline is when the next bytes must be here.
+func (p *pacedReader) deadline(now time.Time) time.Time {
+	pause := now.Add(bodyPause)
+	rate := p.start.Add(bodyPause + time.Duration(p.n/bodyRate)*time.Second)
+	if rate.Before(pause) {
+		return rate
+	}
+	return pause
+}
+
+// brokenBody puts what reading a request's body met into the words of the API.
+// Whatever it is, it came from the client or its network.
+func brokenBody(err error) error {
+	var long *http.MaxBytesError
+	var net net.Error
+	switch {
+	case errors.As(err, &long):
+		return api.Errorf(api.CodeBodyTooLarge, "the body is longer than %d bytes", long.Limit)
+	case errors.As(err, &net) && net.Timeout():
+		return api.Errorf(api.CodeTimeout, "the body came too slowly")
+	}
+	return api.Errorf(api.CodeBadRequest, "the body ended early, or is not framed well")
+}
+
+// small reads a whole body of at most limit bytes.
+func (c *call) small(limit int64) ([]byte, error) {
+	if c.r.ContentLength > limit {
+		return nil, api.Errorf(api.CodeBodyTooLarge, "the body is longer than %d bytes", limit)
+	}
+	b, err := io.ReadAll(c.body(limit))
+	if err != nil {
+		return nil, bodyError(err)
+	}
+	return b, nil
+}
+
+// bodyError is for who reads a body to where it must go on: its end there is the
+// client's mistake.
+func bodyError(err error) error {
+	if errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, io.EOF) {
+		return api.Errorf(api.CodeBadRequest, "the body ended early")
+	}
+	return err
+}
+
+// json reads a strict JSON body of at most limit bytes.
+func (c *call) json(limit int64, v any) error {
+	if t, _, err := mime.ParseMediaType(c.r.Header.Get("Content-Type")); err != nil || t != api.TypeJSON {
+		return api.Errorf(api.CodeUnsupportedMedia, "send %s", api.TypeJSON)
+	}
+	b, err := c.small(limit)
+	if err != nil {
+		return err
+	}
+	if err := api.UnmarshalInput(b, v); err != nil {
+		return api.Errorf(api.CodeBadRequest, "%w", err)
+	}
+	return nil
+}
