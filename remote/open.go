@@ -126,6 +126,14 @@ func (r *Remote) SetBoot(ctx context.Context, token [16]byte) (asked bool, err e
 	return false, nil
 }
 
+// Admits implements syncer.Admitter.
+func (r *Remote) Admits(ctx context.Context) (bool, error) {
+	if a, admits := r.Remote.(syncer.Admitter); admits {
+		return a.Admits(ctx)
+	}
+	return true, nil
+}
+
 // Limits implements syncer.Limiter. Error: errors.ErrUnsupported where the place
 // sets none.
 func (r *Remote) Limits(ctx context.Context) (syncer.Limits, error) {

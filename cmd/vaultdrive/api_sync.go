@@ -117,7 +117,7 @@ const stateDisabled syncer.State = "disabled"
 
 // syncView is what sync status shows.
 type syncView struct {
-	Address   string             `json:"address"` // what join takes; empty before sync was ever enabled
+	Address   string             `json:"address"` // what join takes; empty before sync was ever enabled, and while it is not known here
 	Remote    string             `json:"remote"`
 	Enabled   bool               `json:"enabled"`
 	Kept      bool               `json:"credentials_kept"`

@@ -93,7 +93,7 @@ var exitTable = []exitRow{
 	{errSyncOff, "sync_off", 50, "vaultdrive sync enable URL turns it on"},
 	{vaultcore.ErrLedgerOff, "sync_off", 50, "vaultdrive sync enable URL turns it on"},
 	{errRemoteOnly, "remote_only", 51, ""},
-	{remote.ErrAddress, "bad_remote", 52, "file:///DIRECTORY, or s3://BUCKET/PREFIX?endpoint=https://HOST&region=NAME"},
+	{remote.ErrAddress, "bad_remote", 52, "file:///DIRECTORY, s3://BUCKET/PREFIX?endpoint=https://HOST&region=NAME, or https://HOST for a server"},
 	{seal.ErrAddress, "bad_address", 52, "vaultdrive sync status on a device of the vault shows the address: vd1: and 80 characters"},
 	{syncer.ErrNoVault, "no_vault_there", 53, "is it the right place? sync status on a device of the vault shows both remote and address"},
 	{syncer.ErrIdentity, "other_identity", 54, ""},

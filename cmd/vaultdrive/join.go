@@ -354,7 +354,9 @@ func (c *joinCommand) enter(ctx context.Context, vault *vaultcore.Vault, site *s
 	if err != nil {
 		return err
 	}
-	settings.Boot = c.address.BootToken.Hex()
+	if !c.address.BootToken.IsZero() { // a kit printed before sync was enabled has none
+		settings.Boot = c.address.BootToken.Hex()
+	}
 	id, err := hex.DecodeString(site.RemoteID)
 	if err != nil || len(id) != len(settings.ID) {
 		return fmt.Errorf("%w: its id", syncer.ErrForeign)

@@ -97,7 +97,11 @@ func (c *syncCommand) enable(ctx context.Context, cx *cli.Context) error {
 		return c.ui.writeJSON(view)
 	}
 	c.ui.printf("The vault is synchronised with %s.\n", c.ui.name(view.Remote))
-	c.ui.printf("Another device joins with: vaultdrive join --remote %s %s\n", c.ui.name(shellQuote(view.Remote)), view.Address)
+	if view.Address != "" {
+		c.ui.printf("Another device joins with: vaultdrive join --remote %s %s\n", c.ui.name(shellQuote(view.Remote)), view.Address)
+	} else {
+		c.ui.note("The address that lets another device join %s.", addressElsewhere)
+	}
 	if cl.pid == 0 {
 		c.ui.note("What is here is uploaded by the next mount, or now with vaultdrive sync now.")
 	}
@@ -106,6 +110,10 @@ func (c *syncCommand) enable(ctx context.Context, cx *cli.Context) error {
 	}
 	return nil
 }
+
+// addressElsewhere is said of a vault that came back from a backup to a server
+// where another device had registered it.
+const addressElsewhere = "is not known here: other devices and the recovery kit have it, and vaultdrive device revoke of a lost device makes a new one"
 
 // ask makes a call that answers with how things are, and shows that.
 func (c *syncCommand) ask(ctx context.Context, call string, show func(cl *client, view *syncView)) error {

@@ -48,23 +48,25 @@ func (s *syncing) enable(ctx context.Context, in syncEnableRequest) error {
 // claim finds out what the remote can do and makes it this vault's.
 func (s *syncing) claim(ctx context.Context, settings vaultcore.RemoteSettings, access *accessKeys, in syncEnableRequest) (vaultcore.RemoteSettings, error) {
 	settings.Caps = nil
-	r, err := s.open(settings, access)
+	d, listed, err := s.vault.OwnDevice()
 	if err != nil {
 		return settings, err
 	}
-	caps, err := r.Probe(ctx)
-	if err = errors.Join(err, r.Close()); err != nil {
+	if listed {
+		settings.Caps, err = s.probe(ctx, settings, access, nil)
+	} else {
+		settings.Caps, err = s.enlist(ctx, settings, access, in.Password, d)
+	}
+	if err != nil {
 		return settings, err
 	}
-	if settings.Caps, err = json.Marshal(caps); err != nil {
-		return settings, err
-	}
-	if r, err = s.open(settings, access); err != nil {
+	r, err := s.open(settings, access, nil)
+	if err != nil {
 		return settings, err
 	}
 	id, err := syncer.Enable(ctx, s.vault, r, in.Device)
 	if err == nil {
-		err = s.enlist(ctx, r, in.Password)
+		err = s.checkAddress(ctx, r, &settings)
 	}
 	if err = errors.Join(err, r.Close()); err != nil {
 		return settings, err
@@ -77,17 +79,54 @@ func (s *syncing) claim(ctx context.Context, settings vaultcore.RemoteSettings, 
 	return settings, nil
 }
 
+// probe asks the remote what it can do.
+func (s *syncing) probe(ctx context.Context, settings vaultcore.RemoteSettings, access *accessKeys, owner *vaultcore.OwnerSigner) (json.RawMessage, error) {
+	r, err := s.open(settings, access, owner)
+	if err != nil {
+		return nil, err
+	}
+	caps, err := r.Probe(ctx)
+	if err = errors.Join(err, r.Close()); err != nil {
+		return nil, err
+	}
+	return json.Marshal(caps)
+}
+
 // enlist puts the device of a vault that came back from a backup into the roster,
-// on top of the newest header that the remote has.
-func (s *syncing) enlist(ctx context.Context, r *remote.Remote, password []byte) error {
-	d, listed, err := s.vault.OwnDevice()
-	if err != nil || listed {
+// on top of the newest header that the remote has. A server knows no such device:
+// there the vault's identity itself logs in, which may read and add headers alone.
+func (s *syncing) enlist(ctx context.Context, settings vaultcore.RemoteSettings, access *accessKeys, password []byte, d seal.Device) (caps json.RawMessage, err error) {
+	if len(password) == 0 {
+		return nil, fail(errNoPassword, "", "the vault came back from a backup: its password is needed to enroll this device")
+	}
+	owner, err := s.vault.OwnerSigner(ctx, password)
+	if err != nil {
+		return nil, err
+	}
+	defer owner.Wipe()
+	if caps, err = s.probe(ctx, settings, access, owner); err != nil {
+		return nil, err
+	}
+	settings.Caps = caps
+	r, err := s.open(settings, access, owner)
+	if err != nil {
+		return nil, err
+	}
+	return caps, errors.Join(syncer.Enroll(ctx, s.vault, r, password, d), r.Close())
+}
+
+// checkAddress forgets a boot token that the server does not take: the vault was
+// registered there by another device, whose address this one does not know.
+func (s *syncing) checkAddress(ctx context.Context, r *remote.Remote, settings *vaultcore.RemoteSettings) error {
+	_, unknown, err := s.vault.BootToken()
+	if err != nil || !unknown {
 		return err
 	}
-	if len(password) == 0 {
-		return fail(errNoPassword, "", "the vault came back from a backup: its password is needed to enroll this device")
+	admits, err := r.Admits(ctx)
+	if err == nil && !admits {
+		settings.Boot = ""
 	}
-	return syncer.AddDevice(ctx, s.vault, r, password, d)
+	return err
 }
 
 // refuseStranding keeps a vault at its remote while contents lie only there.
@@ -142,20 +181,21 @@ func loginOf(v *vaultcore.Vault, settings vaultcore.RemoteSettings) (l remote.Lo
 	return l, nil
 }
 
-// addressOf is what join takes on another device.
+// addressOf is what join takes on another device; empty while it is not known
+// here.
 func addressOf(v *vaultcore.Vault, settings vaultcore.RemoteSettings) string {
 	boot, err := bootOf(v, settings)
-	if err != nil {
+	if err != nil || boot.IsZero() {
 		return ""
 	}
 	return seal.FormatAddress(v.VaultID(), boot, v.DID())
 }
 
 // bootOf is the boot token of the vault's address, which changes with every
-// revocation.
+// revocation; zero while it is not known here.
 func bootOf(v *vaultcore.Vault, settings vaultcore.RemoteSettings) (seal.ID, error) {
 	token, none, err := v.BootToken()
-	if err != nil || !none {
+	if err != nil || !none || settings.Boot == "" {
 		return token, err
 	}
 	b, err := hex.DecodeString(settings.Boot)

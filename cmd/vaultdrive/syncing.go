@@ -132,7 +132,7 @@ func (s *syncing) useWith(ctx context.Context, access *accessKeys) (*runningSync
 
 // start opens the remote and runs the engine; mu is held.
 func (s *syncing) start(settings vaultcore.RemoteSettings) error {
-	r, err := s.open(settings, s.access)
+	r, err := s.open(settings, s.access, nil)
 	if err != nil {
 		return err
 	}
@@ -151,8 +151,9 @@ func (s *syncing) start(settings vaultcore.RemoteSettings) error {
 }
 
 // open opens the remote of some settings. It asks the remote nothing. access
-// are credentials of this process; nil: those that the vault keeps.
-func (s *syncing) open(settings vaultcore.RemoteSettings, access *accessKeys) (*remote.Remote, error) {
+// are credentials of this process; nil: those that the vault keeps. owner logs in
+// at a server in the place of this device; nil: the device.
+func (s *syncing) open(settings vaultcore.RemoteSettings, access *accessKeys, owner *vaultcore.OwnerSigner) (*remote.Remote, error) {
 	o := remote.Options{Vault: s.vault.VaultID().UUID(), Device: s.vault.DeviceID().UUID()}
 	if !settings.ID.IsZero() {
 		o.Remote = settings.ID.Hex()
@@ -176,6 +177,9 @@ func (s *syncing) open(settings vaultcore.RemoteSettings, access *accessKeys) (*
 		return nil, err
 	}
 	o.Login.Invite = access.Invite
+	if owner != nil && remote.IsServer(settings.URL) {
+		o.Device, o.Login.Signer = seal.ID{}.UUID(), owner
+	}
 	return remote.Open(settings.URL, o)
 }
 

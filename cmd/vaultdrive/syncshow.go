@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
 	"strings"
 	"time"
@@ -18,7 +19,7 @@ type syncPrinter struct {
 func (p syncPrinter) show(v *syncView) {
 	if v.Remote != "" {
 		p.line("remote", "%s", p.ui.name(v.Remote))
-		p.line("address", "%s", v.Address)
+		p.line("address", "%s", cmp.Or(v.Address, addressElsewhere))
 	}
 	p.line("state", "%s", p.state(v))
 	if v.Enabled {

@@ -189,6 +189,25 @@ func TestRevokedDevice(t *testing.T) {
 	})
 }
 
+// A vault that moves here after a year has no batches of its first days any more:
+// its checkpoint stands for them.
+func TestReplicaLogBeginsLate(t *testing.T) {
+	onBoth(t, Options{}, func(t *testing.T, w *world) {
+		p := w.register()
+		_, _, three, four := p.batch(), p.batch(), p.batch(), p.batch()
+		path := func(seq uint64) string { return api.PathBatch(p.vault, p.device, seq) }
+		p.do("PUT", path(3), three).code(api.CodeSeqGap)
+		name := fmt.Sprintf("%020d-%s", 2, p.device)
+		p.do("PUT", api.PathCheckpoint(p.vault, name, "1"), p.frame(1, 1, [32]byte{})).want(200)
+		p.do("PUT", path(3), three).code(api.CodeSeqGap) // it is not whole yet
+		p.do("PUT", api.PathCheckpoint(p.vault, name, "m"), p.frame(1, 2, [32]byte{1})).want(201)
+		p.do("PUT", path(4), three).code(api.CodeBadBatch)
+		p.do("PUT", path(3), three).want(201)
+		p.do("PUT", path(2), p.frame(0, 2, [32]byte{9})).code(api.CodeOtherBytes)
+		p.do("PUT", path(4), four).want(201)
+	})
+}
+
 func TestReplicaLog(t *testing.T) {
 	onBoth(t, Options{}, func(t *testing.T, w *world) {
 		p := w.register()

@@ -11,6 +11,8 @@ import (
 type Admitter interface {
 	// SetBoot makes it another token; asked is false where none is asked for.
 	SetBoot(ctx context.Context, token [16]byte) (asked bool, err error)
+	// Admits says whether the token that it was opened with does.
+	Admits(ctx context.Context) (bool, error)
 }
 
 // RenewBoot gives the remote the boot token that belongs to the newest revocation,

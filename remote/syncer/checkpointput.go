@@ -136,11 +136,13 @@ func putPoints(ctx context.Context, v *vaultcore.Vault, r Remote, there map[stri
 	if err != nil {
 		return err
 	}
+	revoked := revokedDevices(v)
 	for _, c := range known {
 		if !c.Held || !c.Pushed || there[CheckpointEnd(pointName(c.CheckpointID))] {
 			continue
 		}
-		if err := putPointParts(ctx, v, r, c); err != nil {
+		err := putPointParts(ctx, v, r, c)
+		if err != nil && !(revoked[c.Device] && errors.Is(err, ErrDenied)) {
 			return err
 		}
 	}

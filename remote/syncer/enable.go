@@ -10,33 +10,85 @@ import (
 )
 
 // Enable makes r the vault's remote: the marker, which it makes or finds, then
-// all headers, then, in a new place, the batches of all devices that are held
-// here; and the ledger is turned on under the name of this device. r has to be
-// open with the Caps that were probed. The caller keeps the id returned, 32 hex
-// digits, with vaultcore.SetRemote. It may be repeated. Errors: ErrForeign for a
-// place of another vault, ErrOtherBytes for another history of headers, those of
-// the remote.
+// all headers, then the checkpoints and the batches of all devices that are held
+// here and not there; and the ledger is turned on under the name of this device. r
+// has to be open with the Caps that were probed. The caller keeps the id returned,
+// 32 hex digits, with vaultcore.SetRemote. It may be repeated. Errors: ErrForeign
+// for a place of another vault, ErrOtherBytes for another history of headers, those
+// of the remote.
 func Enable(ctx context.Context, v *vaultcore.Vault, r Remote, device string) (remoteID string, err error) {
 	marker, err := claim(ctx, v, r)
+	if err == nil {
+		err = PushHeaders(ctx, v, r)
+	}
+	if err == nil {
+		err = v.EnableLedger(ctx, device)
+	}
+	if err == nil {
+		err = putHistory(ctx, v, r)
+	}
 	if err != nil {
 		return "", fmt.Errorf("enable sync: %w", err)
 	}
-	if err := PushHeaders(ctx, v, r); err != nil {
-		return "", fmt.Errorf("enable sync: %w", err)
-	}
-	if err := v.EnableLedger(ctx, device); err != nil {
-		return "", fmt.Errorf("enable sync: %w", err)
-	}
-	if err := putChains(ctx, v, r, nil); err != nil {
-		return "", fmt.Errorf("enable sync: %w", err)
-	}
-	if err := putPoints(ctx, v, r, nil); err != nil {
-		return "", fmt.Errorf("enable sync: %w", err)
-	}
-	if _, err := r.Settle(ctx, Settlement{}); err != nil {
-		return "", fmt.Errorf("enable sync: %w", err)
-	}
 	return marker.Remote, nil
+}
+
+// Enroll lets the device of a vault that came back from a backup into the roster,
+// on top of the newest header that the remote has; a place that is new gets the
+// marker and the headers first. r is open in the name of the vault's identity where
+// it asks for a login, since no device is known there. Errors as of Enable and
+// ChangePassword.
+func Enroll(ctx context.Context, v *vaultcore.Vault, r Remote, password []byte, d seal.Device) error {
+	if _, err := claim(ctx, v, r); err != nil {
+		return fmt.Errorf("enroll: %w", err)
+	}
+	if err := PushHeaders(ctx, v, r); err != nil {
+		return fmt.Errorf("enroll: %w", err)
+	}
+	// The log is not needed: a header of the same epoch cuts nothing off.
+	m := headerMaker{v: v, r: r, pull: PullHeaders, accept: byPassword(v, password)}
+	return m.change(ctx, func() (*vaultcore.HeaderChange, error) { return v.ProposeDevice(ctx, password, d) })
+}
+
+// putHistory puts what the remote lacks of the log. Checkpoints come first: they
+// stand for the batches before the first one held here.
+func putHistory(ctx context.Context, v *vaultcore.Vault, r Remote) error {
+	there, err := listThere(ctx, r)
+	if err != nil {
+		return err
+	}
+	if err := errors.Join(putPoints(ctx, v, r, there), putChains(ctx, v, r, there)); err != nil {
+		return err
+	}
+	_, err = r.Settle(ctx, Settlement{})
+	return err
+}
+
+// listThere gives the keys of headers, batches and checkpoints, by their ends, that
+// the remote has.
+func listThere(ctx context.Context, r Remote) (map[string]bool, error) {
+	there := make(map[string]bool)
+	var cursor []byte
+	for more := true; more; {
+		call, cancel := context.WithTimeout(ctx, callTime)
+		ch, err := r.Changes(call, cursor, Reconcile)
+		cancel()
+		if err != nil {
+			return nil, err
+		}
+		for _, c := range ch.List {
+			switch c.Kind {
+			case KindHeader:
+				there[HeaderKey(c.Seq)] = true
+			case KindBatch:
+				there[BatchKey(c.Device, c.Seq)] = true
+			case KindCheckpoint:
+				there[CheckpointEnd(c.Name)] = true
+			}
+		}
+		cursor, more = ch.Next, ch.More
+	}
+	return there, nil
 }
 
 // claim finds the marker of this vault, or puts one.
@@ -90,26 +142,58 @@ func putChains(ctx context.Context, v *vaultcore.Vault, r Remote, there map[stri
 	if err != nil {
 		return err
 	}
+	revoked := revokedDevices(v)
 	for device := range heads {
-		for after := uint64(0); ; {
-			batches, err := v.Batches(ctx, device, after, pushRun)
-			if err != nil {
-				return err
-			}
-			if len(batches) == 0 {
-				break
-			}
-			for _, b := range batches {
-				after = b.Seq
-				key := BatchKey(device.UUID(), b.Seq)
-				if !b.Pushed || there[key] {
-					continue
-				}
-				if err := r.Put(ctx, key, b.Bytes); err != nil {
-					return fmt.Errorf("put batch %d of device %s: %w", b.Seq, device, err)
-				}
-			}
+		err := putChain(ctx, v, r, device, there)
+		if revoked[device] && errors.Is(err, ErrDenied) {
+			continue // what it said after its revocation; a server refuses that
+		}
+		if err != nil {
+			return err
 		}
 	}
 	return nil
+}
+
+// revokedDevices are those of which a server takes nothing any more.
+func revokedDevices(v *vaultcore.Vault) map[seal.ID]bool {
+	revoked := make(map[seal.ID]bool)
+	for _, d := range v.Roster() {
+		revoked[d.ID] = d.Revoked
+	}
+	return revoked
+}
+
+func putChain(ctx context.Context, v *vaultcore.Vault, r Remote, device seal.ID, there map[string]bool) error {
+	for after := uint64(0); ; {
+		batches, err := v.Batches(ctx, device, after, pushRun)
+		if err != nil || len(batches) == 0 {
+			return err
+		}
+		for _, b := range batches {
+			after = b.Seq
+			key := BatchKey(device.UUID(), b.Seq)
+			if !b.Pushed || there[key] {
+				continue
+			}
+			err := r.Put(ctx, key, b.Bytes)
+			if errors.Is(err, ErrOtherBytes) && goesOn(there, device, b.Seq) {
+				continue // a server has collected it, and keeps its number
+			}
+			if err != nil {
+				return fmt.Errorf("put batch %d of device %s: %w", b.Seq, device, err)
+			}
+		}
+	}
+}
+
+// goesOn says whether the remote has a batch that follows one that is not there.
+func goesOn(there map[string]bool, device seal.ID, after uint64) bool {
+	for key := range there {
+		k, err := ParseKey(key)
+		if err == nil && k.Kind == KeyBatch && k.Device == device.UUID() && k.Seq > after {
+			return !there[BatchKey(k.Device, after)]
+		}
+	}
+	return false
 }

@@ -188,16 +188,32 @@ func byPassword(v *vaultcore.Vault, password []byte) func(context.Context) error
 }
 
 // changeHeader makes a header on top of the newest one and of all that the
-// devices have said, publishes it, and makes it the vault's own. Who loses the
-// race does it again on top of what won; accept takes an epoch that came meanwhile.
+// devices have said.
 func changeHeader(ctx context.Context, v *vaultcore.Vault, r Remote, accept func(context.Context) error, propose func() (*vaultcore.HeaderChange, error)) error {
+	m := headerMaker{v: v, r: r, pull: pullAll, accept: accept}
+	return m.change(ctx, propose)
+}
+
+// headerMaker makes headers on top of what the remote has.
+type headerMaker struct {
+	v *vaultcore.Vault
+	r Remote
+	// pull brings what the new header is to be on top of.
+	pull func(context.Context, *vaultcore.Vault, Remote) error
+	// accept takes an epoch that another device began meanwhile.
+	accept func(context.Context) error
+}
+
+// change publishes a header and makes it the vault's own. Who loses the race does
+// it again on top of what won.
+func (m *headerMaker) change(ctx context.Context, propose func() (*vaultcore.HeaderChange, error)) error {
 	for range headerTries {
-		if err := pullAll(ctx, v, r); err != nil {
+		if err := m.pull(ctx, m.v, m.r); err != nil {
 			return blob.WithHint(err, "password, kit and devices of a synced vault change together with its remote: try again when it can be reached")
 		}
 		c, err := propose()
 		if errors.Is(err, vaultcore.ErrNewEpoch) {
-			if fault := accept(ctx); fault == nil {
+			if fault := m.accept(ctx); fault == nil {
 				continue
 			} else if errors.Is(fault, seal.ErrKit) {
 				return fault // another kit has taken its place
@@ -206,24 +222,29 @@ func changeHeader(ctx context.Context, v *vaultcore.Vault, r Remote, accept func
 		if err != nil {
 			return err
 		}
-		switch err := publish(ctx, r, c); {
-		case err == nil:
-			_, _ = r.Settle(ctx, Settlement{}) // so that others hear of it at once; they find it anyway
-			if err = c.Commit(ctx); !errors.Is(err, vaultcore.ErrHeaderMoved) {
-				return err
-			}
-		case errors.Is(err, ErrOtherBytes):
-			if err := c.Drop(); err != nil {
-				return err
-			}
-		case errors.Is(err, ErrInDoubt):
-			c.Doubt()
-			return blob.WithHint(err, "the next contact with the remote tells: sync now; until then the vault is as it was")
-		default:
-			return errors.Join(err, c.Drop())
+		if done, err := m.settle(ctx, c, publish(ctx, m.r, c)); done {
+			return err
 		}
 	}
 	return fmt.Errorf("%w: other devices change the vault's header all the time", ErrUnavailable)
+}
+
+// settle follows what became of a header at the remote; not done: it has to be made
+// anew.
+func (m *headerMaker) settle(ctx context.Context, c *vaultcore.HeaderChange, published error) (done bool, err error) {
+	switch {
+	case published == nil:
+		_, _ = m.r.Settle(ctx, Settlement{}) // so that others hear of it at once; they find it anyway
+		err = c.Commit(ctx)
+		return !errors.Is(err, vaultcore.ErrHeaderMoved), err
+	case errors.Is(published, ErrOtherBytes):
+		err = c.Drop()
+		return err != nil, err
+	case errors.Is(published, ErrInDoubt):
+		c.Doubt()
+		return true, blob.WithHint(published, "the next contact with the remote tells: sync now; until then the vault is as it was")
+	}
+	return true, errors.Join(published, c.Drop())
 }
 
 // publish puts a header. ErrInDoubt: no answer came, and it may be there.

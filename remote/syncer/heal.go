@@ -12,26 +12,13 @@ import (
 // heal puts back what the remote has lost and is held here: headers, batches of
 // every device, contents. The turn is held.
 func (e *Engine) heal(ctx context.Context) error {
-	call, cancel := context.WithTimeout(ctx, callTime)
-	defer cancel()
-	ch, err := e.o.Remote.Changes(call, nil, Reconcile)
+	there, err := listThere(ctx, e.o.Remote)
 	if err != nil {
 		return err
 	}
-	there := make(map[string]bool)
-	for _, c := range ch.List {
-		switch c.Kind {
-		case KindHeader:
-			there[HeaderKey(c.Seq)] = true
-		case KindBatch:
-			there[BatchKey(c.Device, c.Seq)] = true
-		case KindCheckpoint:
-			there[CheckpointEnd(c.Name)] = true
-		}
-	}
 	errs := []error{putHeaders(ctx, e.o.Vault, e.o.Remote, there)}
 	errs = append(errs, e.checkHeaders(ctx, there))
-	errs = append(errs, putChains(ctx, e.o.Vault, e.o.Remote, there), putPoints(ctx, e.o.Vault, e.o.Remote, there), e.healBlobs(ctx))
+	errs = append(errs, putPoints(ctx, e.o.Vault, e.o.Remote, there), putChains(ctx, e.o.Vault, e.o.Remote, there), e.healBlobs(ctx))
 	e.mu.Lock()
 	e.unsettled = true
 	e.mu.Unlock()

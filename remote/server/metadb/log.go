@@ -191,6 +191,8 @@ func (q *querier) mayFollow(account int64, b *api.ClearBatch) error {
 		return api.Errorf(api.CodeBadBatch, "the signature is not the device's")
 	case revoked != 0 && int64(b.Seq) > cut:
 		return api.Errorf(api.CodeDeviceRevoked, "the device was revoked after its batch %d", cut)
+	case seq == 0 && b.Seq > 1:
+		return q.mayBegin(account, b)
 	case int64(b.Seq) > seq+1:
 		return api.Errorf(api.CodeSeqGap, "batch %d of the device is not here yet", seq+1)
 	case int64(b.Seq) <= seq:
@@ -199,6 +201,17 @@ func (q *querier) mayFollow(account int64, b *api.ClearBatch) error {
 		return api.Errorf(api.CodeChainBroken, "batch %d does not follow the one before", b.Seq)
 	}
 	return nil
+}
+
+// mayBegin lets a chain begin in its middle where a checkpoint stands for what was
+// before: a vault that moves here keeps no more than that of its early days.
+func (q *querier) mayBegin(account int64, b *api.ClearBatch) error {
+	var points int64
+	err := q.one("SELECT count(*) FROM checkpoints WHERE account=$1 AND part=$2", []any{account, "m"}, &points)
+	if err == nil && points == 0 {
+		err = api.Errorf(api.CodeSeqGap, "batch 1 of the device is not here yet, and no checkpoint")
+	}
+	return err
 }
 
 func (q *querier) appendBatch(account int64, b *api.ClearBatch, hash string, body []byte) (int64, error) {
