@@ -98,16 +98,8 @@ func (l *ledger) wantedPending(blob seal.ID) (*WantedBlob, error) {
 	return nil, fmt.Errorf("%w: blob %s", ErrNotFound, blob.Hex())
 }
 
-// Pending says whether nobody has said yet that a content is on the remote: its
-// author may just be sending it.
-func (v *Vault) Pending(ctx context.Context, blob seal.ID) (bool, error) {
-	l, err := v.lockLedger(ctx)
-	if err != nil {
-		return false, err
-	}
-	defer l.mu.Unlock()
-	return !l.sent[blob], nil
-}
+// Pending says whether nobody has said so far that a content is on the remote.
+func (v *Vault) Pending(blob seal.ID) bool { return !v.onRemote(blob) }
 
 // PutBlob takes a content that was wanted: all of it is read, and length and
 // SHA-256 are those of the log, before it gets its name. What is here already,

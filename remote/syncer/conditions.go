@@ -116,8 +116,9 @@ func ofRemote(err error) bool {
 // conditions are what a person should know now, one a kind.
 type conditions struct {
 	now func() time.Time
-	// tell is called with every condition that is new; nil: nobody.
-	tell func(Condition)
+	// tell is called with every condition that is new; nil: nobody. alarm: status
+	// shows it until the vault is closed.
+	tell func(c Condition, alarm bool)
 
 	mu   sync.Mutex
 	list map[string]Condition
@@ -125,7 +126,12 @@ type conditions struct {
 
 // set enters a condition; one that is there keeps its time. It says whether it
 // is new.
-func (c *conditions) set(kind, text, hint string) bool {
+func (c *conditions) set(kind, text, hint string) bool { return c.enter(kind, text, hint, false) }
+
+// raise is set for what a person has to know also when it has passed.
+func (c *conditions) raise(kind, text, hint string) { c.enter(kind, text, hint, true) }
+
+func (c *conditions) enter(kind, text, hint string, alarm bool) bool {
 	c.mu.Lock()
 	old, known := c.list[kind]
 	if !known {
@@ -138,7 +144,7 @@ func (c *conditions) set(kind, text, hint string) bool {
 	c.list[kind] = is
 	c.mu.Unlock()
 	if !known && c.tell != nil {
-		c.tell(is)
+		c.tell(is, alarm)
 	}
 	return !known
 }

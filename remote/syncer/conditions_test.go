@@ -15,6 +15,7 @@ import (
 	"github.com/vaultdrive/vaultdrive/remote/syncer"
 	"github.com/vaultdrive/vaultdrive/vaultcore"
 	"github.com/vaultdrive/vaultdrive/vaultcore/blob"
+	"github.com/vaultdrive/vaultdrive/vaultcore/seal"
 )
 
 // dir is where the vault lies in the remote of a fleet.
@@ -71,6 +72,22 @@ func (d *device) alarmed(words ...string) {
 		}
 	}
 	d.f.t.Fatalf("%s: no alarm with %q in %q", d.name, words, d.v.Status().Alarms)
+}
+
+// told demands so many events of a kind.
+func (d *device) told(kind string, want int) {
+	d.f.t.Helper()
+	events, err := d.v.Events(0, 1000)
+	d.f.must(err)
+	got := 0
+	for _, e := range events {
+		if e.Kind == kind {
+			got++
+		}
+	}
+	if got != want {
+		d.f.t.Fatalf("%s: %d events %q, want %d: %+v", d.name, got, kind, want, events)
+	}
 }
 
 // Another vault's marker stops everything, and changes nothing on either side.
@@ -379,12 +396,54 @@ func TestDeletedBlob(t *testing.T) {
 	desktop.sync2()
 	desktop.has(syncer.CondMissing)
 	desktop.alarmed("Letters/a.txt")
+	desktop.told(syncer.CondMissing, 1)
 	desktop.sync2()
 	laptop.sync()
 	desktop.sync()
 	f.agree()
 	desktop.want("Letters/", "Letters/a.txt = dear")
 	desktop.hasNone()
+}
+
+// A content that comes to the remote just behind the answer that it is not there
+// was never missing.
+func TestSentBehindTheAnswer(t *testing.T) {
+	t.Parallel()
+	var hold, race atomic.Bool
+	f := &fleet{t: t, url: folder(t)}
+	hold.Store(true)
+	f.faults = func(name string, r syncer.Remote) syncer.Remote {
+		return &faulty{Remote: r, plan: func(op, key string) fault {
+			switch {
+			case name == "laptop" && op == "PutBlob" && hold.Load():
+				return fault{err: syncer.ErrUnavailable}
+			case name == "desktop" && op == "GetBlob" && race.CompareAndSwap(true, false):
+				return fault{then: func() {
+					hold.Store(false)
+					f.devices[0].sync()
+					id, err := seal.ParseHex(key)
+					f.must(errors.Join(err, f.devices[1].v.Found(context.Background(), []seal.ID{id})))
+				}}
+			}
+			return fault{}
+		}}
+	}
+	laptop, desktop := f.add("laptop"), f.add("desktop")
+	laptop.write("Letters/a.txt", "dear")
+	laptop.sync2()
+	desktop.sync2()
+	wanted, err := desktop.v.WantedBlobs(t.Context())
+	f.must(err)
+	if len(wanted) != 1 || !wanted[0].Pending {
+		t.Fatalf("wanted: %+v", wanted)
+	}
+	race.Store(true)
+	f.must(desktop.Fetch(t.Context(), wanted[0].Blob))
+	desktop.hasNone()
+	if alarms := desktop.v.Status().Alarms; len(alarms) > 0 {
+		t.Errorf("alarms: %q", alarms)
+	}
+	desktop.want("Letters/", "Letters/a.txt = dear")
 }
 
 // A remote that was put back from an older copy deletes nothing; each device

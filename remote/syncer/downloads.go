@@ -28,6 +28,8 @@ var errCorrupt = errors.New("the remote holds other bytes than were put there")
 func (e *Engine) download(ctx context.Context, j *vaultcore.Job) error {
 	ctx, w := newWatch(ctx)
 	defer w.stop()
+	// Before it is asked for: its author may send it, and say so, behind the answer.
+	pending := e.o.Vault.Pending(j.Blob)
 	for again := false; ; again = true {
 		body := &resuming{ctx: ctx, remote: e.o.Remote, blob: j.Blob.Hex(), w: w}
 		err := e.o.Vault.PutBlob(ctx, j.Blob, &sink{Reader: body, ctx: ctx, lane: e.down, w: w})
@@ -42,10 +44,10 @@ func (e *Engine) download(ctx context.Context, j *vaultcore.Job) error {
 			return blob.WithHint(fmt.Errorf("%w: %w", errCorrupt, err),
 				"vaultdrive sync status says which object to delete there; a device that has the content sends it again")
 		}
-		if e.notYet(ctx, j.Blob, err) {
-			return fmt.Errorf("%w: %w", errNotYet, err)
-		}
-		if errors.Is(err, ErrNotFound) && !errors.Is(err, ErrNoStore) {
+		if notThere(err) {
+			if pending {
+				return fmt.Errorf("%w: %w", errNotYet, err)
+			}
 			e.wantOf(j.Blob)
 		}
 		if err == nil && j.Tries > 0 {
@@ -59,14 +61,8 @@ func (e *Engine) download(ctx context.Context, j *vaultcore.Job) error {
 // author may be sending it at this moment.
 var errNotYet = errors.New("nobody has sent it yet")
 
-// notYet says whether err is that a content has not come to the remote so far.
-func (e *Engine) notYet(ctx context.Context, id seal.ID, err error) bool {
-	if !errors.Is(err, ErrNotFound) || errors.Is(err, ErrNoStore) {
-		return false
-	}
-	pending, perr := e.o.Vault.Pending(ctx, id)
-	return perr == nil && pending
-}
+// notThere says that the remote answers, and has no such object.
+func notThere(err error) bool { return errors.Is(err, ErrNotFound) && !errors.Is(err, ErrNoStore) }
 
 // resuming reads a blob on after a cut.
 type resuming struct {

@@ -90,8 +90,11 @@ func New(o Options) *Engine {
 		turn: make(chan struct{}, 1), woken: make(chan struct{}, 1), commits: make(chan struct{}, 1), looked: make(chan struct{}, 1),
 		known: make(map[seal.ID]vaultcore.JobState), wantedAt: make(map[seal.ID]time.Time), chains: make(map[seal.ID]*chain),
 	}
-	e.cond.tell = func(c Condition) {
-		if c.Kind != CondOffline { // which is no event where laptops travel
+	e.cond.tell = func(c Condition, alarm bool) {
+		switch {
+		case alarm:
+			o.Vault.Alarm(c.Kind, c.Text+"; "+c.Hint)
+		case c.Kind != CondOffline: // which is no event where laptops travel
 			o.Vault.Report(c.Kind, c.Text)
 		}
 	}

@@ -84,6 +84,9 @@ func (f *faulty) GetBlob(ctx context.Context, blob string, off, n int64) (io.Rea
 		return nil, w.err
 	}
 	body, err := f.Remote.GetBlob(ctx, blob, off, n)
+	if w.then != nil {
+		w.then()
+	}
 	if err != nil || w.cut == 0 {
 		return body, err
 	}

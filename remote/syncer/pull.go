@@ -203,8 +203,6 @@ func (e *Engine) takeGone(ctx context.Context, gone []Change) error {
 		}
 	}
 	hint := "nothing here is touched; run `vaultdrive sync now --heal` on each device to put back what it holds"
-	if e.cond.set(CondLost, text, hint) {
-		e.o.Vault.Alarm(CondLost, text+"; "+hint)
-	}
+	e.cond.raise(CondLost, text, hint)
 	return nil
 }

@@ -17,8 +17,9 @@ func (e *Engine) FetchRange(ctx context.Context, blob seal.ID, off, n int64, w i
 }
 
 func (e *Engine) fetchRangeOnce(ctx context.Context, blob seal.ID, off, n int64, w io.WriterAt) error {
+	pending := e.o.Vault.Pending(blob)
 	body, err := e.o.Remote.GetBlob(ctx, blob.Hex(), off, n)
-	if e.notYet(ctx, blob, err) {
+	if pending && notThere(err) {
 		err = fmt.Errorf("%w: %w", errNotYet, err)
 	}
 	if err != nil {

@@ -172,9 +172,7 @@ func (e *Engine) transferFailed(j vaultcore.Job, err error) (why string) {
 		e.lookSoon()
 		return ""
 	}
-	if e.cond.set(m.kind, m.text, m.hint) {
-		e.o.Vault.Alarm(m.kind, m.text+"; "+m.hint)
-	}
+	e.cond.raise(m.kind, m.text, m.hint)
 	return m.kind
 }
 
