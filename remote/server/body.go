@@ -76,11 +76,43 @@ func (c *call) small(limit int64) ([]byte, error) {
 	if c.r.ContentLength > limit {
 		return nil, api.Errorf(api.CodeBodyTooLarge, "the body is longer than %d bytes", limit)
 	}
-	b, err := io.ReadAll(c.body(limit))
-	if err != nil {
-		return nil, bodyError(err)
+	return c.hold(c.body(limit), limit)
+}
+
+// maxHeld bounds the bodies that all calls together keep in memory.
+const maxHeld = 128 << 20
+
+// hold reads all of r into memory as far as there is room for it. What it takes
+// grows with what has come, so a client must send what it wants to occupy.
+func (c *call) hold(r io.Reader, limit int64) ([]byte, error) {
+	var b []byte
+	for {
+		if len(b) == cap(b) {
+			size := min(max(2*int64(cap(b)), 4<<10), limit+1)
+			if err := c.reserve(size - int64(cap(b))); err != nil {
+				return nil, err
+			}
+			b = append(make([]byte, 0, size), b...)
+		}
+		n, err := r.Read(b[len(b):cap(b)])
+		b = b[:len(b)+n]
+		if errors.Is(err, io.EOF) {
+			return b, nil
+		}
+		if err != nil {
+			return nil, err
+		}
 	}
-	return b, nil
+}
+
+// reserve takes room that is given back when the call ends. Error: api's
+// unavailable.
+func (c *call) reserve(n int64) error {
+	c.holds += n
+	if c.held.Add(n) > maxHeld {
+		return api.Limited(api.CodeUnavailable, time.Second, "too many bodies at once")
+	}
+	return nil
 }
 
 // bodyError is for who reads a body to where it must go on: its end there is the

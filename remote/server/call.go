@@ -9,6 +9,7 @@ import (
 	"errors"
 	"net/http"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/vaultdrive/vaultdrive/remote/api"
@@ -33,6 +34,8 @@ type call struct {
 	session metadb.Session
 	token   string // hash
 
+	held     *atomic.Int64 // bytes of bodies in memory, of all calls
+	holds    int64         // of this one
 	bodyRead bool
 	wrote    bool
 	status   int

@@ -27,9 +27,18 @@ func partSize(stored int64) int64 {
 }
 
 func (s *Server) beginUpload(c *call) error {
-	if err := s.take(c.ctx(), c.account.ID, s.classRaw(c.account.Plan)); err != nil {
+	slot, err := s.o.DB.Take(c.ctx(), c.account.ID, s.classRaw(c.account.Plan), 1)
+	if err != nil {
 		return err
 	}
+	err = s.begin(c)
+	if err != nil {
+		s.giveBack(c, slot)
+	}
+	return err
+}
+
+func (s *Server) begin(c *call) error {
 	raw, err := c.small(api.MaxMetadata)
 	if err != nil {
 		return err

@@ -90,12 +90,13 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 
 func (s *Server) serve(route api.Route, h handler) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
-		c := &call{w: w, r: r, rc: http.NewResponseController(w), id: requestID(), route: strings.TrimSpace(route.Method + " " + route.Path)}
+		c := &call{w: w, r: r, held: &s.held, rc: http.NewResponseController(w), id: requestID(), route: strings.TrimSpace(route.Method + " " + route.Path)}
 		start := s.o.Now()
 		w.Header().Set(api.HeaderRequest, c.id)
 		w.Header().Set("Cache-Control", "no-store")
 		w.Header().Set("X-Content-Type-Options", "nosniff")
 		w.Header().Set("Date", start.UTC().Format(http.TimeFormat))
+		defer func() { s.held.Add(-c.holds) }()
 		defer s.account(c, start)
 		err := s.allow(c, route)
 		if err == nil {

@@ -65,6 +65,7 @@ type Server struct {
 	memory  *memoryRates
 	metrics *metrics
 
+	held     atomic.Int64 // bytes of bodies in memory
 	draining atomic.Bool
 	drained  chan struct{} // closed when waiters shall go
 	drain    sync.Once

@@ -86,44 +86,7 @@ func TestRanges(t *testing.T) {
 	}
 }
 
-// Another account gets 404 for everything that is somebody else's.
-
-func TestOwnership(t *testing.T) {
-	onBoth(t, Options{Limits: Limits{Deletes: -1, Downloads: -1, Lists: -1, JSONUploads: -1, Failed: -1, Other: -1}}, func(t *testing.T, w *world) {
-		a, b := w.register(), w.register()
-		parent := a.parent("item")
-		row := a.upload("item", parent, randomBytes(100))
-		a.do("PUT", api.PathBatch(a.vault, a.device, 1), a.batch()).want(201)
-		before, _ := json.Marshal(w.state(a))
-		for _, who := range []*person{b, b.page()} {
-			who.do("GET", api.PathAttachment(row.ID), nil).code(api.CodeNotFound)
-			who.do("GET", api.PathContent(row.ID), nil).code(api.CodeNotFound)
-			who.do("DELETE", api.PathAttachment(row.ID), nil).code(api.CodeNotFound)
-			who.do("GET", api.PathAttachments+"?parent_type=item&parent_id="+parent, nil).code(api.CodeParentNotFound)
-			who.do("POST", api.PathAttachments, uploadBody("item", parent, randomBytes(100))).code(api.CodeParentNotFound)
-			who.do("DELETE", api.PathParent("item", parent), nil).code(api.CodeParentNotFound)
-		}
-		m := metadataOf(randomBytes(28))
-		for _, r := range api.Routes {
-			if !strings.Contains(r.Path, "{vault}") || r.Method == "PUT" && strings.HasSuffix(r.Path, "/headers/{seq}") {
-				continue
-			}
-			path := strings.NewReplacer("{vault}", a.vault, "{blob}", row.BlobID, "{device}", a.device, "{seq}", "1", "{name}",
-				fmt.Sprintf("%020d-%s", 1, a.device), "{part}", "1", "{pair}", m.BlobID, "{side}", "q", "{upload}", m.BlobID).Replace(r.Path)
-			b.do(r.Method, path, []byte("x")).code(api.CodeNotFound)
-		}
-		// A header needs no login, and is nobody else's to write.
-		b.do("PUT", api.PathHeader(a.vault, 2), []byte(b.header(nil))).code(api.CodeNotFound)
-		// b's own parent under the same id is b's alone.
-		b.do("PUT", api.PathParent("item", parent), api.PutParent{TitleEncrypted: "mine", Epoch: 1}).want(201)
-		if after, _ := json.Marshal(w.state(a)); !bytes.Equal(before, after) {
-			t.Errorf("the account changed:\n%s\n%s", before, after)
-		}
-	})
-}
-
 // state is all that the feed tells of an account.
-
 func (w *world) state(p *person) (out api.Changes) {
 	w.t.Helper()
 	p.do("GET", api.PathVault(p.vault)+"/changes", nil).want(200).into(&out)

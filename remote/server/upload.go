@@ -70,16 +70,22 @@ func (s *Server) guarded(c *call, json bool, run func(*call) error) error {
 	if err = run(c); err == nil {
 		return nil
 	}
-	ctx := context.WithoutCancel(c.ctx()) // the client may be gone, and its slot is still to be given back
-	for _, slot := range taken {
-		if back := s.o.DB.Return(ctx, c.account.ID, slot); back != nil {
-			s.log.Error("slot not given back", "request", c.id, "err", back)
-		}
-	}
+	s.giveBack(c, taken...)
+	ctx := context.WithoutCancel(c.ctx())
 	if failed := s.take(ctx, c.account.ID, s.classFailed()); failed != nil && !api.IsCode(failed, api.CodeRateLimited) {
 		s.log.Error("failure not counted", "request", c.id, "err", failed)
 	}
 	return err
+}
+
+// giveBack returns slots of an upload that came to nothing. The client may be
+// gone by then.
+func (s *Server) giveBack(c *call, taken ...metadb.Slot) {
+	for _, slot := range taken {
+		if err := s.o.DB.Return(context.WithoutCancel(c.ctx()), c.account.ID, slot); err != nil {
+			s.log.Error("slot not given back", "request", c.id, "err", err)
+		}
+	}
 }
 
 // mayFail refuses an account whose uploads failed too often.

@@ -286,7 +286,9 @@ func (w *world) send(req *http.Request) *answer {
 	defer res.Body.Close()
 	b, err := io.ReadAll(res.Body)
 	must(w.t, err)
-	return &answer{t: w.t, what: req.Method + " " + req.URL.Path, status: res.StatusCode, header: res.Header, body: b}
+	a := &answer{t: w.t, what: req.Method + " " + req.URL.Path, status: res.StatusCode, header: res.Header, body: b}
+	a.asDocumented(req)
+	return a
 }
 
 func (a *answer) want(status int) *answer {
