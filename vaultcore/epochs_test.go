@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"testing"
 
 	"github.com/vaultdrive/vaultdrive/vaultcore/seal"
@@ -167,6 +168,7 @@ func TestPasswordWhileAway(t *testing.T) {
 	r := f.headersOf(ada)
 	bob.write("A/sealed.txt", "sealed")
 	bob.sealAll(SealOptions{}) // and not pushed
+	sealed := bob.lastFrame()
 	bob.write("A/dirty.txt", "dirty")
 	ada.changePassword(r, secondPassword)
 	ada.write("A/ada.txt", "ada's")
@@ -179,10 +181,16 @@ func TestPasswordWhileAway(t *testing.T) {
 	bob.password = secondPassword
 	bob.open()
 	bob.wantEpoch(2)
-	bob.pushBatches() // what was sealed, as it is
 	for _, d := range []*device{ada, eve} {
-		if got := d.pull(); len(got.Waiting) == 0 || !got.Waiting[0].Vouch {
-			t.Fatalf("%s: batches beyond the cut: %+v", d.name, got)
+		got, err := d.Receive(t.Context(), sealed) // as it is
+		if err != nil || len(got.Waiting) == 0 || !got.Waiting[0].Vouch {
+			t.Fatalf("%s: batches beyond the cut: %+v, %v", d.name, got, err)
+		}
+	}
+	bob.pushBatches() // and the first of the new epoch, which says that it is his
+	for _, d := range []*device{ada, eve} {
+		if got := d.pull(); len(got.Waiting) > 0 {
+			t.Fatalf("%s: still waits: %+v", d.name, got)
 		}
 	}
 	f.sync()
@@ -466,4 +474,73 @@ func (d *device) waiting() (blob seal.ID) {
 		d.f.t.Fatal("nothing waits")
 	}
 	return blob
+}
+
+// A password change says every title anew. That is no work on a directory: one
+// that was deleted meanwhile stays deleted, whoever hears what first.
+func TestTitlesSealedAnewOfDeleted(t *testing.T) {
+	for _, c := range []struct {
+		name  string
+		first func(f *fleet, ada, bob *device)
+	}{
+		{"plain", func(*fleet, *device, *device) {}},
+		{"named by both", func(f *fleet, ada, bob *device) {
+			for _, d := range []*device{ada, bob} {
+				if err := d.Move("A", d.name); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}},
+	} {
+		for _, early := range []bool{false, true} {
+			t.Run(fmt.Sprintf("%s, heard early: %v", c.name, early), func(t *testing.T) {
+				f, ada, bob := twoWithFile(t)
+				r := f.headersOf(ada)
+				c.first(f, ada, bob)
+				f.sync()
+				bob.removeAll()
+				bob.sealAll(SealOptions{})
+				if early {
+					bob.pushBatches()
+				}
+				ada.changePassword(r, secondPassword)
+				ada.pullBatches() // beyond the cut: it waits, or comes
+				ada.push()
+				bob.pullHeaders(r, ErrNewEpoch)
+				bob.accept(secondPassword)
+				f.sync()
+				f.want()
+				for _, d := range f.devices {
+					d.wantNoAlarm()
+					wantSound(t, d.Vault)
+				}
+			})
+		}
+	}
+}
+
+// removeAll deletes every asset.
+func (d *device) removeAll() {
+	d.f.t.Helper()
+	var titles []string
+	err := d.ReadDir(d.Root(), 0, func(e *DirEntry) bool {
+		titles = append(titles, e.Name)
+		return true
+	})
+	for _, title := range titles {
+		err = errors.Join(err, d.Remove(title, true))
+	}
+	if err != nil {
+		d.f.t.Fatal(err)
+	}
+}
+
+// lastFrame gives the last own batch.
+func (d *device) lastFrame() []byte {
+	d.f.t.Helper()
+	own, err := d.OwnBatches(context.Background(), d.head().Seq-1, 1)
+	if err != nil || len(own) != 1 {
+		d.f.t.Fatalf("%s: own batches: %d, %v", d.name, len(own), err)
+	}
+	return own[0].Bytes
 }

@@ -359,7 +359,10 @@ func (l *ledger) afterLoad() error {
 	if err := l.catchUp(); err != nil {
 		return err
 	}
-	return l.revokeCut()
+	if err := l.revokeCut(); err != nil {
+		return err
+	}
+	return l.vouchOwn()
 }
 
 // catchUp brings rows and tree to what the history says where a kill came

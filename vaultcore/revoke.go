@@ -60,7 +60,33 @@ func (l *ledger) newHeader() error {
 			delete(l.held, id)
 		}
 	}
-	return l.revokeCut()
+	if err := l.revokeCut(); err != nil {
+		return err
+	}
+	return l.vouchOwn()
+}
+
+// vouchOwn says in the new epoch, at once, that our batches beyond its cut are
+// ours: until then they count for nobody else.
+func (l *ledger) vouchOwn() error {
+	v, id := l.v, l.v.keys.deviceID()
+	own := l.peer(id)
+	if own.head.Seq <= v.keys.header().Cut[id].Seq || own.epoch == v.keys.epoch() {
+		return nil
+	}
+	if v.sealable() != nil || l.listed() != nil {
+		return nil
+	}
+	v.ns.Lock()
+	defer v.ns.Unlock()
+	in := &incoming{}
+	if err := l.vouch(in); err != nil {
+		return err
+	}
+	changes, err := l.applyChanged(l.sealedOf(in.changed()), nil)
+	l.broken = err != nil
+	v.later(func() { v.changed(changes...) })
+	return err
 }
 
 // checkCut holds the cut of the header against what is here.
