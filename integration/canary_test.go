@@ -68,7 +68,7 @@ func scan(t testing.TB, when string, dirs ...string) {
 // No plaintext, name or key is anywhere below the vault, the cache, the runtime
 // directory or the logs: in a working mount, after a kill in the middle of a
 // write, after recovery, after unmount, and after a password change.
-func TestCanaries(t *testing.T) {
+func TestNoPlaintextOnDisk(t *testing.T) {
 	t.Parallel()
 	b := newVault(t)
 	dirs := []string{b.vault, filepath.Join(b.dir, "home"), filepath.Join(b.dir, "run"), filepath.Join(b.dir, "logs")}

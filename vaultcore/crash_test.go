@@ -196,7 +196,7 @@ func TestPowerCutFallsBack(t *testing.T) {
 
 // Random work in several files at once, killed at random moments: what was
 // closed before the copy began is there.
-func TestRandomKills(t *testing.T) {
+func TestCrashPoints(t *testing.T) {
 	rounds := 12
 	if testing.Short() {
 		rounds = 3
