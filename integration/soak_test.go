@@ -23,7 +23,10 @@ import (
 	"github.com/vaultdrive/vaultdrive/remote/s3/s3test"
 )
 
-var soakTime = flag.Duration("soak", 0, "how long TestSoak works; 0: three rounds")
+var (
+	soakTime = flag.Duration("soak", 0, "how long TestSoak works; 0: three rounds")
+	soakKeep = flag.String("soak-keep", "", "a directory for the vaults of devices that do not come to hold the same")
+)
 
 // soaker is one person at one device.
 type soaker struct {
@@ -369,7 +372,7 @@ func settleAll(t *testing.T, people []*soaker) {
 		p.wire.suffer()
 		p.wire.up()
 	}
-	var said string
+	var said, path string
 	if !poll(4*time.Minute, func() bool {
 		for range 2 {
 			for _, p := range people {
@@ -379,23 +382,56 @@ func settleAll(t *testing.T, people []*soaker) {
 				}
 			}
 		}
-		said = difference(people)
+		said, path = difference(people)
 		return said == ""
 	}) {
-		t.Fatalf("the devices do not come to hold the same: %s", said)
+		t.Fatalf("the devices do not come to hold the same: %s\n%s", said, explain(t, people, path))
 	}
 }
 
-// difference says what one device shows and another does not.
-func difference(people []*soaker) string {
+// explain gives what the devices know of a file that is not the same on all:
+// by the pages of the kernel, past them, and after a new mount.
+func explain(t *testing.T, people []*soaker, path string) string {
+	var out strings.Builder
+	look := func(p *soaker, when string) {
+		fmt.Fprintf(&out, "%s %s: %s", p.name, when, p.bed.run("status", p.mount.path(path)).stdout)
+		f, err := os.OpenFile(p.mount.path(path), os.O_RDONLY|syscall.O_DIRECT, 0)
+		if err != nil {
+			fmt.Fprintln(&out, err)
+			return
+		}
+		defer f.Close()
+		data, err := io.ReadAll(f)
+		fmt.Fprintf(&out, "past the page cache: %s, %d bytes, %v\n", identify(data), len(data), err)
+	}
+	for i, p := range people {
+		if *soakKeep != "" {
+			must(t, os.CopyFS(filepath.Join(*soakKeep, p.name), os.DirFS(p.bed.vault)))
+		}
+		if path != "" {
+			look(p, "now")
+		}
+		fmt.Fprintln(&out, p.bed.run("sync status").stdout)
+		if path != "" {
+			p.mount.unmount()
+			people[i].mount = p.remount()
+			look(p, "after a mount")
+		}
+	}
+	fmt.Fprintln(&out, stories(people, []string{"? (" + strings.TrimPrefix(path, "Shared/") + ","}))
+	return out.String()
+}
+
+// difference says what one device shows and another does not, and where.
+func difference(people []*soaker) (said, path string) {
 	var first map[string]string
 	for _, p := range people {
 		have, err := p.tree()
 		if err != nil {
-			return fmt.Sprintf("%s: %v", p.name, err)
+			return fmt.Sprintf("%s: %v", p.name, err), ""
 		}
 		if s := p.bed.syncStatus(); s.Queue != 0 || s.State != "idle" {
-			return fmt.Sprintf("%s: %+v", p.name, s)
+			return fmt.Sprintf("%s: %+v", p.name, s), ""
 		}
 		if first == nil {
 			first = have
@@ -403,16 +439,16 @@ func difference(people []*soaker) string {
 		}
 		for path, what := range first {
 			if have[path] != what {
-				return fmt.Sprintf("%s: %s has %q, %s %q", path, people[0].name, what, p.name, have[path])
+				return fmt.Sprintf("%s: %s has %q, %s %q", path, people[0].name, what, p.name, have[path]), path
 			}
 		}
 		for path, what := range have {
 			if _, ok := first[path]; !ok {
-				return fmt.Sprintf("%s: only %s has it: %q", path, p.name, what)
+				return fmt.Sprintf("%s: only %s has it: %q", path, p.name, what), path
 			}
 		}
 	}
-	return ""
+	return "", ""
 }
 
 // account looks for every save.

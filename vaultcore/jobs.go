@@ -98,11 +98,15 @@ func (v *Vault) SaveJob(_ context.Context, j Job) error {
 	return err
 }
 
-// EndJob forgets a job: done, or nobody needs it any more.
-func (v *Vault) EndJob(_ context.Context, blob seal.ID, up bool) error {
+// EndJob forgets a job to fetch: done, or nobody needs it any more.
+func (v *Vault) EndJob(_ context.Context, blob seal.ID) error {
 	if err := v.writable(); err != nil {
 		return err
 	}
+	return v.endJob(blob, false)
+}
+
+func (v *Vault) endJob(blob seal.ID, up bool) error {
 	_, err := v.com.do(func(t *txn) error {
 		return t.exec("DELETE FROM transfer_jobs WHERE blob=? AND up=?", blob[:], b2i(up))
 	})

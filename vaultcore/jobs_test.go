@@ -2,6 +2,7 @@ package vaultcore
 
 import (
 	"context"
+	"errors"
 	"slices"
 	"testing"
 	"time"
@@ -61,7 +62,7 @@ func TestUploadJobs(t *testing.T) {
 	if jobs := d.jobs(); len(jobs) != 1 {
 		t.Errorf("jobs after the sent one was renamed: %+v", jobs)
 	}
-	if err := d.EndJob(ctx, d.jobs()[0].Blob, true); err != nil {
+	if err := d.endJob(d.jobs()[0].Blob, true); err != nil {
 		t.Fatal(err)
 	}
 	if err := d.QueueUploads(ctx); err != nil {
@@ -72,7 +73,6 @@ func TestUploadJobs(t *testing.T) {
 	}
 }
 
-// What is confirmed is told once, also if the program ends in between.
 // Whoever has seen a job has seen all with lower numbers, also when the queue
 // was empty meanwhile.
 func TestJobNumbersAreNotUsedAgain(t *testing.T) {
@@ -95,6 +95,33 @@ func TestJobNumbersAreNotUsedAgain(t *testing.T) {
 	}
 }
 
+// A job ends with the look that finds nothing to send, not after it: by then
+// somebody may have made another.
+func TestJobOfAReplacedContentEndsAtOnce(t *testing.T) {
+	t.Parallel()
+	f := newFleet(t, "laptop")
+	d, ctx := f.devices[0], context.Background()
+	d.mkdir("a")
+	d.write("a/x", "first")
+	d.sealAll(SealOptions{})
+	first := d.jobs()[0]
+	d.write("a/x", "second")
+	d.sealAll(SealOptions{})
+	if _, err := d.com.do(func(t *txn) error { return t.exec(sqlQueueUpload, first.Blob[:], int64(1), int64(0)) }); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := d.com.do(func(t *txn) error { return t.exec("DELETE FROM kept WHERE blob=?", first.Blob[:]) }); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := d.UploadSource(ctx, first.Blob); !errors.Is(err, ErrNotFound) {
+		t.Fatalf("source of a replaced content: %v", err)
+	}
+	if jobs := d.jobs(); len(jobs) != 1 || jobs[0].Blob == first.Blob {
+		t.Errorf("jobs: %+v; want the second content's", jobs)
+	}
+}
+
+// What is confirmed is told once, also if the program ends in between.
 func TestUnsaid(t *testing.T) {
 	t.Parallel()
 	f := newFleet(t, "laptop", "desktop")
@@ -145,7 +172,7 @@ func TestWant(t *testing.T) {
 	if jobs := laptop.jobs(); len(jobs) != 1 || jobs[0].Blob != wanted[0].Blob {
 		t.Fatalf("jobs after it was wanted: %+v", jobs)
 	}
-	if err := laptop.EndJob(ctx, wanted[0].Blob, true); err != nil {
+	if err := laptop.endJob(wanted[0].Blob, true); err != nil {
 		t.Fatal(err)
 	}
 	ask()

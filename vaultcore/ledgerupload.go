@@ -28,8 +28,8 @@ func (s *UploadSource) Close() error {
 }
 
 // UploadSource opens a blob for upload; the caller closes it. Errors:
-// ErrNotFound when it is not here, or was replaced and nobody needs it,
-// ErrDamaged when its file is missing or of another length.
+// ErrNotFound when it is not here, or was replaced and nobody needs it: its job
+// is gone then, ErrDamaged when its file is missing or of another length.
 func (v *Vault) UploadSource(ctx context.Context, id seal.ID) (*UploadSource, error) {
 	l, err := v.lockLedger(ctx)
 	if err != nil {
@@ -37,6 +37,10 @@ func (v *Vault) UploadSource(ctx context.Context, id seal.ID) (*UploadSource, er
 	}
 	defer l.mu.Unlock()
 	src, fresh, err := v.uploadRow(id)
+	if errors.Is(err, ErrNotFound) {
+		// Under the lock: who builds on the content makes another job for it.
+		return nil, errors.Join(err, v.endJob(id, true))
+	}
 	if err != nil {
 		return nil, err
 	}

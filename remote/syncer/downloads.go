@@ -51,7 +51,7 @@ func (e *Engine) download(ctx context.Context, j *vaultcore.Job) error {
 			e.wantOf(j.Blob)
 		}
 		if err == nil && j.Tries > 0 {
-			err = e.o.Vault.EndJob(ctx, j.Blob, false)
+			err = e.o.Vault.EndJob(ctx, j.Blob)
 		}
 		return err
 	}

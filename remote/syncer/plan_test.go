@@ -212,6 +212,27 @@ func TestQueueTake(t *testing.T) {
 	}
 }
 
+// A content can be asked for again while its attempt finds nothing to send.
+func TestQueueAgainWhileActive(t *testing.T) {
+	q := newQueue()
+	first, later := job(1, 1, 1), job(1, 1, 1)
+	first.Up, later.Up, later.N = true, true, 7
+	q.add(first)
+	active, _ := q.next(noon, open)
+	q.add(first)
+	q.add(later)
+	if _, ok := q.next(noon, open); ok {
+		t.Error("tried twice at a time")
+	}
+	q.end(active.Blob)
+	if got := order(q, open); len(got) != 1 || got[0] != 7 {
+		t.Errorf("after the first attempt: %v", got)
+	}
+	if len(q.jobs) != 0 || q.bytes != 0 || q.active[small] != 0 {
+		t.Errorf("left: %+v", q)
+	}
+}
+
 // The numbers of a chain are fetched in order; a gap is tried once and ends it.
 func TestChainWanted(t *testing.T) {
 	device := seal.NewID()

@@ -58,9 +58,10 @@ const (
 type queued struct {
 	vaultcore.Job
 	where where
-	rank  int    // in waiting
-	why   string // what kept the last attempt from working: a kind of condition
-	aside bool   // active, and not counted: somebody waits for it
+	rank  int            // in waiting
+	why   string         // what kept the last attempt from working: a kind of condition
+	aside bool           // active, and not counted: somebody waits for it
+	later *vaultcore.Job // that came for this content while it was active
 }
 
 func newQueue() *queue { return &queue{jobs: make(map[seal.ID]*queued)} }
@@ -122,9 +123,14 @@ func (w *waiting) Pop() any {
 	return q
 }
 
-// add enters a job, or leaves alone the one of that content that is there.
+// add enters a job, or leaves alone the one of that content that is there. One
+// to send that is newer than an active one is tried after it: the active one may
+// end because there was nothing to send then.
 func (q *queue) add(j vaultcore.Job) {
-	if q.jobs[j.Blob] != nil {
+	if e := q.jobs[j.Blob]; e != nil {
+		if e.where == isActive && j.Up && j.N > e.N {
+			e.later = &j
+		}
 		return
 	}
 	e := &queued{Job: j}
@@ -217,7 +223,7 @@ func (q *queue) take(blob seal.ID) (vaultcore.Job, bool) {
 	return e.Job, true
 }
 
-// end takes a job out, whatever it was.
+// end takes a job out, whatever it was, and enters the one that came meanwhile.
 func (q *queue) end(blob seal.ID) {
 	e := q.jobs[blob]
 	if e == nil {
@@ -227,6 +233,9 @@ func (q *queue) end(blob seal.ID) {
 	e.where = isBlocked // holes in a line are not ready
 	q.bytes -= e.Size
 	delete(q.jobs, blob)
+	if e.later != nil {
+		q.add(*e.later)
+	}
 }
 
 func (q *queue) leave(e *queued) {
@@ -248,7 +257,7 @@ func (q *queue) put(blob seal.ID, s vaultcore.JobState, why string) {
 		return
 	}
 	q.leave(e)
-	e.JobState, e.why = s, why
+	e.JobState, e.why, e.later = s, why, nil
 	q.place(e)
 }
 

@@ -46,7 +46,7 @@ func (e *Engine) upload(ctx context.Context, j *vaultcore.Job) error {
 	src, err := e.o.Vault.UploadSource(ctx, j.Blob)
 	if errors.Is(err, vaultcore.ErrNotFound) {
 		e.o.Log.Info("content replaced before it was sent", "blob", j.Blob.Hex(), "err", err)
-		return e.o.Vault.EndJob(ctx, j.Blob, true)
+		return nil
 	}
 	if errors.Is(err, vaultcore.ErrDamaged) {
 		return fmt.Errorf("%w: %w", errHere, err)
