@@ -24,7 +24,7 @@ import (
 func benchWorld(b *testing.B, database string) *world {
 	b.Helper()
 	dir := b.TempDir()
-	w := &world{t: b, dir: dir, logs: &lockedBuffer{}}
+	w := &world{t: b, dir: dir, logs: &lockedBuffer{}, client: http.DefaultClient}
 	w.clock.Store(1_772_366_400_000)
 	db, err := metadb.Open(context.Background(), database)
 	must(b, err)

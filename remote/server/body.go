@@ -37,11 +37,7 @@ func (p *pacedReader) Read(b []byte) (int, error) {
 	_ = p.c.rc.SetReadDeadline(p.deadline(time.Now())) // not every transport has deadlines
 	n, err := p.r.Read(b)
 	p.n += int64(n)
-	if errors.Is(err, io.EOF) {
-		// The connection is watched from here on: a deadline that passes while the
-		// answer is made would look like a client that went away.
-		_ = p.c.rc.SetReadDeadline(time.Time{})
-	} else if err != nil {
+	if err != nil && !errors.Is(err, io.EOF) {
 		err = brokenBody(err)
 	}
 	return n, err

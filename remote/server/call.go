@@ -45,8 +45,8 @@ type call struct {
 
 func (c *call) ctx() context.Context { return c.r.Context() }
 
-// begin sends status and headers. The deadline of an earlier answer on the same
-// connection would still stand, and cut this one off if it has no body.
+// begin sends status and headers, which a client has as much time to take as any
+// piece of a body.
 func (c *call) begin(status int) {
 	c.wrote, c.status = true, status
 	c.mayTake()

@@ -32,11 +32,11 @@ func (s *Server) uploadMultipart(c *call, boundary string) error {
 	form := multipart.NewReader(head, boundary)
 	part, err := form.NextRawPart()
 	if err != nil || part.FormName() != api.PartMetadata {
-		return cmp.Or(formError(err), bad("the first part is %s", api.PartMetadata))
+		return cmp.Or(head.wrong(err), bad("the first part is %s", api.PartMetadata))
 	}
 	raw, err := io.ReadAll(io.LimitReader(part, api.MaxMetadata+1))
 	if err != nil {
-		return formError(err)
+		return head.wrong(err)
 	}
 	m, err := s.metadata(raw)
 	if err != nil {
@@ -47,10 +47,10 @@ func (s *Server) uploadMultipart(c *call, boundary string) error {
 	}
 	part, err = form.NextRawPart()
 	if err != nil || part.FormName() != api.PartContent {
-		return cmp.Or(formError(err), bad("the second part is %s", api.PartContent))
+		return cmp.Or(head.wrong(err), bad("the second part is %s", api.PartContent))
 	}
 	head.done = true
-	r := &checkedReader{r: part, left: m.StoredBytes, want: m.SHA256, hash: sha256.New()}
+	r := &checkedReader{head: head, r: part, left: m.StoredBytes, want: m.SHA256, hash: sha256.New()}
 	stored, err := s.store(c, s.uploadOf(c, m), r)
 	if err != nil {
 		return err
@@ -59,32 +59,38 @@ func (s *Server) uploadMultipart(c *call, boundary string) error {
 	return nil
 }
 
-// headReader gives at most left bytes until it is done.
+// headReader gives at most left bytes until it is done. It keeps what went wrong,
+// which the parser of the form may forget.
 type headReader struct {
 	r    io.Reader
 	left int64
 	done bool
+	err  error
 }
 
 func (h *headReader) Read(b []byte) (int, error) {
-	if h.done {
-		return h.r.Read(b)
+	if !h.done && h.left <= 0 {
+		h.err = api.Errorf(api.CodeBodyTooLarge, "more than %d bytes before the content", maxFormHead)
+		return 0, h.err
 	}
-	if h.left <= 0 {
-		return 0, api.Errorf(api.CodeBodyTooLarge, "more than %d bytes before the content", maxFormHead)
+	if !h.done {
+		b = b[:min(int64(len(b)), h.left)]
 	}
-	n, err := h.r.Read(b[:min(int64(len(b)), h.left)])
+	n, err := h.r.Read(b)
 	h.left -= int64(n)
+	if err != nil && !errors.Is(err, io.EOF) {
+		h.err = err
+	}
 	return n, err
 }
 
-// formError: what the parser of forms does not like, the client has sent.
-func formError(err error) error {
+// wrong: what the parser of forms does not like, the client has sent.
+func (h *headReader) wrong(err error) error {
 	var e *api.Error
 	switch {
 	case err == nil:
 		return nil
-	case errors.As(err, &e):
+	case errors.As(err, &e), errors.As(h.err, &e):
 		return e
 	}
 	return bad("the form is not well-formed, or ended early")
@@ -93,6 +99,7 @@ func formError(err error) error {
 // checkedReader gives exactly the announced bytes, or an error in place of the
 // end: what the store has taken then, it forgets.
 type checkedReader struct {
+	head *headReader
 	r    io.Reader
 	left int64
 	want string
@@ -109,7 +116,7 @@ func (k *checkedReader) Read(b []byte) (int, error) {
 	case err == nil:
 		return n, nil
 	case !errors.Is(err, io.EOF):
-		return n, formError(err)
+		return n, k.head.wrong(err)
 	case k.left > 0:
 		return 0, api.Errorf(api.CodeLengthMismatch, "the content is %d bytes shorter than announced", k.left)
 	case hex.EncodeToString(k.hash.Sum(nil)) != k.want:

@@ -39,6 +39,8 @@ type world struct {
 	dir   string
 	logs  *lockedBuffer
 	clock atomic.Int64
+
+	client *http.Client
 }
 
 type lockedBuffer struct {
@@ -66,7 +68,14 @@ func onBoth(t *testing.T, o Options, run func(t *testing.T, w *world)) {
 
 func newWorld(t *testing.T, database string, o Options) *world {
 	t.Helper()
-	w := &world{t: t, dir: t.TempDir(), logs: &lockedBuffer{}}
+	w := &world{t: t, dir: t.TempDir(), logs: &lockedBuffer{}, client: http.DefaultClient}
+	w.serve(t, database, o)
+	return w
+}
+
+// serve starts the server of a world.
+func (w *world) serve(t *testing.T, database string, o Options) {
+	t.Helper()
 	w.clock.Store(time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC).UnixMilli())
 	o.Now = func() time.Time { return time.UnixMilli(w.clock.Load()) }
 	db, err := metadb.Open(context.Background(), database)
@@ -81,16 +90,15 @@ func newWorld(t *testing.T, database string, o Options) *world {
 	if o.Registration == "" {
 		o.Registration = RegistrationOpen
 	}
-	var s *Server
-	w.http = httptest.NewUnstartedServer(nil)
+	if w.http == nil {
+		w.http = httptest.NewUnstartedServer(nil)
+	}
 	o.Audience = "http://" + w.http.Listener.Addr().String()
-	s, err = New(context.Background(), o)
+	w.Server, err = New(context.Background(), o)
 	must(t, err)
-	w.Server = s
-	w.http.Config = s.HTTP()
+	w.http.Config = w.HTTP()
 	w.http.Start()
 	t.Cleanup(w.http.Close)
-	return w
 }
 
 // beside gives another process on the same database and store.
@@ -98,7 +106,7 @@ func (w *world) beside() *world {
 	w.t.Helper()
 	o := w.o
 	o.Temp += "2"
-	second := &world{t: w.t, dir: w.dir, logs: w.logs, blobs: w.blobs}
+	second := &world{t: w.t, dir: w.dir, logs: w.logs, blobs: w.blobs, client: w.client}
 	second.clock.Store(w.clock.Load())
 	var s *Server
 	second.http = httptest.NewServer(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) { s.ServeHTTP(rw, r) }))
@@ -250,6 +258,11 @@ type answer struct {
 // do sends a value as JSON, or bytes and readers as they are.
 func (p *person) do(method, path string, body any, headers ...string) *answer {
 	p.w.t.Helper()
+	return p.w.send(p.request(method, path, body, headers...))
+}
+
+func (p *person) request(method, path string, body any, headers ...string) *http.Request {
+	p.w.t.Helper()
 	var r io.Reader
 	typ := api.TypeJSON
 	switch b := body.(type) {
@@ -276,19 +289,26 @@ func (p *person) do(method, path string, body any, headers ...string) *answer {
 	for i := 0; i+1 < len(headers); i += 2 {
 		req.Header.Set(headers[i], headers[i+1])
 	}
-	return p.w.send(req)
+	return req
 }
 
 func (w *world) send(req *http.Request) *answer {
 	w.t.Helper()
-	res, err := http.DefaultClient.Do(req)
+	a, err := w.try(req)
 	must(w.t, err)
-	defer res.Body.Close()
-	b, err := io.ReadAll(res.Body)
-	must(w.t, err)
-	a := &answer{t: w.t, what: req.Method + " " + req.URL.Path, status: res.StatusCode, header: res.Header, body: b}
 	a.asDocumented(req)
 	return a
+}
+
+// try is send to a server that may end under it.
+func (w *world) try(req *http.Request) (*answer, error) {
+	res, err := w.client.Do(req)
+	if err != nil {
+		return nil, err
+	}
+	defer res.Body.Close()
+	b, err := io.ReadAll(res.Body)
+	return &answer{t: w.t, what: req.Method + " " + req.URL.Path, status: res.StatusCode, header: res.Header, body: b}, err
 }
 
 func (a *answer) want(status int) *answer {
