@@ -45,6 +45,7 @@ var layers = []layer{
 	{path: "remote/syncer/remotetest", may: []string{"remote/syncer", "vaultcore/blob", "vaultcore/blob/blobtest"}, why: "any one remote"},
 	{path: "remote/server", may: []string{"remote/api", "remote/server/metadb", "remote/server/web", "vaultcore/blob"}, never: []string{"vaultcore", "vaultcore/seal", "cache"}, why: "any key: none of its dependencies can decrypt"},
 	{path: "remote/server/metadb", may: []string{"remote/api"}, never: []string{"vaultcore", "vaultcore/seal", "cache"}, why: "HTTP and blobs"},
+	{path: "remote/server/move", may: []string{"remote/server/metadb", "vaultcore/blob"}, never: []string{"vaultcore", "vaultcore/seal", "cache"}, why: "HTTP, SQL, and what is in the blobs"},
 	{path: "remote/server/web", why: "everything: it holds the files of the page"},
 	{path: "remote/server/metatest", why: "what is kept in the databases it starts"},
 	{path: "fs", may: []string{"vaultcore"}, why: "crypto, SQL, HTTP and sync"},

@@ -12,6 +12,8 @@ import (
 
 	"github.com/vaultdrive/vaultdrive/fs"
 	"github.com/vaultdrive/vaultdrive/remote"
+	"github.com/vaultdrive/vaultdrive/remote/server/metadb"
+	"github.com/vaultdrive/vaultdrive/remote/server/move"
 	"github.com/vaultdrive/vaultdrive/remote/syncer"
 	"github.com/vaultdrive/vaultdrive/vaultcore"
 	"github.com/vaultdrive/vaultdrive/vaultcore/backup"
@@ -170,6 +172,18 @@ var exitTable = []exitRow{
 	{backup.ErrForeign, "foreign_backup", 71, "it is a backup of another vault, or the DID was mistyped"},
 	{backup.ErrIncomplete, "incomplete_backup", 72, "backup create --missing goes on without them; prefetch them first where a remote has them"},
 	{vaultcore.ErrUnlisted, "not_in_roster", 73, "the vault came back from a backup: sync enable enrolls its device, or restore again with --no-remote if no remote is left"},
+	{metadb.ErrMoved, "server_moved", 80, "start the server there; serve migrate --undo makes this the server's place again"},
+	{metadb.ErrHalfMoved, "server_half_moved", 80, "run vaultdrive serve migrate again: it goes on"},
+	{move.ErrOccupied, "server_occupied", 81, "name a new database, and a bucket or prefix without objects under vaults/"},
+	{metadb.ErrOccupied, "server_occupied", 81, "name a new database"},
+	{move.ErrDamaged, "server_blobs_damaged", 82, "put them back from a backup of the server and run it again, or leave them out with --skip-damaged: devices that hold them bring them again"},
+	{move.ErrDiffers, "server_differs", 83, "run it again; if it stays, the disk or the bucket loses what it is given"},
+	{metadb.ErrInUse, "in_use", 6, "end the servers on it first"},
+	{metadb.ErrDenied, "remote_denied", 59, "look at user and password in the database's address, and at who owns database and schema"},
+	{metadb.ErrNoDatabase, "remote_missing", 60, "make it first: createdb --owner USER NAME"},
+	{metadb.ErrUnavailable, "remote_unavailable", 62, "does PostgreSQL run, and is the address right? What was brought over so far stays: run it again"},
+	{metadb.ErrFull, "no_space", 29, "make room on the database's disk and run it again: it goes on"},
+	{metadb.ErrNewerSchema, "newer_version", 11, "the database was used by a newer vaultdrive: install that version"},
 	{errNoAccount, "no_account", 49, "vaultdrive serve account list shows them"},
 	{errSlowAES, "slow_aes", 48, "--slow-aes mounts all the same: slow, and its timing may tell something about keys"},
 	{vaultcore.ErrClosed, "closed", 47, "the vault is being unmounted: try again"},

@@ -57,6 +57,11 @@ func (s *serveStores) flags(more ...cli.Flag) []cli.Flag {
 	}, more...)
 }
 
+func blobsFlag(s *serveStores) cli.Flag {
+	return &cli.StringFlag{Name: "blobs", EnvVars: []string{"VAULTDRIVE_BLOBS"}, Destination: &s.blobs,
+		Usage: "s3://BUCKET/PREFIX?… `URL` instead of a directory in DIR"}
+}
+
 func serveCLI(u *ui) *cli.Command {
 	c := &serveCommand{serveStores: serveStores{ui: u}}
 	return &cli.Command{
@@ -66,8 +71,7 @@ func serveCLI(u *ui) *cli.Command {
 			"number of equal processes serve from one PostgreSQL and one bucket.\n" +
 			"New vaults register freely when the server listens on loopback only, else with an invitation.",
 		Flags: c.flags(
-			&cli.StringFlag{Name: "blobs", EnvVars: []string{"VAULTDRIVE_BLOBS"}, Destination: &c.blobs,
-				Usage: "s3://BUCKET/PREFIX?… `URL` instead of a directory in DIR"},
+			blobsFlag(&c.serveStores),
 			&cli.StringFlag{Name: "listen", Value: "127.0.0.1:8780", Destination: &c.listen, Usage: "`HOST:PORT`"},
 			&cli.StringFlag{Name: "public", Destination: &c.public, Usage: "the server's address as clients have it, `https://HOST`; default: where it listens"},
 			&cli.StringFlag{Name: "tls-cert", Destination: &c.cert, Usage: "certificate chain, a PEM `FILE`"},
@@ -87,21 +91,33 @@ func serveCLI(u *ui) *cli.Command {
 			}
 			return c.Run(cx.Context)
 		},
-		Subcommands: []*cli.Command{serveAccountCLI(u), serveInviteCLI(u)},
+		Subcommands: []*cli.Command{serveAccountCLI(u), serveInviteCLI(u), serveMigrateCLI(u)},
 	}
 }
 
-// open opens database and blobs. The caller closes.
+// open opens the database of a server. The caller closes.
 func (s *serveStores) open(ctx context.Context) (*metadb.DB, error) {
 	if s.data == "" {
 		return nil, usage("--data DIR says where the server keeps its things")
 	}
+	db, err := s.openAny(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if err := db.MayServe(ctx); err != nil {
+		return nil, errors.Join(err, db.Close())
+	}
+	return db, nil
+}
+
+// openAny opens the database also if it is no server's now.
+func (s *serveStores) openAny(ctx context.Context) (*metadb.DB, error) {
 	address := s.database
 	if address == "" {
 		if err := os.MkdirAll(s.data, 0o700); err != nil {
 			return nil, err
 		}
-		address = filepath.Join(s.data, "meta.db")
+		address = s.metaFile()
 	}
 	db, err := metadb.Open(ctx, address)
 	if errors.Is(err, metadb.ErrNewerSchema) {
@@ -168,6 +184,11 @@ func (c *serveCommand) Run(ctx context.Context) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, o.DB.Close()) }()
+	release, err := o.DB.Hold(ctx, false)
+	if err != nil {
+		return hinted(err, "its data are being moved by vaultdrive serve migrate")
+	}
+	defer release()
 	blobs, closeBlobs, err := c.openBlobs()
 	if err != nil {
 		return err

@@ -91,6 +91,9 @@ func New(ctx context.Context, o Options) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
+	if _, err := o.DB.ServerID(ctx, NewServerID); err != nil {
+		return nil, err
+	}
 	key, err := hex.DecodeString(text)
 	if err != nil || len(key) != 32 {
 		return nil, errors.Join(fmt.Errorf("setting %s is damaged", keyName), err)
@@ -145,6 +148,9 @@ func emptyTemp(dir string) error {
 	}
 	return err
 }
+
+// NewServerID draws the id of a server: it says whose data a database holds.
+func NewServerID() string { return hex.EncodeToString(randomBytes(16)) }
 
 func randomHex32() string { return hex.EncodeToString(randomBytes(32)) }
 

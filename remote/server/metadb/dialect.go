@@ -3,13 +3,14 @@ package metadb
 import (
 	"database/sql"
 	"errors"
+	"fmt"
 	"net/url"
 	"regexp"
 	"strings"
 	"sync"
 
 	"github.com/jackc/pgx/v5/pgconn"
-	_ "github.com/mattn/go-sqlite3" // the driver "sqlite3"
+	"github.com/mattn/go-sqlite3" // also the driver "sqlite3"
 )
 
 func isPostgres(address string) bool {
@@ -33,7 +34,7 @@ func rewrite(query string) string {
 		return text.(string)
 	}
 	text := placeholder.ReplaceAllString(query, "?$1")
-	text = strings.NewReplacer(" FOR UPDATE SKIP LOCKED", "", " FOR UPDATE", "").Replace(text)
+	text = strings.NewReplacer(" FOR UPDATE SKIP LOCKED", "", " FOR UPDATE", "", ` COLLATE "C"`, "").Replace(text)
 	rewritten.Store(query, text)
 	return text
 }
@@ -43,4 +44,27 @@ func rewrite(query string) string {
 func again(err error) bool {
 	var pg *pgconn.PgError
 	return errors.As(err, &pg) && (pg.Code == "40001" || pg.Code == "40P01" || pg.Code == "23505")
+}
+
+// classified names what an operator can do something about.
+func classified(err error) error {
+	if err == nil {
+		return nil
+	}
+	var pg *pgconn.PgError
+	var connect *pgconn.ConnectError
+	var lite sqlite3.Error
+	var kind error
+	switch {
+	case errors.As(err, &pg):
+		kind = map[string]error{"28000": ErrDenied, "28P01": ErrDenied, "42501": ErrDenied, "3D000": ErrNoDatabase, "53100": ErrFull}[pg.Code]
+	case errors.As(err, &connect):
+		kind = ErrUnavailable
+	case errors.As(err, &lite):
+		kind = map[sqlite3.ErrNo]error{sqlite3.ErrFull: ErrFull, sqlite3.ErrPerm: ErrDenied, sqlite3.ErrReadonly: ErrDenied, sqlite3.ErrAuth: ErrDenied}[lite.Code]
+	}
+	if kind == nil {
+		return err
+	}
+	return fmt.Errorf("%w: %w", kind, err)
 }

@@ -57,8 +57,8 @@ func filled(w *world) Account {
 	return a
 }
 
-// accountTables are those with a column for the account.
-func accountTables(t *testing.T, bare *sql.DB) (out []string) {
+// tablesOfAccounts are those with a column for the account.
+func tablesOfAccounts(t *testing.T, bare *sql.DB) (out []string) {
 	t.Helper()
 	found, err := bare.Query("SELECT table_name FROM information_schema.columns WHERE table_schema='public' AND column_name='account' ORDER BY 1")
 	if err != nil {
@@ -94,7 +94,7 @@ func TestRowSecurity(t *testing.T) {
 		}
 		return n
 	}
-	for _, table := range accountTables(t, bare) {
+	for _, table := range tablesOfAccounts(t, bare) {
 		tx, err := bare.Begin()
 		if err != nil {
 			t.Fatal(err)

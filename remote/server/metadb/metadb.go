@@ -36,7 +36,8 @@ type DB struct {
 
 // Open opens the database at an address: postgres://…, or the path of a SQLite
 // file, which is made. Tables are brought up to date. A newer schema than this
-// program's is an error, before anything is written.
+// program's is an error, before anything is written. Errors: ErrNewerSchema,
+// ErrDenied, ErrNoDatabase, ErrUnavailable, ErrFull.
 func Open(ctx context.Context, address string) (*DB, error) {
 	db := &DB{now: time.Now, done: make(chan struct{})}
 	open := db.openSQLite
@@ -44,7 +45,7 @@ func Open(ctx context.Context, address string) (*DB, error) {
 		open = db.openPostgres
 	}
 	if err := open(ctx, address); err != nil {
-		return nil, fmt.Errorf("database: %w", err)
+		return nil, fmt.Errorf("database: %w", classified(err))
 	}
 	return db, nil
 }
@@ -149,6 +150,10 @@ func (db *DB) ms() int64 { return db.now().UnixMilli() }
 var (
 	ErrNotFound    = errors.New("no such record")
 	ErrNewerSchema = errors.New("made by a newer version of the program")
+	ErrDenied      = errors.New("the database denies access")
+	ErrNoDatabase  = errors.New("there is no such database")
+	ErrUnavailable = errors.New("the database does not answer")
+	ErrFull        = errors.New("the database's disk is full")
 )
 
 // view reads rows of an account, of everyone or of nobody. What it reads in two

@@ -45,6 +45,9 @@ func (db *DB) Listen(ctx context.Context, fn func(account int64)) error {
 	}
 	conn := pooled.Hijack() // nobody else shall get one that listens
 	defer func() { _ = conn.Close(context.WithoutCancel(ctx)) }()
+	if err := holdOn(ctx, conn, false); err != nil { // that of Hold may have got lost with its connection
+		return err
+	}
 	if _, err := conn.Exec(ctx, "LISTEN "+channel); err != nil {
 		return err
 	}
