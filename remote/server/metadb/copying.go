@@ -200,7 +200,7 @@ func hashRow(h hash.Hash, row []any) error {
 		switch v := v.(type) {
 		case nil:
 			kind = 'n'
-		case int64:
+		case int64, int32: // a constant of a query is short on PostgreSQL
 			kind, text = 'i', fmt.Sprint(v)
 		case string:
 			text = v

@@ -24,7 +24,7 @@ const (
 	atOnce = 8   // blobs under way
 	page   = 500 // blobs asked of the database at a time
 	// partLeast is the size of the parts that larger blobs go in.
-	partLeast = 32 << 20
+	partLeast = 8 << 20
 	maxParts  = 9000 // a bucket takes 10,000
 	tries     = 4    // of a store that does not answer, with pauses of 1, 2 and 4 s
 )
