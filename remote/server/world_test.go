@@ -400,3 +400,19 @@ func (w *world) objects() (n int) {
 	}
 	return n
 }
+
+// onDisk is how many bytes lie in the directory of the store, whatever they are.
+func (w *world) onDisk() (size int64) {
+	w.t.Helper()
+	must(w.t, filepath.WalkDir(filepath.Join(w.dir, "blobs"), func(path string, d os.DirEntry, err error) error {
+		if err != nil || d.IsDir() {
+			return err
+		}
+		info, err := d.Info()
+		if err == nil {
+			size += info.Size()
+		}
+		return err
+	}))
+	return size
+}
