@@ -15,7 +15,7 @@ func pathMatches(pattern, path string) bool {
 		return false
 	}
 	for i := range p {
-		if !strings.HasPrefix(p[i], "{") && p[i] != q[i] {
+		if fits := p[i] == q[i] || strings.HasPrefix(p[i], "{") && q[i] != ""; !fits {
 			return false
 		}
 	}

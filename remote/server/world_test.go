@@ -416,3 +416,15 @@ func (w *world) onDisk() (size int64) {
 	}))
 	return size
 }
+
+// files counts the files in the directory of the store.
+func (w *world) files() (n int64) {
+	w.t.Helper()
+	must(w.t, filepath.WalkDir(filepath.Join(w.dir, "blobs"), func(path string, d os.DirEntry, err error) error {
+		if err == nil && !d.IsDir() {
+			n++
+		}
+		return err
+	}))
+	return n
+}
