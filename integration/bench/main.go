@@ -6,9 +6,10 @@
 //	go run ./integration/bench -w latency,streams
 //	go run ./integration/bench -scale COUNT [-bytes SIZE]
 //	go run ./integration/bench -sync COUNT
+//	go run ./integration/bench -server [-json FILE] [-w uploads,bodies,polls,downloads,saves]
 //
-// It refuses to know anything but the built programs and the system calls that
-// every program makes. Its figures are for comparing, never for a test.
+// It refuses to know anything but the built programs, the system calls that
+// every program makes, and the server's API. Its figures are for comparing, never for a test.
 package main
 
 import (
@@ -31,6 +32,7 @@ func main() {
 	flag.IntVar(&o.scale, "scale", 0, "measure vaults of 1,000, 10,000 … `COUNT` files instead")
 	flag.IntVar(&o.bytes, "bytes", 1024, "the `SIZE` of each file of -scale")
 	flag.IntVar(&o.sync, "sync", 0, "measure the first synchronisation of `COUNT` files beside rclone instead")
+	flag.BoolVar(&o.server, "server", false, "measure a server instead; -w names parts of it")
 	flag.Parse()
 	if err := run(o); err != nil {
 		fmt.Fprintln(os.Stderr, "error:", err)
@@ -42,6 +44,7 @@ type options struct {
 	json, workloads, contestants, program, dir string
 	repetitions                                int
 	scale, bytes, sync                         int
+	server                                     bool
 }
 
 func run(o options) error {
@@ -62,6 +65,9 @@ func run(o options) error {
 	}
 	if o.sync > 0 {
 		return syncing(os.Stdout, work, o)
+	}
+	if o.server {
+		return serving(os.Stdout, work, o)
 	}
 	return compare(o, work)
 }

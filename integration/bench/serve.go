@@ -1,0 +1,116 @@
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+)
+
+// serving measures a server of its own, on SQLite and on PostgreSQL, both on
+// this machine's disk and durable, with every client in this process. The
+// clients' work is done by the same processors, so a figure is a lower bound.
+func serving(w io.Writer, work string, o options) error {
+	b := &serveBench{work: work, program: o.program}
+	defer b.stop()
+	for _, part := range serveParts {
+		if o.workloads != "" && !slices.Contains(strings.Split(o.workloads, ","), part.name) {
+			continue
+		}
+		if err := part.run(b); err != nil {
+			return fmt.Errorf("%s: %w", part.name, err)
+		}
+		fmt.Fprintf(os.Stderr, "%s done\n", part.name)
+	}
+	if len(b.figures) == 0 {
+		return fmt.Errorf("there is no workload %q for a server", o.workloads)
+	}
+	b.print(w)
+	if o.json == "" {
+		return nil
+	}
+	return b.writeJSON(o.json)
+}
+
+var serveParts = []struct {
+	name string
+	run  func(*serveBench) error
+}{
+	{"uploads", (*serveBench).uploads},
+	{"bodies", (*serveBench).bodies},
+	{"polls", (*serveBench).polls},
+	{"downloads", (*serveBench).downloads},
+	{"saves", (*serveBench).saves},
+}
+
+// serveBench is what the measurements of a server share.
+type serveBench struct {
+	work, program string
+	count         int
+	cluster       *cluster
+	running       []*process
+	figures       []serveFigure
+}
+
+// serveFigure is one line of the table. Its name in JSON are those of the other
+// measurements.
+type serveFigure struct {
+	line
+	target string
+}
+
+func (b *serveBench) figure(metric, unit, contestant, target string, values ...float64) {
+	half, _ := middle(values)
+	b.figures = append(b.figures, serveFigure{line{metric, unit, !strings.HasSuffix(unit, "/s"), contestant, half, values}, target})
+}
+
+func (b *serveBench) print(w io.Writer) {
+	fmt.Fprintf(w, "%s, %s\n\n| | | | wanted |\n|---|---|---:|---:|\n", firstLine(b.program, "--version"), machine())
+	for _, f := range b.figures {
+		fmt.Fprintf(w, "| %s | %s | %s %s | %s |\n", f.Metric, f.Contestant, round(f.Median), f.Unit, f.target)
+	}
+}
+
+func round(v float64) string {
+	if v < 10 {
+		return fmt.Sprintf("%.2f", v)
+	}
+	return fmt.Sprintf("%.0f", v)
+}
+
+func (b *serveBench) writeJSON(path string) error {
+	f, err := os.Create(path)
+	if err != nil {
+		return err
+	}
+	out := json.NewEncoder(f)
+	err = out.Encode(header{Date: time.Now().Round(time.Second), Machine: machine(), Versions: map[string]string{"vaultdrive": firstLine(b.program, "--version")}})
+	for _, fig := range b.figures {
+		err = errors.Join(err, out.Encode(fig.line))
+	}
+	return errors.Join(err, f.Close())
+}
+
+// dir makes a directory of its own for a process.
+func (b *serveBench) dir(name string) (string, error) {
+	b.count++
+	dir := filepath.Join(b.work, fmt.Sprintf("%s%d", name, b.count))
+	return dir, os.MkdirAll(dir, 0o700)
+}
+
+// databases are those that a server can use here.
+func (b *serveBench) databases() ([]string, error) {
+	if b.cluster == nil {
+		c, err := b.startCluster()
+		if err != nil {
+			return nil, err
+		}
+		b.cluster = c
+	}
+	return []string{"sqlite", "postgres"}, nil
+}
