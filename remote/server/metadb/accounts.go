@@ -37,6 +37,9 @@ func (q *querier) account(where string, args ...any) (Account, error) {
 	var a Account
 	disabled := int64(0)
 	dest := a.dest(&disabled)
+	if err := q.settle(); err != nil {
+		return a, err
+	}
 	err := q.one("SELECT "+accountColumns+" FROM accounts WHERE "+where, args, dest...)
 	a.finish(disabled)
 	return a, err
@@ -139,6 +142,9 @@ func (q *querier) register(r Registration) error {
 	err := q.must("INSERT INTO accounts(account,vault,did,remote,boot,plan,quota,created) VALUES($1,$2,$3,$4,$5,$6,$7,$8)",
 		id, r.Header.Vault, r.Header.DID, r.Remote, r.Boot, r.Plan, r.Quota, q.ms)
 	if err != nil {
+		return err
+	}
+	if err := q.lock(id); err != nil {
 		return err
 	}
 	_, err = q.putHeader(id, r.Header, r.Body)

@@ -2,6 +2,7 @@ package metadb
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"github.com/vaultdrive/vaultdrive/remote/api"
@@ -14,19 +15,34 @@ const TrashLife = 30 * 24 * time.Hour
 type Blob struct {
 	ID, StorageKey, SHA256, State string
 	Stored                        int64
+	pledge                        string // slot of the upload that it makes room for
 }
 
-func (q *querier) blob(account int64, id string) (b Blob, err error) {
-	err = q.one("SELECT blob,storage_key,stored,sha256,state FROM blobs WHERE account=$1 AND blob=$2", []any{account, id},
-		&b.ID, &b.StorageKey, &b.Stored, &b.SHA256, &b.State)
-	return b, err
+const blobQuery = "SELECT blob,storage_key,stored,sha256,state,pledge FROM blobs WHERE account=$1 AND blob=$2"
+
+func (b *Blob) dest() []any {
+	return []any{&b.ID, &b.StorageKey, &b.Stored, &b.SHA256, &b.State, &b.pledge}
+}
+
+// blob finds one of the account that is locked. It may be changed, after the
+// database is. Error: ErrNotFound.
+func (q *querier) blob(id string) (*Blob, error) {
+	if _, ok := q.book.blobs[id]; !ok {
+		if err := errors.Join(q.fetchBlob(id), q.flush()); err != nil {
+			return nil, err
+		}
+	}
+	if b := q.book.blobs[id]; b != nil {
+		return b, nil
+	}
+	return nil, ErrNotFound
 }
 
 // Blob finds one that can be read: present, or in the trash. Errors:
 // ErrNotFound; api's blob_gone for one that was purged or lost.
 func (db *DB) Blob(ctx context.Context, account int64, id string) (b Blob, err error) {
 	err = db.view(ctx, account, func(q *querier) error {
-		if b, err = q.blob(account, id); err != nil {
+		if err := q.one(blobQuery, []any{account, id}, b.dest()...); err != nil {
 			return err
 		}
 		if b.State == api.BlobPurged || b.State == api.BlobMissing {
@@ -38,8 +54,8 @@ func (db *DB) Blob(ctx context.Context, account int64, id string) (b Blob, err e
 }
 
 // blobLive: error api's blob_gone.
-func (q *querier) blobLive(account int64, id string) error {
-	b, err := q.blob(account, id)
+func (q *querier) blobLive(id string) error {
+	b, err := q.blob(id)
 	if err == ErrNotFound || err == nil && b.State != api.BlobPresent {
 		return api.Errorf(api.CodeBlobGone, "blob %s is not here", id)
 	}
@@ -79,9 +95,9 @@ func (db *DB) eachBlob(ctx context.Context, account int64, ids []string, fn func
 			if err := fn(q, account, id); err != nil {
 				return err
 			}
-			b, err := q.blob(account, id)
+			b, err := q.blob(id)
 			if err == ErrNotFound {
-				b, err = Blob{ID: id, State: api.BlobMissing}, nil
+				b, err = &Blob{ID: id, State: api.BlobMissing}, nil
 			}
 			if err != nil {
 				return err
@@ -96,11 +112,15 @@ func (db *DB) eachBlob(ctx context.Context, account int64, ids []string, fn func
 // releaseUnnamed puts a blob that is present and that no live row names into the
 // trash.
 func (q *querier) releaseUnnamed(account int64, id string) error {
-	var named int64
-	if err := q.one("SELECT count(*) FROM vault_attachments WHERE account=$1 AND blob=$2 AND state='live'", []any{account, id}, &named); err != nil || named > 0 {
-		return err
+	if q.book.namers[id] == nil {
+		if err := errors.Join(q.fetchNamers(id), q.fetchBlob(id), q.flush()); err != nil {
+			return err
+		}
 	}
-	b, err := q.blob(account, id)
+	if len(q.book.namers[id]) > 0 {
+		return nil
+	}
+	b, err := q.blob(id)
 	if err == ErrNotFound || err == nil && b.State != api.BlobPresent {
 		return nil
 	}
@@ -110,30 +130,29 @@ func (q *querier) releaseUnnamed(account int64, id string) error {
 	if err := q.must("UPDATE blobs SET state='released', pledge='', purge_at=$3 WHERE account=$1 AND blob=$2", account, id, q.ms+TrashLife.Milliseconds()); err != nil {
 		return err
 	}
-	if err := q.must("UPDATE accounts SET used=used-$2, trash=trash+$2 WHERE account=$1", account, b.Stored); err != nil {
-		return err
-	}
+	b.State, b.pledge = api.BlobReleased, ""
+	q.book.now.used -= b.Stored
+	q.book.now.trash += b.Stored
 	return q.announceBlob(account, id, api.BlobReleased)
 }
 
 func (q *querier) claim(account int64, id string) error {
-	b, err := q.blob(account, id)
+	b, err := q.blob(id)
 	if err == ErrNotFound || err == nil && b.State != api.BlobReleased {
 		return nil
 	}
 	if err != nil {
 		return err
 	}
-	n, err := q.exec("UPDATE accounts SET used=used+$2, trash=trash-$2 WHERE account=$1 AND used+reserved+$2<=quota", account, b.Stored)
-	if err != nil {
-		return err
-	}
-	if n == 0 {
-		return q.quotaError(account)
+	if !q.book.fits(b.Stored) {
+		return q.book.full()
 	}
 	if err := q.must("UPDATE blobs SET state='present', purge_at=NULL WHERE account=$1 AND blob=$2", account, id); err != nil {
 		return err
 	}
+	b.State = api.BlobPresent
+	q.book.now.used += b.Stored
+	q.book.now.trash -= b.Stored
 	return q.announceBlob(account, id, api.BlobPresent)
 }
 
@@ -142,24 +161,9 @@ func (q *querier) announceBlob(account int64, id, state string) error {
 	return err
 }
 
-// quotaError says how full the account is.
-func (q *querier) quotaError(account int64) error {
-	a, err := q.account("account=$1", account)
-	if err != nil {
-		return err
-	}
-	e := api.Errorf(api.CodeQuotaExceeded, "the storage of this account is used up")
-	e.Quota = &a.Quota
-	return e
-}
-
 // trimTrash purges the oldest of the trash above the quota.
 func (q *querier) trimTrash(account int64) error {
-	for {
-		a, err := q.account("account=$1", account)
-		if err != nil || a.Trash <= a.Limit {
-			return err
-		}
+	for q.book.now.trash > q.book.quota {
 		var id string
 		if err := q.one("SELECT blob FROM blobs WHERE account=$1 AND state='released' ORDER BY purge_at, blob LIMIT 1", []any{account}, &id); err != nil {
 			return err
@@ -168,21 +172,21 @@ func (q *querier) trimTrash(account int64) error {
 			return err
 		}
 	}
+	return nil
 }
 
 // purge ends a released blob; its object is deleted later, when the transaction
 // holds.
 func (q *querier) purge(account int64, id string) error {
-	b, err := q.blob(account, id)
+	b, err := q.blob(id)
 	if err != nil {
 		return err
 	}
 	if err := q.must("UPDATE blobs SET state='purged', purge_at=NULL WHERE account=$1 AND blob=$2", account, id); err != nil {
 		return err
 	}
-	if err := q.must("UPDATE accounts SET trash=trash-$2 WHERE account=$1", account, b.Stored); err != nil {
-		return err
-	}
+	b.State = api.BlobPurged
+	q.book.now.trash -= b.Stored
 	if err := q.dropObject(account, b.StorageKey); err != nil {
 		return err
 	}

@@ -17,10 +17,19 @@ func isPostgres(address string) bool {
 	return strings.HasPrefix(address, "postgres://") || strings.HasPrefix(address, "postgresql://")
 }
 
-func openSQLite(path string) (*sql.DB, error) {
+// sqliteConns bounds the connections to a file: one writes, the others read.
+const sqliteConns = 8
+
+func openSQLite(path string) (*sqliteDB, error) {
 	// An answer of success is a promise: the log is synced at each commit.
 	q := url.Values{"_journal_mode": {"WAL"}, "_synchronous": {"FULL"}, "_busy_timeout": {"10000"}, "_foreign_keys": {"on"}, "_txlock": {"immediate"}}
-	return sql.Open("sqlite3", "file:"+(&url.URL{Path: path}).EscapedPath()+"?"+q.Encode())
+	db, err := sql.Open("sqlite3", "file:"+(&url.URL{Path: path}).EscapedPath()+"?"+q.Encode())
+	if err != nil {
+		return nil, err
+	}
+	db.SetMaxOpenConns(sqliteConns)
+	db.SetMaxIdleConns(sqliteConns) // to open one costs more than what it is for
+	return &sqliteDB{DB: db}, nil
 }
 
 var placeholder = regexp.MustCompile(`\$(\d+)`)

@@ -14,19 +14,15 @@ import (
 const logLeast = 256 << 20
 
 // addLog counts bytes of the log. Error: api's log_full.
-func (q *querier) addLog(account, bytes int64) error {
-	n, err := q.exec(`UPDATE accounts SET log=log+$2 WHERE account=$1
-		AND (log+$2<=quota OR log+$2<=$3)`, account, bytes, int64(logLeast))
-	if err != nil || n == 1 {
-		return err
+func (q *querier) addLog(bytes int64) error {
+	b := q.book
+	limit := max(logLeast, b.quota)
+	if b.now.log+bytes <= limit {
+		b.now.log += bytes
+		return nil
 	}
-	a, err := q.account("account=$1", account)
-	if err != nil {
-		return err
-	}
-	limit := max(logLeast, a.Limit)
 	e := api.Errorf(api.CodeLogFull, "the log is full: devices that make a checkpoint can shorten it")
-	e.Quota = &api.Quota{Usage: a.Log, Limit: limit, Remaining: max(0, limit-a.Log)}
+	e.Quota = &api.Quota{Usage: b.now.log, Limit: limit, Remaining: max(0, limit-b.now.log)}
 	return e
 }
 
@@ -74,7 +70,7 @@ func (q *querier) putHeader(account int64, h *api.ClearHeader, body []byte) (int
 	if err := q.nextHeader(account, h); err != nil {
 		return 0, err
 	}
-	if err := q.addLog(account, int64(len(body))); err != nil {
+	if err := q.addLog(int64(len(body))); err != nil {
 		return 0, err
 	}
 	if err := q.must("INSERT INTO headers(account,seq,hash,body) VALUES($1,$2,$3,$4)",
@@ -215,7 +211,7 @@ func (q *querier) mayBegin(account int64, b *api.ClearBatch) error {
 }
 
 func (q *querier) appendBatch(account int64, b *api.ClearBatch, hash string, body []byte) (int64, error) {
-	if err := q.addLog(account, int64(len(body))); err != nil {
+	if err := q.addLog(int64(len(body))); err != nil {
 		return 0, err
 	}
 	sum := sha256Hex(body)
@@ -255,7 +251,7 @@ func (db *DB) PutCheckpoint(ctx context.Context, account int64, name, device str
 		if err != ErrNotFound {
 			return err
 		}
-		if err := q.addLog(account, int64(len(body))); err != nil {
+		if err := q.addLog(int64(len(body))); err != nil {
 			return err
 		}
 		if err := q.must("INSERT INTO checkpoints(account,name,part,sha256,len,body) VALUES($1,$2,$3,$4,$5,$6)",
@@ -323,8 +319,6 @@ func (q *querier) dropBatches(account int64, device string, below int64) (int64,
 			return 0, err
 		}
 	}
-	if err := q.must("UPDATE accounts SET log=log-$2 WHERE account=$1", account, freed); err != nil {
-		return 0, err
-	}
+	q.book.now.log -= freed
 	return q.exec("DELETE FROM batches WHERE account=$1 AND device=$2 AND seq<$3", account, device, below)
 }

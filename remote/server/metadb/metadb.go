@@ -27,11 +27,13 @@ var migrations embed.FS
 // DB is the database. All methods may be called from any goroutine, by any
 // number of processes on one PostgreSQL; of SQLite one process is the owner.
 type DB struct {
-	sqlite *sql.DB       // or
+	sqlite *sqliteDB     // or
 	pool   *pgxpool.Pool // the one that address names
 	now    func() time.Time
 	writes chan *write   // to the one who writes; nil where the database lets many
 	done   chan struct{} // closed when that one has ended
+
+	commits committer
 }
 
 // Open opens the database at an address: postgres://…, or the path of a SQLite
@@ -39,7 +41,7 @@ type DB struct {
 // program's is an error, before anything is written. Errors: ErrNewerSchema,
 // ErrDenied, ErrNoDatabase, ErrUnavailable, ErrFull.
 func Open(ctx context.Context, address string) (*DB, error) {
-	db := &DB{now: time.Now, done: make(chan struct{})}
+	db := &DB{now: time.Now, done: make(chan struct{}), commits: committer{waiting: make(map[int64][]*commit)}}
 	open := db.openSQLite
 	if isPostgres(address) {
 		open = db.openPostgres
@@ -54,7 +56,7 @@ func (db *DB) openSQLite(ctx context.Context, path string) (err error) {
 	if db.sqlite, err = openSQLite(path); err != nil {
 		return err
 	}
-	if err := migrate(ctx, db.sqlite, database.DialectSQLite3, "sqlite"); err != nil {
+	if err := migrate(ctx, db.sqlite.DB, database.DialectSQLite3, "sqlite"); err != nil {
 		return errors.Join(err, db.sqlite.Close())
 	}
 	db.writes = make(chan *write)
@@ -125,6 +127,7 @@ func versions(ctx context.Context, p *goose.Provider) (have, want int64, err err
 
 // Close waits for what is being written.
 func (db *DB) Close() error {
+	db.commits.working.Wait()
 	if db.writes != nil {
 		close(db.writes)
 	}
@@ -162,7 +165,7 @@ func (db *DB) view(ctx context.Context, account int64, fn func(q *querier) error
 	if db.pool != nil {
 		return fn(&querier{runner: &pgView{db.pool, account}, ctx: ctx, ms: db.ms()})
 	}
-	return fn(&querier{runner: sqlite{db.sqlite}, ctx: ctx, ms: db.ms()})
+	return fn(&querier{runner: sqlite{db: db.sqlite}, ctx: ctx, ms: db.ms()})
 }
 
 // SetClock replaces the clock, before the database is used: for tests.

@@ -2,6 +2,7 @@ package metadb
 
 import (
 	"context"
+	"errors"
 	"strings"
 
 	"github.com/vaultdrive/vaultdrive/remote/api"
@@ -19,24 +20,43 @@ func parentTable(typ string) (string, error) {
 	return t, nil
 }
 
+func parentQuery(table string) string {
+	return "SELECT 1 FROM " + table + " WHERE account=$1 AND id=$2 AND state='live'"
+}
+
+func noParent(typ string) error { return api.Errorf(api.CodeParentNotFound, "no such %s", typ) }
+
 // hasParent: error api's parent_not_found.
-func (q *querier) hasParent(account int64, typ, id string) error {
-	table, err := parentTable(typ)
-	if err != nil {
+func (q *querier) hasParent(typ, id string) error {
+	if _, err := parentTable(typ); err != nil {
 		return err
 	}
-	var n int64
-	err = q.one("SELECT 1 FROM "+table+" WHERE account=$1 AND id=$2 AND state='live'", []any{account, id}, &n)
-	if err == ErrNotFound {
-		return api.Errorf(api.CodeParentNotFound, "no such %s", typ)
+	if _, ok := q.book.parents[typ+"/"+id]; !ok {
+		if err := errors.Join(q.fetchParent(typ, id), q.flush()); err != nil {
+			return err
+		}
 	}
-	return err
+	if !q.book.parents[typ+"/"+id] {
+		return noParent(typ)
+	}
+	return nil
 }
 
 // HasParent says whether the account has that live parent. Errors: api's
 // parent_not_found, bad_request.
 func (db *DB) HasParent(ctx context.Context, account int64, typ, id string) error {
-	return db.view(ctx, account, func(q *querier) error { return q.hasParent(account, typ, id) })
+	table, err := parentTable(typ)
+	if err != nil {
+		return err
+	}
+	return db.view(ctx, account, func(q *querier) error {
+		var n int64
+		err := q.one(parentQuery(table), []any{account, id}, &n)
+		if err == ErrNotFound {
+			err = noParent(typ)
+		}
+		return err
+	})
 }
 
 // PutParent makes or changes a parent; made says that it was not there.
@@ -71,6 +91,7 @@ func (q *querier) putParent(account int64, p api.Parent) (made bool, err error) 
 		account, p.ID, p.TitleEncrypted, int64(p.Epoch), p.State, p.By); err != nil {
 		return false, err
 	}
+	q.book.parents[p.Type+"/"+p.ID] = p.State == api.StateLive
 	_, err = q.announce(account, "parent/"+p.Type+"/"+p.ID, api.Change{Kind: api.KindParent, Parent: &p})
 	return made, err
 }
@@ -83,7 +104,7 @@ func (db *DB) DeleteParent(ctx context.Context, account int64, typ, id, by strin
 			return err
 		}
 		p := api.Parent{Type: typ, ID: id, State: api.StateDeleted, By: by}
-		if err := q.hasParent(account, typ, id); err != nil {
+		if err := q.hasParent(typ, id); err != nil {
 			return err
 		}
 		var live, epoch int64

@@ -26,59 +26,80 @@ func openPool(ctx context.Context, address string) (*pgxpool.Pool, error) {
 // setAccount names whose rows the transaction may see.
 const setAccount = "SELECT set_config('vaultdrive.account',$1,true)"
 
-// batch is a statement with what has to go before it, in one round trip.
-func batch(begin bool, account *int64, query string, args []any) (b *pgx.Batch, before int) {
-	b = &pgx.Batch{}
-	if begin {
-		b.Queue("begin")
-	}
-	if account != nil {
-		b.Queue(setAccount, strconv.FormatInt(*account, 10))
-	}
-	before = b.Len()
-	b.Queue(query, args...)
-	return b, before
+// statement is one that waits to be sent.
+type statement struct {
+	query string
+	args  []any
+	got   func(rows) error // nil: nobody wants its rows
 }
 
-// skip passes over the answers to the first statements of a batch.
-func skip(r pgx.BatchResults, n int) error {
-	for range n {
-		if _, err := r.Exec(); err != nil {
-			return err
+// sending is statements on their way, in one round trip.
+type sending struct {
+	list    []statement
+	results pgx.BatchResults
+}
+
+// sender is a connection, or a pool of them.
+type sender interface {
+	SendBatch(ctx context.Context, b *pgx.Batch) pgx.BatchResults
+}
+
+func send(ctx context.Context, to sender, list ...statement) *sending {
+	b := &pgx.Batch{}
+	for _, s := range list {
+		b.Queue(s.query, s.args...)
+	}
+	return &sending{list, to.SendBatch(ctx, b)}
+}
+
+// answers takes those to the first n statements. After an error nothing is left to
+// be read.
+func (s *sending) answers(n int) error {
+	for _, st := range s.list[:n] {
+		if err := s.answer(st); err != nil {
+			_ = s.results.Close() // it repeats err
+			return inQuery(st.query, err)
 		}
 	}
 	return nil
 }
 
-// batchExec is the last statement of a batch, for the number of changed rows.
-func batchExec(r pgx.BatchResults, before int) (int64, error) {
-	err := skip(r, before)
-	var tag pgconn.CommandTag
-	if err == nil {
-		tag, err = r.Exec()
-	}
-	return tag.RowsAffected(), errors.Join(err, closeAfter(r, err))
-}
-
-// closeAfter closes; an error that was told already is not told twice.
-func closeAfter(r pgx.BatchResults, told error) error {
-	if err := r.Close(); told == nil {
+func (s *sending) answer(st statement) error {
+	if st.got == nil {
+		_, err := s.results.Exec()
 		return err
 	}
-	return nil
+	found, err := s.results.Query()
+	if err != nil {
+		return err
+	}
+	defer found.Close()
+	return st.got(found)
 }
 
-// batchQuery is the last statement of a batch, for its rows.
-func batchQuery(r pgx.BatchResults, before int) (rows, error) {
-	err := skip(r, before)
-	if err == nil {
-		var found pgx.Rows
-		if found, err = r.Query(); err == nil {
-			return batchRows{found, r}, nil
-		}
+// exec gives how many rows the last statement changed, and all its tag says.
+func (s *sending) exec() (pgconn.CommandTag, error) {
+	if err := s.answers(len(s.list) - 1); err != nil {
+		return pgconn.CommandTag{}, err
 	}
-	_ = r.Close() // it repeats err
-	return nil, err
+	tag, err := s.results.Exec()
+	if closed := s.results.Close(); err == nil {
+		err = closed
+	}
+	return tag, err
+}
+
+// query gives the rows of the last statement.
+func (s *sending) query() (rows, error) {
+	if err := s.answers(len(s.list) - 1); err != nil {
+		return nil, err
+	}
+	found, err := s.results.Query()
+	if err != nil {
+		_ = s.results.Close() // it repeats err
+		return nil, err
+	}
+	return batchRows{found, s.results}, nil
 }
 
 // batchRows frees the connection with its rows.
@@ -100,70 +121,100 @@ type pgView struct {
 
 func (v *pgView) as(account int64) { v.account = account }
 
+func (v *pgView) send(ctx context.Context, query string, args []any) *sending {
+	return send(ctx, v.pool, sayAccount(v.account), statement{query: query, args: args})
+}
+
 func (v *pgView) exec(ctx context.Context, query string, args []any) (int64, error) {
-	b, before := batch(false, &v.account, query, args)
-	return batchExec(v.pool.SendBatch(ctx, b), before)
+	tag, err := v.send(ctx, query, args).exec()
+	return tag.RowsAffected(), err
 }
 
 func (v *pgView) query(ctx context.Context, query string, args []any) (rows, error) {
-	b, before := batch(false, &v.account, query, args)
-	return batchQuery(v.pool.SendBatch(ctx, b), before)
+	return v.send(ctx, query, args).query()
 }
 
-// pgTx is a transaction on PostgreSQL. It begins with its first statement, in
-// the same round trip.
+func (v *pgView) later(ctx context.Context, query string, args []any, got func(rows) error) error {
+	return atOnce(ctx, v, query, args, got)
+}
+
+func (v *pgView) flush(context.Context) error { return nil }
+
+func sayAccount(account int64) statement {
+	return statement{query: setAccount, args: []any{strconv.FormatInt(account, 10)}}
+}
+
+// pgTx is a transaction on PostgreSQL. Statements whose answers nobody needs yet
+// wait for one that is needed, and go along with it.
 type pgTx struct {
 	conn    *pgx.Conn
 	open    bool
-	account int64
-	unset   bool // the database has not been told of account
+	account int64 // that the database has been told of, or is about to be
+	waiting []statement
 }
 
 func (t *pgTx) as(account int64) {
 	if t.account != account {
-		t.account, t.unset = account, true
+		t.account = account
+		t.waiting = append(t.waiting, sayAccount(account))
 	}
 }
 
-func (t *pgTx) batch(query string, args []any) (*pgx.Batch, int) {
-	var account *int64
-	if t.unset {
-		account = &t.account
+// send sends what waits, and a statement more.
+func (t *pgTx) send(ctx context.Context, more ...statement) *sending {
+	var list []statement
+	if !t.open {
+		list = append(list, statement{query: "begin"})
 	}
-	b, before := batch(!t.open, account, query, args)
-	t.open, t.unset = true, false
-	return b, before
+	list = append(append(list, t.waiting...), more...)
+	t.open, t.waiting = true, nil
+	return send(ctx, t.conn, list...)
 }
 
 func (t *pgTx) exec(ctx context.Context, query string, args []any) (int64, error) {
-	if strings.HasPrefix(query, "ROLLBACK TO") {
-		t.unset = true // the setting goes back too; the next statement says it again
-		tag, err := t.conn.Exec(ctx, query, args...)
-		return tag.RowsAffected(), err
-	}
-	if t.open && !t.unset {
-		tag, err := t.conn.Exec(ctx, query, args...)
-		return tag.RowsAffected(), err
-	}
-	b, before := t.batch(query, args)
-	return batchExec(t.conn.SendBatch(ctx, b), before)
+	tag, err := t.send(ctx, statement{query: query, args: args}).exec()
+	t.sayAgain(query)
+	return tag.RowsAffected(), err
 }
 
 func (t *pgTx) query(ctx context.Context, query string, args []any) (rows, error) {
-	if t.open && !t.unset {
+	if t.open && len(t.waiting) == 0 {
 		return t.conn.Query(ctx, query, args...)
 	}
-	b, before := t.batch(query, args)
-	return batchQuery(t.conn.SendBatch(ctx, b), before)
+	return t.send(ctx, statement{query: query, args: args}).query()
+}
+
+func (t *pgTx) later(_ context.Context, query string, args []any, got func(rows) error) error {
+	t.waiting = append(t.waiting, statement{query, args, got})
+	t.sayAgain(query)
+	return nil
+}
+
+// sayAgain is for a statement that puts the setting back as well.
+func (t *pgTx) sayAgain(query string) {
+	if strings.HasPrefix(query, "ROLLBACK TO") {
+		t.waiting = append(t.waiting, sayAccount(t.account))
+	}
+}
+
+func (t *pgTx) flush(ctx context.Context) error {
+	if len(t.waiting) == 0 {
+		return nil
+	}
+	s := t.send(ctx)
+	if err := s.answers(len(s.list)); err != nil {
+		return err
+	}
+	return s.results.Close()
 }
 
 // commit ends the transaction. Error: pgx.ErrTxCommitRollback where an earlier
 // statement had failed.
 func (t *pgTx) commit(ctx context.Context) error {
-	if !t.open {
+	if !t.open && len(t.waiting) == 0 {
 		return nil
 	}
-	tag, err := t.conn.Exec(ctx, "commit")
+	tag, err := t.send(ctx, statement{query: "commit"}).exec()
 	if err == nil && tag.String() == "ROLLBACK" {
 		err = pgx.ErrTxCommitRollback
 	}
@@ -178,13 +229,13 @@ func pgTxRun(ctx context.Context, pool *pgxpool.Pool, fn func(r runner) error) e
 	}
 	defer conn.Release() // one whose transaction is open is closed instead
 	tx := &pgTx{conn: conn.Conn()}
-	if err := fn(tx); err != nil {
-		if tx.open && !conn.Conn().IsClosed() {
-			_, _ = tx.conn.Exec(context.WithoutCancel(ctx), "rollback") // else Release closes it
-		}
-		return err
+	if err = fn(tx); err == nil {
+		err = tx.commit(ctx)
 	}
-	return tx.commit(ctx)
+	if err != nil && tx.open && !conn.Conn().IsClosed() {
+		_, _ = tx.conn.Exec(context.WithoutCancel(ctx), "rollback") // else Release closes it
+	}
+	return err
 }
 
 // Unguarded says that row-level security does not bind the role which the

@@ -3,6 +3,7 @@ package metadb
 import (
 	"context"
 	"database/sql"
+	"errors"
 	"time"
 
 	"github.com/vaultdrive/vaultdrive/remote/api"
@@ -37,15 +38,29 @@ func (r *scannedRow) row() api.Row {
 	return out
 }
 
-func (q *querier) row(account int64, id string) (api.Row, error) {
-	var r scannedRow
-	err := q.one("SELECT "+rowColumns+rowTables+" WHERE a.account=$1 AND a.id=$2", []any{account, id}, r.dest()...)
-	return r.row(), err
+const rowQuery = "SELECT " + rowColumns + rowTables + " WHERE a.account=$1 AND a.id=$2"
+
+// row finds one of the account that is locked. Error: ErrNotFound.
+func (q *querier) row(id string) (api.Row, error) {
+	if _, ok := q.book.rows[id]; !ok {
+		if err := errors.Join(q.fetchRow(id), q.flush()); err != nil {
+			return api.Row{}, err
+		}
+	}
+	if r := q.book.rows[id]; r != nil {
+		return *r, nil
+	}
+	return api.Row{}, ErrNotFound
 }
 
 // Row reads one, live or deleted. Error: ErrNotFound.
 func (db *DB) Row(ctx context.Context, account int64, id string) (r api.Row, err error) {
-	err = db.view(ctx, account, func(q *querier) error { r, err = q.row(account, id); return err })
+	err = db.view(ctx, account, func(q *querier) error {
+		var found scannedRow
+		err := q.one(rowQuery, []any{account, id}, found.dest()...)
+		r = found.row()
+		return err
+	})
 	return r, err
 }
 
@@ -69,10 +84,10 @@ func (db *DB) Rows(ctx context.Context, account int64, typ, parent, after string
 // read; a deleted one keeps what it said. Errors: api's parent_not_found,
 // row_version, blob_gone, not_found to delete what never was.
 func (q *querier) putRow(account int64, r api.Row) (api.Row, error) {
-	if err := q.hasParent(account, r.ParentType, r.ParentID); err != nil && r.State == api.StateLive {
+	if err := q.hasParent(r.ParentType, r.ParentID); err != nil && r.State == api.StateLive {
 		return r, err
 	}
-	have, err := q.row(account, r.ID)
+	have, err := q.row(r.ID)
 	if err != nil && err != ErrNotFound {
 		return r, err
 	}
@@ -88,7 +103,7 @@ func (q *querier) putRow(account int64, r api.Row) (api.Row, error) {
 		r.State, r.By = api.StateDeleted, by
 	}
 	if r.State == api.StateLive {
-		if err := q.blobLive(account, r.BlobID); err != nil {
+		if err := q.blobLive(r.BlobID); err != nil {
 			return r, err
 		}
 	}
@@ -99,7 +114,24 @@ func (q *querier) putRow(account int64, r api.Row) (api.Row, error) {
 	if err := q.writeRow(account, r, created); err != nil {
 		return r, err
 	}
-	return q.announceRow(account, r.ID)
+	if r, err = q.asStored(r, have.Version+1, created); err != nil {
+		return r, err
+	}
+	return r, q.announceRow(account, r)
+}
+
+// asStored is a row with what the server says of it, as it would be read.
+func (q *querier) asStored(r api.Row, version, created int64) (api.Row, error) {
+	b, err := q.blob(r.BlobID)
+	if err == ErrNotFound {
+		b, err = &Blob{}, nil
+	}
+	if err != nil {
+		return r, err
+	}
+	r.Version, r.CreatedAt = version, api.Time(time.UnixMilli(created))
+	r.VaultID, r.StoredBytes, r.SHA256 = q.book.vault, b.Stored, b.SHA256
+	return r, nil
 }
 
 func (q *querier) writeRow(account int64, r api.Row, created int64) error {
@@ -116,13 +148,11 @@ func (q *querier) writeRow(account int64, r api.Row, created int64) error {
 		int64(r.EncryptionVersion), created, r.BlobID, epoch, r.State, r.By)
 }
 
-func (q *querier) announceRow(account int64, id string) (api.Row, error) {
-	r, err := q.row(account, id)
-	if err != nil {
-		return r, err
-	}
-	_, err = q.announce(account, "row/"+id, api.Change{Kind: api.KindRow, Row: &r})
-	return r, err
+// announceRow tells of a row that was written.
+func (q *querier) announceRow(account int64, r api.Row) error {
+	q.book.note(r)
+	_, err := q.announce(account, "row/"+r.ID, api.Change{Kind: api.KindRow, Row: &r})
+	return err
 }
 
 // PutRows writes rows and parents as far as each may be written. Error: api's
@@ -133,7 +163,10 @@ func (db *DB) PutRows(ctx context.Context, account int64, device string, in api.
 		if err := q.lock(account); err != nil {
 			return err
 		}
-		if err := q.notBehind(account, device, in.At); err != nil {
+		if err := q.notBehind(device, in.At); err != nil {
+			return err
+		}
+		if err := q.foreseeRows(in.Rows); err != nil {
 			return err
 		}
 		// Parents first, so that rows find theirs; the answers come in the order asked.
@@ -176,13 +209,16 @@ func resultOf(id string, version int64, err error) (api.RowResult, error) {
 }
 
 // notBehind: error api's behind.
-func (q *querier) notBehind(account int64, device string, at int64) error {
-	var newer int64
-	if err := q.one("SELECT count(*) FROM batches WHERE account=$1 AND n>$2 AND device<>$3", []any{account, at, device}, &newer); err != nil {
-		return err
+func (q *querier) notBehind(device string, at int64) error {
+	if q.book.last == nil {
+		if err := errors.Join(q.fetchLast(), q.flush()); err != nil {
+			return err
+		}
 	}
-	if newer > 0 {
-		return api.Errorf(api.CodeBehind, "%d batches of other devices came after %d", newer, at)
+	for other, n := range q.book.last {
+		if other != device && n > at {
+			return api.Errorf(api.CodeBehind, "batches of other devices came after %d", at)
+		}
 	}
 	return nil
 }
@@ -208,17 +244,20 @@ func (db *DB) DeleteRow(ctx context.Context, account int64, id string, by, reque
 		if err := q.lock(account); err != nil {
 			return err
 		}
-		r, err := q.row(account, id)
+		r, err := q.row(id)
 		if err != nil || r.State == api.StateDeleted {
 			return err
 		}
 		if err := q.must("UPDATE vault_attachments SET state='deleted', version=version+1, author=$3 WHERE account=$1 AND id=$2", account, id, by); err != nil {
 			return err
 		}
+		deleted := r
+		deleted.Version, deleted.State, deleted.By = r.Version+1, api.StateDeleted, by
+		q.book.note(deleted)
 		if err := q.releaseUnnamed(account, r.BlobID); err != nil {
 			return err
 		}
-		if _, err := q.announceRow(account, id); err != nil {
+		if err := q.announceRow(account, deleted); err != nil {
 			return err
 		}
 		return q.audit(account, Audit{Action: "delete", Row: r, By: by, Request: request})

@@ -148,9 +148,7 @@ func (db *DB) Missing(ctx context.Context, key string) error {
 		if err != nil || n == 0 {
 			return err // somebody else was faster
 		}
-		if err := q.must("UPDATE accounts SET used=used-$2 WHERE account=$1", account, stored); err != nil {
-			return err
-		}
+		q.book.now.used -= stored
 		return q.announceBlob(account, id, api.BlobMissing)
 	})
 }

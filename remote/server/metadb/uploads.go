@@ -1,8 +1,8 @@
 package metadb
 
 import (
-	"cmp"
 	"context"
+	"errors"
 
 	"github.com/vaultdrive/vaultdrive/remote/api"
 )
@@ -54,7 +54,7 @@ func (db *DB) Admit(ctx context.Context, u Upload) (have bool, left string, err 
 // haveBlob: the same blob is present. One with other bytes under this id is an
 // error; one in the trash, purged or lost is stored anew.
 func (q *querier) haveBlob(u Upload) (bool, error) {
-	b, err := q.blob(u.Account, u.Blob)
+	b, err := q.blob(u.Blob)
 	if err == ErrNotFound {
 		return false, nil
 	}
@@ -70,30 +70,33 @@ func (q *querier) haveBlob(u Upload) (bool, error) {
 // reserve takes what the upload needs beyond what it will release.
 func (q *querier) reserve(u Upload) (int64, error) {
 	need := u.Stored
+	var counted []*Blob
 	for _, id := range u.Release {
-		var stored int64
-		var pledge string
-		err := q.one("SELECT stored,pledge FROM blobs WHERE account=$1 AND blob=$2 AND state='present'", []any{u.Account, id}, &stored, &pledge)
-		if err == ErrNotFound {
+		b, err := q.blob(id)
+		if err == ErrNotFound || err == nil && b.State != api.BlobPresent {
 			continue
 		}
 		if err != nil {
 			return 0, err
 		}
-		if pledge != "" && pledge != u.Slot {
+		if b.pledge != "" && b.pledge != u.Slot {
 			return 0, api.Errorf(api.CodeBlobPledged, "blob %s makes room for another upload", id)
 		}
-		if err := q.must("UPDATE blobs SET pledge=$3 WHERE account=$1 AND blob=$2", u.Account, id, u.Slot); err != nil {
-			return 0, err
-		}
-		need -= stored
+		counted = append(counted, b)
+		need -= b.Stored
 	}
 	need = max(0, need)
-	n, err := q.exec("UPDATE accounts SET reserved=reserved+$2 WHERE account=$1 AND used+reserved+$2<=quota", u.Account, need)
-	if err == nil && n == 0 {
-		err = q.quotaError(u.Account)
+	if !q.book.fits(need) {
+		return 0, q.book.full()
 	}
-	return need, err
+	for _, b := range counted {
+		if err := q.must("UPDATE blobs SET pledge=$3 WHERE account=$1 AND blob=$2", u.Account, b.ID, u.Slot); err != nil {
+			return 0, err
+		}
+		b.pledge = u.Slot
+	}
+	q.book.now.reserved += need
+	return need, nil
 }
 
 // endIntent gives back what an earlier attempt holds. Its object, which may be
@@ -109,11 +112,14 @@ func (q *querier) endIntent(account int64, slot string) (left string, err error)
 	if err != nil {
 		return "", err
 	}
-	if err := q.must("UPDATE accounts SET reserved=reserved-$2 WHERE account=$1", account, reserved); err != nil {
-		return "", err
-	}
+	q.book.now.reserved -= reserved
 	if err := q.must("UPDATE blobs SET pledge='' WHERE account=$1 AND pledge=$2", account, slot); err != nil {
 		return "", err
+	}
+	for _, b := range q.book.blobs {
+		if b != nil && b.pledge == slot {
+			b.pledge = ""
+		}
 	}
 	if err := q.dropObject(account, key); err != nil {
 		return "", err
@@ -162,38 +168,6 @@ type Stored struct {
 	Again   bool       // it was here already
 }
 
-// Commit makes stored bytes a blob of the account, in one transaction with its
-// row, feed and audit. The object is there already. admitted: by Admit; else the
-// quota is taken here, which is for small bodies. Errors: api's quota_exceeded,
-// other_bytes, blob_pledged, conflict of an Idempotency-Key.
-func (db *DB) Commit(ctx context.Context, u Upload, admitted bool) (s Stored, err error) {
-	err = db.update(ctx, func(q *querier) error {
-		s = Stored{}
-		if err := q.lock(u.Account); err != nil {
-			return err
-		}
-		if u.Print != "" {
-			if s.Row, err = q.printed(u); err != nil || s.Row != nil {
-				s.Again = true
-				return cmp.Or(err, q.ended(u))
-			}
-		}
-		have, err := q.haveBlob(u)
-		if err != nil {
-			return err
-		}
-		if s.Again = have; !have {
-			if err := q.place(u, admitted); err != nil {
-				return err
-			}
-		} else if err := q.ended(u); err != nil {
-			return err
-		}
-		return q.commitRow(u, &s)
-	})
-	return s, err
-}
-
 // ended gives back the attempt's reservation and object.
 func (q *querier) ended(u Upload) error {
 	own, err := q.owns(u)
@@ -227,9 +201,8 @@ func (q *querier) place(u Upload, admitted bool) error {
 			return err
 		}
 	}
-	if err := q.must("UPDATE accounts SET reserved=reserved-$2, used=used+$3 WHERE account=$1", u.Account, reserved, u.Stored); err != nil {
-		return err
-	}
+	q.book.now.reserved -= reserved
+	q.book.now.used += u.Stored
 	if err := q.replaceBlob(u); err != nil {
 		return err
 	}
@@ -239,20 +212,19 @@ func (q *querier) place(u Upload, admitted bool) error {
 // replaceBlob writes the blob's record; what an earlier record of it still holds
 // is given up for the new object.
 func (q *querier) replaceBlob(u Upload) error {
-	old, err := q.blob(u.Account, u.Blob)
+	old, err := q.blob(u.Blob)
 	if err != nil && err != ErrNotFound {
 		return err
 	}
 	if err == nil && old.State == api.BlobReleased {
-		if err := q.must("UPDATE accounts SET trash=trash-$2 WHERE account=$1", u.Account, old.Stored); err != nil {
-			return err
-		}
+		q.book.now.trash -= old.Stored
 	}
 	if err == nil && old.State != api.BlobPurged && old.StorageKey != u.StorageKey {
 		if err := q.dropObject(u.Account, old.StorageKey); err != nil {
 			return err
 		}
 	}
+	q.book.blobs[u.Blob] = &Blob{ID: u.Blob, StorageKey: u.StorageKey, SHA256: u.SHA256, State: api.BlobPresent, Stored: u.Stored}
 	return q.must(`INSERT INTO blobs(account,blob,storage_key,stored,sha256,state) VALUES($1,$2,$3,$4,$5,'present')
 		ON CONFLICT(account,blob) DO UPDATE SET storage_key=excluded.storage_key, stored=excluded.stored, sha256=excluded.sha256, state='present', purge_at=NULL, pledge=''`,
 		u.Account, u.Blob, u.StorageKey, u.Stored, u.SHA256)
@@ -285,6 +257,7 @@ func (q *querier) commitRow(u Upload, s *Stored) error {
 		return nil
 	}
 	if u.Print != "" {
+		q.book.prints[u.Slot] = &print{u.Print, s.Row.ID}
 		err := q.must(`INSERT INTO idempotency(account,slot,print,id,expires) VALUES($1,$2,$3,$4,$5)
 			ON CONFLICT(account,slot) DO UPDATE SET print=excluded.print, id=excluded.id, expires=excluded.expires`, // one that is too old
 			u.Account, u.Slot, u.Print, s.Row.ID, q.ms+idempotencyLife.Milliseconds())
@@ -297,7 +270,7 @@ func (q *querier) commitRow(u Upload, s *Stored) error {
 
 func (q *querier) uploadRow(u Upload) (api.Row, error) {
 	if u.At >= 0 {
-		if err := q.notBehind(u.Account, u.By, u.At); err != nil {
+		if err := q.notBehind(u.By, u.At); err != nil {
 			return api.Row{}, err
 		}
 	}
@@ -309,18 +282,19 @@ func (q *querier) uploadRow(u Upload) (api.Row, error) {
 // printed finds what an Idempotency-Key made. Error: api's idempotency_conflict
 // if it was used for something else.
 func (q *querier) printed(u Upload) (*api.Row, error) {
-	var print, id string
-	err := q.one("SELECT print,id FROM idempotency WHERE account=$1 AND slot=$2 AND expires>$3", []any{u.Account, u.Slot, q.ms}, &print, &id)
-	if err == ErrNotFound {
+	if _, ok := q.book.prints[u.Slot]; !ok {
+		if err := errors.Join(q.fetchPrint(u.Slot), q.flush()); err != nil {
+			return nil, err
+		}
+	}
+	p := q.book.prints[u.Slot]
+	if p == nil {
 		return nil, nil
 	}
-	if err != nil {
-		return nil, err
-	}
-	if print != u.Print {
+	if p.print != u.Print {
 		return nil, api.Errorf(api.CodeIdempotencyConflict, "this Idempotency-Key was used for another upload")
 	}
-	row, err := q.row(u.Account, id)
+	row, err := q.row(p.id)
 	return &row, err
 }
 

@@ -37,15 +37,6 @@ func (db *DB) update(ctx context.Context, fn func(q *querier) error) error {
 	return w.err
 }
 
-// lock is the first thing in an update of an account: its transactions come one
-// after another, and so do the numbers of its feed. From here on the transaction
-// sees this account alone.
-func (q *querier) lock(account int64) error {
-	q.as(account)
-	var n int64
-	return q.one("SELECT account FROM accounts WHERE account=$1 FOR UPDATE", []any{account}, &n)
-}
-
 func (db *DB) updateAlone(ctx context.Context, fn func(q *querier) error) error {
 	for try := 1; ; try++ {
 		err := db.inTx(ctx, fn)
@@ -57,14 +48,14 @@ func (db *DB) updateAlone(ctx context.Context, fn func(q *querier) error) error 
 
 func (db *DB) inTx(ctx context.Context, fn func(q *querier) error) error {
 	if db.pool != nil {
-		return pgTxRun(ctx, db.pool, func(r runner) error { return fn(db.querier(ctx, r)) })
+		return pgTxRun(ctx, db.pool, func(r runner) error { return db.querier(ctx, r).run(fn) })
 	}
 	tx, err := db.sqlite.BeginTx(ctx, nil)
 	if err != nil {
 		return err
 	}
 	defer func() { _ = tx.Rollback() }() // after a commit it does nothing
-	if err := fn(db.querier(ctx, sqlite{tx})); err != nil {
+	if err := fn(db.querier(ctx, sqlite{db.sqlite, tx})); err != nil {
 		return err
 	}
 	return tx.Commit()
@@ -72,6 +63,14 @@ func (db *DB) inTx(ctx context.Context, fn func(q *querier) error) error {
 
 func (db *DB) querier(ctx context.Context, r runner) *querier {
 	return &querier{runner: r, ctx: ctx, ms: db.ms()}
+}
+
+// run is fn, and the numbers that it left to be written.
+func (q *querier) run(fn func(q *querier) error) error {
+	if err := fn(q); err != nil {
+		return err
+	}
+	return q.settle()
 }
 
 // writer commits what waits, together: a commit costs a sync of the disk, so
@@ -128,7 +127,7 @@ func (db *DB) savepoint(q *querier, w *write) error {
 	}
 	mine := *q
 	mine.ctx = context.WithoutCancel(w.ctx) // a cancelled statement would end the transaction of all
-	err := w.fn(&mine)
+	err := mine.run(w.fn)
 	if err != nil {
 		if back := q.must("ROLLBACK TO w"); back != nil {
 			return fmt.Errorf("%w: %w", errTransaction, errors.Join(err, back))
