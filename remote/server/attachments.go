@@ -1,9 +1,9 @@
 package server
 
 import (
+	"bufio"
 	"encoding/base64"
 	"encoding/json"
-	"errors"
 	"io"
 	"net/http"
 	"strconv"
@@ -160,7 +160,7 @@ func (s *Server) download(c *call) error {
 	if err != nil {
 		return err
 	}
-	body, err := s.o.Blobs.Get(c.ctx(), b.StorageKey, 0, -1)
+	body, err := s.o.Blobs.Get(c.ctx(), b.StorageKey, 0, b.Stored)
 	if err != nil {
 		return s.lostObject(c, b, err)
 	}
@@ -176,21 +176,22 @@ func (s *Server) download(c *call) error {
 	c.w.Header().Set("Content-Length", strconv.FormatInt(size, 10))
 	c.begin(http.StatusOK)
 	c.send(head)
-	enc := base64.NewEncoder(base64.StdEncoding, c)
+	out := bufio.NewWriterSize(c, 32<<10)
+	enc := base64.NewEncoder(base64.StdEncoding, out)
 	if err := copyExactly(enc, body, b.Stored); err != nil {
 		return err
 	}
 	if err := enc.Close(); err != nil {
 		return err
 	}
-	c.send([]byte(tail))
-	return nil
+	_, _ = out.WriteString(tail) // what went wrong, Flush says
+	return out.Flush()
 }
 
-// copyExactly copies n bytes; fewer are an error, as the length was promised.
+// copyExactly copies what r has, which must be n bytes: that length was promised.
 func copyExactly(w io.Writer, r io.Reader, n int64) error {
-	_, err := io.CopyN(w, r, n)
-	if errors.Is(err, io.EOF) {
+	sent, err := io.Copy(w, r)
+	if err == nil && sent != n {
 		err = io.ErrUnexpectedEOF
 	}
 	return err

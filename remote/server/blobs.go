@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"net/http"
 	"strconv"
 	"time"
@@ -90,11 +89,8 @@ func (s *Server) sendBlob(c *call, id string) error {
 	}
 	defer body.Close()
 	c.begin(status)
-	return copyExactly(writerOnly{c}, body, n)
+	return copyExactly(c, body, n)
 }
-
-// writerOnly hides what else a call can do from io.Copy.
-type writerOnly struct{ io.Writer }
 
 // lostObject notes that the store has not what the database says, so that a
 // device brings it again.

@@ -7,6 +7,7 @@ import (
 	"encoding/base64"
 	"encoding/hex"
 	"errors"
+	"io"
 	"net/http"
 	"strings"
 	"sync/atomic"
@@ -18,7 +19,9 @@ import (
 
 const (
 	// sendPause is how long the client may take for the next bytes of an answer.
-	sendPause    = 60 * time.Second
+	sendPause = 60 * time.Second
+	// sendPiece is the most that is sent within one such pause.
+	sendPiece    = 256 << 10
 	defaultRetry = 5 * time.Second
 )
 
@@ -69,6 +72,23 @@ func (c *call) Write(b []byte) (int, error) {
 	return n, err
 }
 
+// ReadFrom takes a piece of a file without a copy of our own, where the
+// connection can; the client has time for each piece.
+func (c *call) ReadFrom(r io.Reader) (int64, error) {
+	piece, ok := r.(*io.LimitedReader)
+	to, able := c.w.(io.ReaderFrom)
+	if !ok || !able || piece.N > sendPiece {
+		return io.Copy(writerOnly{c}, r)
+	}
+	c.mayTake()
+	n, err := to.ReadFrom(r)
+	c.sent += n
+	return n, err
+}
+
+// writerOnly hides what else a call can do from io.Copy.
+type writerOnly struct{ io.Writer }
+
 // by is who changed something, as rows and the audit log have it.
 func (c *call) by() string {
 	if c.session.Device == api.ZeroID {
@@ -92,12 +112,9 @@ func (s *Server) allow(c *call, route api.Route) error {
 	}
 	sum := sha256.Sum256(raw)
 	c.token = hex.EncodeToString(sum[:])
-	if c.session, err = s.o.DB.Session(c.ctx(), c.token); errors.Is(err, metadb.ErrNotFound) {
+	if c.session, c.account, err = s.o.DB.Session(c.ctx(), c.token); errors.Is(err, metadb.ErrNotFound) {
 		return errSession
 	} else if err != nil {
-		return err
-	}
-	if c.account, err = s.o.DB.AccountByID(c.ctx(), c.session.Account); err != nil {
 		return err
 	}
 	return s.mayUse(c, route)

@@ -124,7 +124,7 @@ func TestLoginRefusals(t *testing.T) {
 		refused("stranger", stranger.proof(stranger.nonce(stranger.device), stranger.device, stranger.key, url))
 		// Tokens end, and are not in the database as they are.
 		p.login()
-		if row, err := w.o.DB.Session(context.Background(), p.token); err == nil {
+		if row, _, err := w.o.DB.Session(context.Background(), p.token); err == nil {
 			t.Errorf("the token itself is kept: %+v", row)
 		}
 		w.pass(api.TokenLife + time.Second)

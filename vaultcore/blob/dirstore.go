@@ -89,12 +89,56 @@ func (d *Dir) Get(ctx context.Context, key string, off, n int64) (io.ReadCloser,
 	if n < 0 || n > size {
 		n = size
 	}
-	return &reading{Reader: contextReader{ctx, io.NewSectionReader(file, off, n)}, Closer: file}, nil
+	return &reading{ctx: ctx, file: file, off: off, left: n}, nil
 }
 
+// readingPiece is how much of a file a writer is given at a time.
+const readingPiece = 256 << 10
+
+// reading is a part of a file, until its context ends.
 type reading struct {
-	io.Reader
-	io.Closer
+	ctx       context.Context
+	file      *os.File
+	off, left int64
+}
+
+func (r *reading) Close() error { return r.file.Close() }
+
+func (r *reading) Read(p []byte) (int, error) {
+	if err := r.ctx.Err(); err != nil {
+		return 0, err
+	}
+	if r.left <= 0 {
+		return 0, io.EOF
+	}
+	n, err := r.file.ReadAt(p[:min(int64(len(p)), r.left)], r.off)
+	r.off, r.left = r.off+int64(n), r.left-int64(n)
+	if n > 0 && err == io.EOF {
+		err = nil
+	}
+	return n, err
+}
+
+// WriteTo implements io.WriterTo: a writer that reads from files, such as a
+// connection, is given this one, so that the kernel can copy.
+func (r *reading) WriteTo(w io.Writer) (sent int64, err error) {
+	if _, err := r.file.Seek(r.off, io.SeekStart); err != nil {
+		return 0, err
+	}
+	for r.left > 0 {
+		if err := r.ctx.Err(); err != nil {
+			return sent, err
+		}
+		n, err := io.CopyN(w, r.file, min(r.left, readingPiece))
+		sent, r.off, r.left = sent+n, r.off+n, r.left-n
+		if err == io.EOF {
+			return sent, nil // the file ends here
+		}
+		if err != nil {
+			return sent, err
+		}
+	}
+	return sent, nil
 }
 
 // openRegular opens without waiting and refuses what is no plain file: in a

@@ -31,12 +31,18 @@ func (db *DB) AddSession(ctx context.Context, token string, s Session) error {
 	})
 }
 
-// Session finds the login of a token's hash. ErrNotFound: none, or too old.
-func (db *DB) Session(ctx context.Context, token string) (s Session, err error) {
+// Session finds the login of a token's hash, and whose it is. ErrNotFound: none,
+// or too old.
+func (db *DB) Session(ctx context.Context, token string) (s Session, a Account, err error) {
 	err = db.view(ctx, everyone, func(q *querier) error {
-		return q.one("SELECT account,device,expires FROM sessions WHERE token=$1 AND expires>$2", []any{token, q.ms}, &s.Account, &s.Device, &s.Expires)
+		disabled := int64(0)
+		err := q.one("SELECT device,expires,"+accountColumns+" FROM (SELECT account AS owner,device,expires FROM sessions WHERE token=$1 AND expires>$2) s"+
+			" JOIN accounts ON account=s.owner", []any{token, q.ms}, append([]any{&s.Device, &s.Expires}, a.dest(&disabled)...)...)
+		a.finish(disabled)
+		s.Account = a.ID
+		return err
 	})
-	return s, err
+	return s, a, err
 }
 
 // DropSession ends one.
