@@ -364,11 +364,11 @@ func TestSessions(t *testing.T) {
 		if err := w.AddSession(ctx, "t", Session{Account: a.ID, Device: "d", Expires: w.clock.Load() + 1000}); err != nil {
 			t.Fatal(err)
 		}
-		if s, err := w.Session(ctx, "t"); err != nil || s.Account != a.ID || s.Device != "d" {
+		if s, _, err := w.Session(ctx, "t"); err != nil || s.Account != a.ID || s.Device != "d" {
 			t.Fatalf("%+v, %v", s, err)
 		}
 		w.pass(time.Second)
-		if _, err := w.Session(ctx, "t"); !errors.Is(err, ErrNotFound) {
+		if _, _, err := w.Session(ctx, "t"); !errors.Is(err, ErrNotFound) {
 			t.Fatal(err)
 		}
 		if err := w.ExpireLogins(ctx); err != nil {

@@ -180,7 +180,7 @@ func TestThereAndBack(t *testing.T) {
 			t.Errorf("the source may serve: %v", err)
 		}
 		must(t, to.DB.MayServe(ctx))
-		if s, err := to.DB.Session(ctx, "token"); err != nil || s.Account != a.ID {
+		if s, _, err := to.DB.Session(ctx, "token"); err != nil || s.Account != a.ID {
 			t.Errorf("session: %+v, %v", s, err)
 		}
 		if fresh, err := to.DB.UseNonce(ctx, "spent", later); fresh || err != nil {
