@@ -51,20 +51,21 @@ func (b *serveBench) pollsOf(p *process, database string) error {
 	if err != nil {
 		return err
 	}
-	var groups []*pollGroup
+	groups, err := newPollGroups(p.url, client)
+	if err != nil {
+		return err
+	}
+	client.CloseIdleConnections()
 	defer func() {
 		for _, g := range groups {
 			g.close()
 		}
 	}()
-	for waiting := 0; waiting < pollCount; waiting += pollPerAccount {
-		g, err := newPollGroup(p.url, client, min(pollPerAccount, pollCount-waiting))
-		if err != nil {
+	for _, g := range groups {
+		if err := g.poll(); err != nil {
 			return err
 		}
-		groups = append(groups, g)
 	}
-	client.CloseIdleConnections()
 	if err := awaitWaiters(groups); err != nil {
 		return err
 	}
@@ -92,7 +93,25 @@ func (b *serveBench) pollsOf(p *process, database string) error {
 // pollGroup is an account with long polls.
 type pollGroup struct {
 	*member
-	conns []net.Conn
+	tokens []string // of its sessions, one for each poll
+	conns  []net.Conn
+}
+
+// newPollGroups makes accounts and sessions for all polls, before any of them
+// waits: that takes longer than a poll may.
+func newPollGroups(url string, client *http.Client) ([]*pollGroup, error) {
+	groups := make([]*pollGroup, (pollCount+pollPerAccount-1)/pollPerAccount)
+	errs := make([]error, uploadClients)
+	var wg sync.WaitGroup
+	for w := range errs {
+		wg.Go(func() {
+			for i := w; i < len(groups) && errs[w] == nil; i += len(errs) {
+				groups[i], errs[w] = newPollGroup(url, client, min(pollPerAccount, pollCount-i*pollPerAccount))
+			}
+		})
+	}
+	wg.Wait()
+	return groups, errors.Join(errs...)
 }
 
 func newPollGroup(url string, client *http.Client, count int) (*pollGroup, error) {
@@ -104,12 +123,10 @@ func newPollGroup(url string, client *http.Client, count int) (*pollGroup, error
 	for i := range count {
 		if i%pollPerSession == 0 {
 			if m.token, err = m.login(); err != nil {
-				return g, err
+				return nil, err
 			}
 		}
-		if err := g.poll(); err != nil {
-			return g, err
-		}
+		g.tokens = append(g.tokens, m.token)
 	}
 	return g, nil
 }
@@ -117,14 +134,18 @@ func newPollGroup(url string, client *http.Client, count int) (*pollGroup, error
 // poll asks for what comes after the header and the item.
 func (g *pollGroup) poll() error {
 	host := strings.TrimPrefix(g.url, "http://")
-	c, err := net.Dial("tcp", host)
-	if err != nil {
-		return err
+	for _, token := range g.tokens {
+		c, err := net.Dial("tcp", host)
+		if err != nil {
+			return err
+		}
+		g.conns = append(g.conns, c)
+		if _, err = fmt.Fprintf(c, "GET %s/changes?after=2&wait=%d HTTP/1.1\r\nHost: %s\r\nAuthorization: Bearer %s\r\n\r\n",
+			api.PathVault(g.vault), int(api.MaxWait/time.Second), host, token); err != nil {
+			return err
+		}
 	}
-	g.conns = append(g.conns, c)
-	_, err = fmt.Fprintf(c, "GET %s/changes?after=2&wait=%d HTTP/1.1\r\nHost: %s\r\nAuthorization: Bearer %s\r\n\r\n",
-		api.PathVault(g.vault), int(api.MaxWait/time.Second), host, g.token)
-	return err
+	return nil
 }
 
 func (g *pollGroup) close() {
