@@ -32,7 +32,7 @@ func (e *Engine) download(ctx context.Context, j *vaultcore.Job) error {
 	pending := e.o.Vault.Pending(j.Blob)
 	for again := false; ; again = true {
 		body := &resuming{ctx: ctx, remote: e.o.Remote, blob: j.Blob.Hex(), w: w}
-		err := e.o.Vault.PutBlob(ctx, j.Blob, &sink{Reader: body, ctx: ctx, lane: e.down, w: w})
+		err := e.o.Vault.PutBlob(ctx, j.Blob, &sink{Reader: body, ctx: ctx, lane: e.down, blob: j.Blob, w: w})
 		body.close()
 		err = w.explain(err)
 		bad := errors.Is(err, blob.ErrSize) || errors.Is(err, vaultcore.ErrDamaged)
@@ -192,7 +192,7 @@ func (l *lane) start(id seal.ID) *transfer {
 		l.q.add(vaultcore.Job{Blob: id})
 		j, _ = l.q.take(id)
 	}
-	t := l.begin(id)
+	t := l.begin(j)
 	t.demanded, t.alone = true, !queued
 	l.demanded++
 	ctx, leave, ok := l.e.join()

@@ -43,6 +43,8 @@ type lane struct {
 type transfer struct {
 	demanded bool // somebody asked for it
 	alone    bool // it is in the queue for that only
+	size     int64
+	moved    int64 // bytes of it that have passed
 	done     chan struct{}
 	err      error // once done is closed
 }
@@ -96,7 +98,7 @@ func (l *lane) pump() {
 		j, ok := l.q.next(l.e.o.Now(), l.limits())
 		var t *transfer
 		if ok {
-			t = l.begin(j.Blob)
+			t = l.begin(j)
 		}
 		l.mu.Unlock()
 		if !ok {
@@ -108,10 +110,20 @@ func (l *lane) pump() {
 }
 
 // begin notes a transfer; mu is held.
-func (l *lane) begin(blob seal.ID) *transfer {
-	t := &transfer{done: make(chan struct{})}
-	l.running[blob] = t
+func (l *lane) begin(j vaultcore.Job) *transfer {
+	t := &transfer{size: j.Size, done: make(chan struct{})}
+	l.running[j.Blob] = t
 	return t
+}
+
+// passed counts bytes of a transfer under way.
+func (l *lane) passed(blob seal.ID, n int64) {
+	l.meter.add(l.e.o.Now(), n)
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if t := l.running[blob]; t != nil {
+		t.moved = min(t.moved+n, t.size) // one that begins anew does not count twice
+	}
 }
 
 func (l *lane) run(ctx context.Context, j vaultcore.Job, t *transfer, leave func()) {
@@ -355,6 +367,9 @@ func (l *lane) status(now time.Time) Queue {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	s := Queue{Count: len(l.q.jobs), Bytes: l.q.bytes, Active: len(l.running), Rate: l.meter.rate(now)}
+	for _, t := range l.running {
+		s.Bytes -= t.moved
+	}
 	if s.Rate > 0 && s.Bytes > 0 {
 		s.Done = now.Add(time.Duration(float64(s.Bytes) / float64(s.Rate) * float64(time.Second)))
 	}

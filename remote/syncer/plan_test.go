@@ -263,16 +263,28 @@ func TestChainWanted(t *testing.T) {
 	}
 }
 
+// A rate is a rate from its first word on, and silent before there is enough to
+// measure.
 func TestMeter(t *testing.T) {
 	var m meter
-	for i := range 10 {
-		m.add(noon.Add(time.Duration(i)*time.Second), 1000)
+	at := func(s float64) time.Time { return noon.Add(time.Duration(s * float64(time.Second))) }
+	m.add(at(0.5), 50_000) // buffers fill at once
+	if got := m.rate(at(1)); got != 0 {
+		t.Errorf("after half a second: %d", got)
 	}
-	if got := m.rate(noon.Add(9 * time.Second)); got != 1000 {
-		t.Errorf("rate %d", got)
+	for i := 1; i < 40; i++ {
+		m.add(at(0.5+float64(i)), 1000)
+		if got := m.rate(at(0.5 + float64(i))); i >= 14 && (got < 900 || got > 1150) {
+			t.Errorf("1000 a second is %d after %d seconds", got, i)
+		}
 	}
-	if got := m.rate(noon.Add(time.Minute)); got != 0 {
-		t.Errorf("rate a minute later %d", got)
+	if got := m.rate(at(100)); got != 0 {
+		t.Errorf("rate a minute later: %d", got)
+	}
+	m.add(at(200), 1000)
+	m.add(at(203), 3000)
+	if got := m.rate(at(204)); got != 1000 {
+		t.Errorf("4000 in 4 seconds after a pause is %d", got)
 	}
 }
 

@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"golang.org/x/time/rate"
+
+	"github.com/vaultdrive/vaultdrive/vaultcore/seal"
 )
 
 // burst is how much may pass at once under a bandwidth limit, at least.
@@ -39,15 +41,31 @@ type meter struct {
 	mu    sync.Mutex
 	slots [meterSlots]int64 // bytes, by second
 	last  int64             // second of the newest slot
+	since time.Time         // of the first bytes after a pause as long as all slots
 }
 
-const meterSlots = 10
+const (
+	meterSlots = 10
+	// meterLeast is how long bytes have to pass before a rate says anything: the
+	// first of them go into buffers.
+	meterLeast = 3 * time.Second
+)
 
 func (m *meter) add(now time.Time, n int64) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.turn(now)
+	if m.sum() == 0 {
+		m.since = now
+	}
 	m.slots[m.last%meterSlots] += n
+}
+
+func (m *meter) sum() (bytes int64) {
+	for _, n := range m.slots {
+		bytes += n
+	}
+	return bytes
 }
 
 // turn empties the slots of the seconds that have passed.
@@ -62,16 +80,18 @@ func (m *meter) turn(now time.Time) {
 	}
 }
 
-// rate is in bytes a second.
+// rate is in bytes a second, 0 while that is not known.
 func (m *meter) rate(now time.Time) int64 {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.turn(now)
-	var sum int64
-	for _, n := range m.slots {
-		sum += n
+	over := now.Sub(m.since)
+	if over < meterLeast {
+		return 0
 	}
-	return sum / meterSlots
+	// The slots reach back to the beginning of the oldest second that is kept.
+	over = min(over, (meterSlots-1)*time.Second+now.Sub(now.Truncate(time.Second)))
+	return int64(float64(m.sum()) / over.Seconds())
 }
 
 // stallAfter is how long a transfer may make no progress.
@@ -117,6 +137,7 @@ type source struct {
 	size int64
 	ctx  context.Context
 	lane *lane
+	blob seal.ID
 	w    *watch
 
 	mu   sync.Mutex
@@ -131,7 +152,7 @@ func (s *source) ReadAt(p []byte, off int64) (int, error) {
 		return 0, err
 	}
 	n, err := s.ReaderAt.ReadAt(p, off)
-	s.lane.meter.add(s.lane.e.o.Now(), fresh)
+	s.lane.passed(s.blob, fresh)
 	s.w.moved()
 	return n, err
 }
@@ -154,6 +175,7 @@ type sink struct {
 	io.Reader
 	ctx  context.Context
 	lane *lane
+	blob seal.ID
 	w    *watch
 }
 
@@ -161,7 +183,7 @@ type sink struct {
 func (s *sink) Read(p []byte) (int, error) {
 	n, err := s.Reader.Read(p)
 	s.w.moved()
-	s.lane.meter.add(s.lane.e.o.Now(), int64(n))
+	s.lane.passed(s.blob, int64(n))
 	if err := pace(s.ctx, s.lane.limiter, n); err != nil {
 		return n, err
 	}

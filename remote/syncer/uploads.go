@@ -69,7 +69,7 @@ func (e *Engine) upload(ctx context.Context, j *vaultcore.Job) error {
 		},
 		Sent: func(int64) { w.moved() },
 	}
-	err = e.o.Remote.PutBlob(ctx, up, &source{ReaderAt: content, size: src.Len, ctx: ctx, lane: e.up, w: w, seen: make(map[int64]bool)})
+	err = e.o.Remote.PutBlob(ctx, up, &source{ReaderAt: content, size: src.Len, ctx: ctx, lane: e.up, blob: j.Blob, w: w, seen: make(map[int64]bool)})
 	if err != nil {
 		return w.explain(err)
 	}
