@@ -9,6 +9,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -114,6 +115,31 @@ func TestTwoDevices(t *testing.T) {
 			there.unmount()
 			ada.checkClean()
 			bob.checkClean()
+		})
+	}
+}
+
+// TestJoinedDeviceHasItsName: the others call a device by its name from the moment
+// it has joined, before it is used, and know that of the first one.
+func TestJoinedDeviceHasItsName(t *testing.T) {
+	t.Parallel()
+	for name, place := range remotes {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			remote, env := place(t)
+			ada := newDevice(t, "ada", remote, env, nil)
+			bob := newDevice(t, "bob", remote, env, ada)
+			ada.ok("sync now")
+			for _, b := range []*bed{ada, bob} {
+				var names []string
+				for _, d := range b.syncStatus().Devices {
+					names = append(names, d.Name)
+				}
+				slices.Sort(names)
+				if got := strings.Join(names, " "); got != "ada bob" {
+					t.Errorf("devices are called %q, want ada and bob", got)
+				}
+			}
 		})
 	}
 }

@@ -17,6 +17,7 @@ type RemoteSettings struct {
 	URL    string          `json:"url"`
 	Boot   string          `json:"boot,omitempty"`   // token of the vault's address, 32 hex digits
 	ID     seal.ID         `json:"-"`                // the number in the remote's marker
+	Shared bool            `json:"shared,omitempty"` // others used it before this device: contents may be there already
 	Caps   json.RawMessage `json:"caps,omitempty"`   // as probed
 	Access json.RawMessage `json:"access,omitempty"` // credentials, opaque; nothing for those from the environment
 

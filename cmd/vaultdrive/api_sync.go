@@ -60,19 +60,16 @@ type syncEnableRequest struct {
 	Password []byte `json:"password,omitempty"`
 }
 
-// settings gives what the vault is to keep. Errors: errUsage without an
-// address, errSyncOn for another one than is in use.
+// settings gives what the vault is to keep. Error: errUsage without an address.
 func (in *syncEnableRequest) settings(old vaultcore.RemoteSettings, known bool) (vaultcore.RemoteSettings, error) {
 	next := old
 	switch {
 	case in.URL == "" && !known:
 		return next, usage("sync enable takes the address of the remote")
-	case known && old.Enabled && in.URL != "" && in.URL != old.URL:
-		return next, fail(errSyncOn, "", "the vault is synchronised with %s", old.URL)
 	case in.URL != "" && in.URL != old.URL:
 		next.URL, next.Access = in.URL, nil
 	}
-	if !old.Enabled {
+	if !old.Enabled || next.URL != old.URL {
 		next.ID = vaultcore.RemoteSettings{}.ID // whatever the place says now
 	}
 	if next.Boot == "" {

@@ -37,7 +37,6 @@ var (
 	errForeignSocket = errors.New("the socket belongs to somebody else")
 	errRuntimeDir    = errors.New("runtime directory is not safe")
 	errSyncOff       = errors.New("synchronisation is off")
-	errSyncOn        = errors.New("synchronisation is on")
 	errRemoteOnly    = errors.New("contents are at the remote only")
 	errNoAccount     = errors.New("no such account")
 	errSlowAES       = errors.New("this processor has no instructions for AES")
@@ -91,7 +90,6 @@ var exitTable = []exitRow{
 	{vaultcore.ErrDeviceKey, "device_key", 12, "give the file that vaultdrive device enroll --key-file wrote"},
 	{vaultcore.ErrNotEnrolled, "not_enrolled", 12, "vaultdrive device enroll stores a key for this device; the password works meanwhile"},
 	{errKeyring, "keyring", 12, "use --device-key FILE where no keyring runs"},
-	{errSyncOn, "sync_on", 50, "vaultdrive sync disable first; nothing at the remote is lost by that"},
 	{errSyncOff, "sync_off", 50, "vaultdrive sync enable URL turns it on"},
 	{vaultcore.ErrLedgerOff, "sync_off", 50, "vaultdrive sync enable URL turns it on"},
 	{errRemoteOnly, "remote_only", 51, ""},

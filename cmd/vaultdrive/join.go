@@ -256,6 +256,9 @@ func (c *joinCommand) attempt(ctx context.Context, site *syncer.Site, o vaultcor
 	if err == nil && yes && c.kit != nil {
 		later = c.setPassword(ctx, vault, made)
 	}
+	if err == nil && yes {
+		c.introduce(ctx, vault, made)
+	}
 	c.opened = nil
 	if closeErr := vault.Close(context.WithoutCancel(ctx)); err == nil {
 		err = closeErr
@@ -331,6 +334,18 @@ func (c *joinCommand) fillLater(ctx context.Context, vault *vaultcore.Vault, sit
 	}
 }
 
+// introduce has the other devices know this one by its name. What fails here is
+// done by the first mount.
+func (c *joinCommand) introduce(ctx context.Context, vault *vaultcore.Vault, made vaultcore.JoinResult) {
+	c.opened = vault
+	r, err := c.open(made.Device.UUID())
+	if err != nil {
+		return
+	}
+	defer r.Close()
+	_ = syncer.Introduce(ctx, vault, r)
+}
+
 func (c *joinCommand) agreed(ctx context.Context) (bool, error) {
 	if c.yes {
 		return true, nil
@@ -361,7 +376,7 @@ func (c *joinCommand) enter(ctx context.Context, vault *vaultcore.Vault, site *s
 	if err != nil || len(id) != len(settings.ID) {
 		return fmt.Errorf("%w: its id", syncer.ErrForeign)
 	}
-	settings.ID, settings.Caps = seal.ID(id), c.caps
+	settings.ID, settings.Shared, settings.Caps = seal.ID(id), true, c.caps
 	r, err := c.open(made.Device.UUID())
 	if err != nil {
 		return err

@@ -40,7 +40,9 @@ func TestSyncSettings(t *testing.T) {
 		err   error
 	}{
 		{name: "no address", err: errUsage},
-		{name: "another one", in: syncEnableRequest{URL: "file:///b"}, old: on, err: errSyncOn},
+		{name: "another one", in: syncEnableRequest{URL: "file:///b"}, old: on, check: func(r vaultcore.RemoteSettings) bool {
+			return r.URL == "file:///b" && r.Access == nil && r.ID.IsZero() && r.Enabled && r.Boot == "b"
+		}},
 		{name: "first", in: syncEnableRequest{URL: "file:///a"}, check: func(r vaultcore.RemoteSettings) bool {
 			return r.Enabled && r.URL == "file:///a" && len(r.Boot) == 32 && r.ID.IsZero()
 		}},

@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/vaultdrive/vaultdrive/remote"
 	"github.com/vaultdrive/vaultdrive/remote/syncer"
@@ -32,11 +33,18 @@ func (s *syncing) enable(ctx context.Context, in syncEnableRequest) error {
 		access = s.access
 		s.mu.Unlock()
 	}
-	if next, err = s.claim(ctx, next, access, in); err != nil {
-		return err
+	moves := known && old.Enabled && next.URL != old.URL
+	if moves {
+		s.lastLook(ctx)
+	}
+	// For other options alone nobody has to be asked.
+	if moves || !known || !old.Enabled || in.Access != nil {
+		if next, err = s.claim(ctx, next, access, in); err != nil {
+			return err
+		}
 	}
 	if known && next.ID != old.ID {
-		if err := s.refuseStranding(ctx); err != nil {
+		if err := s.refuseStranding(ctx, next, access, old.Enabled); err != nil {
 			return err
 		}
 	}
@@ -52,10 +60,11 @@ func (s *syncing) claim(ctx context.Context, settings vaultcore.RemoteSettings, 
 	if err != nil {
 		return settings, err
 	}
+	made := false
 	if listed {
 		settings.Caps, err = s.probe(ctx, settings, access, nil)
 	} else {
-		settings.Caps, err = s.enlist(ctx, settings, access, in.Password, d)
+		settings.Caps, made, err = s.enlist(ctx, settings, access, in.Password, d)
 	}
 	if err != nil {
 		return settings, err
@@ -64,18 +73,18 @@ func (s *syncing) claim(ctx context.Context, settings vaultcore.RemoteSettings, 
 	if err != nil {
 		return settings, err
 	}
-	id, err := syncer.Enable(ctx, s.vault, r, in.Device)
+	place, err := syncer.Enable(ctx, s.vault, r, in.Device)
 	if err == nil {
 		err = s.checkAddress(ctx, r, &settings)
 	}
 	if err = errors.Join(err, r.Close()); err != nil {
 		return settings, err
 	}
-	b, err := hex.DecodeString(id)
+	b, err := hex.DecodeString(place.Remote)
 	if err != nil || len(b) != len(settings.ID) {
 		return settings, fmt.Errorf("%w: its id", syncer.ErrForeign)
 	}
-	settings.ID = seal.ID(b)
+	settings.ID, settings.Shared = seal.ID(b), !place.New && !made
 	return settings, nil
 }
 
@@ -95,24 +104,25 @@ func (s *syncing) probe(ctx context.Context, settings vaultcore.RemoteSettings, 
 // enlist puts the device of a vault that came back from a backup into the roster,
 // on top of the newest header that the remote has. A server knows no such device:
 // there the vault's identity itself logs in, which may read and add headers alone.
-func (s *syncing) enlist(ctx context.Context, settings vaultcore.RemoteSettings, access *accessKeys, password []byte, d seal.Device) (caps json.RawMessage, err error) {
+func (s *syncing) enlist(ctx context.Context, settings vaultcore.RemoteSettings, access *accessKeys, password []byte, d seal.Device) (caps json.RawMessage, made bool, err error) {
 	if len(password) == 0 {
-		return nil, fail(errNoPassword, "", "the vault came back from a backup: its password is needed to enroll this device")
+		return nil, false, fail(errNoPassword, "", "the vault came back from a backup: its password is needed to enroll this device")
 	}
 	owner, err := s.vault.OwnerSigner(ctx, password)
 	if err != nil {
-		return nil, err
+		return nil, false, err
 	}
 	defer owner.Wipe()
 	if caps, err = s.probe(ctx, settings, access, owner); err != nil {
-		return nil, err
+		return nil, false, err
 	}
 	settings.Caps = caps
 	r, err := s.open(settings, access, owner)
 	if err != nil {
-		return nil, err
+		return nil, false, err
 	}
-	return caps, errors.Join(syncer.Enroll(ctx, s.vault, r, password, d), r.Close())
+	place, err := syncer.Enroll(ctx, s.vault, r, password, d)
+	return caps, place.New, errors.Join(err, r.Close())
 }
 
 // checkAddress forgets a boot token that the server does not take: the vault was
@@ -129,8 +139,26 @@ func (s *syncing) checkAddress(ctx context.Context, r *remote.Remote, settings *
 	return err
 }
 
-// refuseStranding keeps a vault at its remote while contents lie only there.
-func (s *syncing) refuseStranding(ctx context.Context) error {
+// lastLookTime bounds what a remote that is given up may take for its last word.
+const lastLookTime = time.Minute
+
+// lastLook takes what other devices have said at the remote that is given up. One
+// that does not answer any more is a reason to give it up.
+func (s *syncing) lastLook(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, lastLookTime)
+	defer cancel()
+	run, err := s.use(ctx)
+	if err == nil {
+		err = syncer.PullAll(ctx, s.vault, run.remote)
+	}
+	if err != nil {
+		s.log.Info("the old remote was not asked once more", "err", rowOf(err).code)
+	}
+}
+
+// refuseStranding keeps a vault at its remote while contents lie only there, and
+// not at the next one.
+func (s *syncing) refuseStranding(ctx context.Context, next vaultcore.RemoteSettings, access *accessKeys, on bool) error {
 	if !s.vault.LedgerOn() {
 		return nil
 	}
@@ -138,8 +166,23 @@ func (s *syncing) refuseStranding(ctx context.Context) error {
 	if err != nil || len(wanted) == 0 {
 		return err
 	}
-	return fail(errRemoteOnly, "vaultdrive sync enable with the old address, then vaultdrive prefetch / brings them here; afterwards move",
-		"%s at the vault's old remote only, which this device would lose", plural(len(wanted), "content"))
+	r, err := s.open(next, access, nil)
+	if err != nil {
+		return err
+	}
+	there, err := syncer.Present(ctx, r, wanted)
+	if err = errors.Join(err, r.Close()); err != nil {
+		return err
+	}
+	left := len(wanted) - len(there)
+	if left == 0 {
+		return nil
+	}
+	hint := "vaultdrive prefetch / brings them here; then move. A device that has them all may also move first"
+	if !on {
+		hint = "vaultdrive sync enable without an address turns the old remote on again, and " + hint
+	}
+	return fail(errRemoteOnly, hint, "%s of this vault %s at the old remote only, which this device would lose", plural(left, "content"), areOrIs(left))
 }
 
 // disable stops and leaves everything at the remote as it is.

@@ -107,6 +107,14 @@ func (m meaning) says(err error) string {
 	return m.text
 }
 
+// standing is a condition as an error: its cause, in the words for a person.
+type standing struct{ meaning }
+
+func (s standing) Error() string { return s.text }
+func (s standing) Unwrap() error { return s.err }
+
+func (m meaning) asError() error { return blob.WithHint(standing{m}, m.hint) }
+
 // ofRemote says whether an error is about the remote as a whole, so that every
 // other request would meet it too.
 func ofRemote(err error) bool {

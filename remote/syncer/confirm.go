@@ -10,6 +10,11 @@ import (
 // Confirm gives those of some contents that are on the remote, each with its
 // length. Errors: those of the remote.
 func (e *Engine) Confirm(ctx context.Context, blobs []vaultcore.WantedBlob) (there []seal.ID, err error) {
+	return Present(ctx, e.o.Remote, blobs)
+}
+
+// Present is Confirm for any remote.
+func Present(ctx context.Context, r Remote, blobs []vaultcore.WantedBlob) (there []seal.ID, err error) {
 	for len(blobs) > 0 {
 		some := blobs[:min(len(blobs), statChunk)]
 		blobs = blobs[len(some):]
@@ -17,7 +22,7 @@ func (e *Engine) Confirm(ctx context.Context, blobs []vaultcore.WantedBlob) (the
 		for i, b := range some {
 			ids[i] = b.Blob.Hex()
 		}
-		sizes, err := e.o.Remote.StatBlobs(ctx, ids)
+		sizes, err := r.StatBlobs(ctx, ids)
 		if err != nil {
 			return there, err
 		}

@@ -6,18 +6,24 @@ import (
 	"fmt"
 
 	"github.com/vaultdrive/vaultdrive/vaultcore"
+	"github.com/vaultdrive/vaultdrive/vaultcore/blob"
 	"github.com/vaultdrive/vaultdrive/vaultcore/seal"
 )
+
+// Place is where a vault lies on a remote.
+type Place struct {
+	Remote string // its id, 32 hex digits
+	New    bool   // nobody used it before
+}
 
 // Enable makes r the vault's remote: the marker, which it makes or finds, then
 // all headers, then the checkpoints and the batches of all devices that are held
 // here and not there; and the ledger is turned on under the name of this device. r
-// has to be open with the Caps that were probed. The caller keeps the id returned,
-// 32 hex digits, with vaultcore.SetRemote. It may be repeated. Errors: ErrForeign
-// for a place of another vault, ErrOtherBytes for another history of headers, those
-// of the remote.
-func Enable(ctx context.Context, v *vaultcore.Vault, r Remote, device string) (remoteID string, err error) {
-	marker, err := claim(ctx, v, r)
+// has to be open with the Caps that were probed. The caller keeps the place with
+// vaultcore.SetRemote. It may be repeated. Errors: ErrForeign for a place of
+// another vault, ErrOtherBytes for another history of headers, those of the remote.
+func Enable(ctx context.Context, v *vaultcore.Vault, r Remote, device string) (Place, error) {
+	place, err := claim(ctx, v, r)
 	if err == nil {
 		err = PushHeaders(ctx, v, r)
 	}
@@ -28,9 +34,9 @@ func Enable(ctx context.Context, v *vaultcore.Vault, r Remote, device string) (r
 		err = putHistory(ctx, v, r)
 	}
 	if err != nil {
-		return "", fmt.Errorf("enable sync: %w", err)
+		return Place{}, fmt.Errorf("enable sync: %w", err)
 	}
-	return marker.Remote, nil
+	return place, nil
 }
 
 // Enroll lets the device of a vault that came back from a backup into the roster,
@@ -38,16 +44,17 @@ func Enable(ctx context.Context, v *vaultcore.Vault, r Remote, device string) (r
 // marker and the headers first. r is open in the name of the vault's identity where
 // it asks for a login, since no device is known there. Errors as of Enable and
 // ChangePassword.
-func Enroll(ctx context.Context, v *vaultcore.Vault, r Remote, password []byte, d seal.Device) error {
-	if _, err := claim(ctx, v, r); err != nil {
-		return fmt.Errorf("enroll: %w", err)
+func Enroll(ctx context.Context, v *vaultcore.Vault, r Remote, password []byte, d seal.Device) (Place, error) {
+	place, err := claim(ctx, v, r)
+	if err == nil {
+		err = PushHeaders(ctx, v, r)
 	}
-	if err := PushHeaders(ctx, v, r); err != nil {
-		return fmt.Errorf("enroll: %w", err)
+	if err != nil {
+		return place, fmt.Errorf("enroll: %w", err)
 	}
 	// The log is not needed: a header of the same epoch cuts nothing off.
 	m := headerMaker{v: v, r: r, pull: PullHeaders, accept: byPassword(v, password)}
-	return m.change(ctx, func() (*vaultcore.HeaderChange, error) { return v.ProposeDevice(ctx, password, d) })
+	return place, m.change(ctx, func() (*vaultcore.HeaderChange, error) { return v.ProposeDevice(ctx, password, d) })
 }
 
 // putHistory puts what the remote lacks of the log. Checkpoints come first: they
@@ -91,27 +98,37 @@ func listThere(ctx context.Context, r Remote) (map[string]bool, error) {
 	return there, nil
 }
 
-// claim finds the marker of this vault, or puts one.
-func claim(ctx context.Context, v *vaultcore.Vault, r Remote) (Marker, error) {
+// claimTries bounds how often a marker that was just put is looked for.
+const claimTries = 3
+
+// claim finds the marker of this vault, or puts one. A server shows it to devices of
+// the vault only, which the headers say: they come right behind it.
+func claim(ctx context.Context, v *vaultcore.Vault, r Remote) (place Place, err error) {
 	vault := v.VaultID().UUID()
-	for {
-		b, err := r.Get(ctx, MarkerKey)
-		if errors.Is(err, ErrNotFound) && !errors.Is(err, ErrNoStore) {
-			fresh := Marker{Vault: vault, Remote: seal.NewBlobID().Hex()}
-			if err := r.Put(ctx, MarkerKey, fresh.Encode()); err != nil && !errors.Is(err, ErrOtherBytes) {
-				return Marker{}, err
+	for range claimTries {
+		var b []byte
+		b, err = r.Get(ctx, MarkerKey)
+		if err == nil {
+			m, err := ParseMarker(b)
+			if err == nil && m.Vault != vault {
+				err = fmt.Errorf("%w: %s", ErrForeign, m.Vault)
 			}
-			continue // the one that is there counts
+			place.Remote = m.Remote
+			return place, err
 		}
-		if err != nil {
-			return Marker{}, err
+		if !errors.Is(err, ErrNotFound) || errors.Is(err, ErrNoStore) {
+			return place, err
 		}
-		m, err := ParseMarker(b)
-		if err == nil && m.Vault != vault {
-			err = fmt.Errorf("%w: %s", ErrForeign, m.Vault)
+		place.New = true
+		fresh := Marker{Vault: vault, Remote: seal.NewBlobID().Hex()}
+		if err := r.Put(ctx, MarkerKey, fresh.Encode()); err != nil && !errors.Is(err, ErrOtherBytes) {
+			return place, err
 		}
-		return m, err
+		if err := putHeaders(ctx, v, r, nil); err != nil {
+			return place, err
+		}
 	}
+	return place, blob.WithHint(err, "the vault has a place there, and this device is not let in: was it revoked?")
 }
 
 // putHeaders puts every header but those that are there.

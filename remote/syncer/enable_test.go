@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -100,4 +101,37 @@ func TestProgressWithinOneFile(t *testing.T) {
 		down := desktop.Status().Down
 		return down.Count == 1 && down.Active == 1 && down.Bytes < 4<<20 && down.Bytes > 2<<20
 	})
+}
+
+// Two devices move to another place, one after the other: what the first has sent
+// there the second does not send again.
+func TestMoveOfTwoDevices(t *testing.T) {
+	t.Parallel()
+	f := newFleet(t, folder(t), "laptop", "desktop")
+	laptop, desktop := f.devices[0], f.devices[1]
+	for i := range 9 {
+		laptop.write(fmt.Sprintf("Letters/%d.txt", i), strings.Repeat("letter ", 1000*i))
+	}
+	f.sync()
+	desktop.write("Letters/mine.txt", "of the desktop alone")
+	f.url = folder(t)
+	laptop.enable()
+	laptop.sync()
+	desktop.enable()
+	var sent atomic.Int32
+	desktop.engineWith(func(op, key string) fault {
+		if op == "PutBlob" {
+			sent.Add(1)
+		}
+		return fault{}
+	})
+	desktop.sync()
+	if n := sent.Load(); n != 1 {
+		t.Errorf("the second device sent %d contents, want its own one", n)
+	}
+	f.sync()
+	f.agree()
+	if s := desktop.Status(); s.Up.Count != 0 || len(s.Conditions) != 0 {
+		t.Errorf("afterwards: %+v", s)
+	}
 }

@@ -3,7 +3,6 @@ package syncer
 import (
 	"context"
 	"errors"
-	"fmt"
 	"log/slog"
 	"sync"
 	"time"
@@ -60,6 +59,8 @@ type Engine struct {
 	caps       Caps
 	cursor     []byte                         // of the last look
 	lastJob    int64                          // stored jobs up to this are in the lanes
+	backlog    int64                          // stored jobs up to this are of an earlier session
+	shared     bool                           // others may have sent what is in it
 	known      map[seal.ID]vaultcore.JobState // of contents that are hard to fetch
 	wants      []seal.ID                      // to ask of others with the next batch
 	wantedAt   map[seal.ID]time.Time
@@ -111,7 +112,7 @@ func (e *Engine) load(ctx context.Context) error {
 		return nil
 	}
 	v := e.o.Vault
-	id, err := e.remoteID(ctx)
+	id, shared, err := e.remoteID(ctx)
 	if err != nil {
 		return err
 	}
@@ -141,7 +142,7 @@ func (e *Engine) load(ctx context.Context) error {
 	e.up.pushed(pushed)
 	e.mu.Lock()
 	e.sealed = sealed
-	e.remote, e.caps, e.cursor = id, caps, cursor
+	e.remote, e.shared, e.caps, e.cursor = id, shared, caps, cursor
 	e.refresh, e.unpushed, e.hint = true, true, true
 	e.rows.due, e.rows.all = true, true
 	if len(unsaid) > 0 {
@@ -149,7 +150,13 @@ func (e *Engine) load(ctx context.Context) error {
 	}
 	e.loaded = true
 	e.mu.Unlock()
-	return e.loadJobs(ctx)
+	if err := e.loadJobs(ctx); err != nil {
+		return err
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.backlog = e.lastJob
+	return nil
 }
 
 // lastLife is when this device last said something; zero if it never did.
@@ -163,21 +170,23 @@ func (e *Engine) lastLife(ctx context.Context) (time.Time, error) {
 	return time.Time{}, err
 }
 
-// remoteID is the number in the marker: as kept, or as the remote says.
-func (e *Engine) remoteID(ctx context.Context) (seal.ID, error) {
+// remoteID is the number in the marker: as kept, or as the remote says. shared:
+// others used the remote before this device did.
+func (e *Engine) remoteID(ctx context.Context) (id seal.ID, shared bool, err error) {
 	r, ok, err := e.o.Vault.Remote(ctx)
 	if err != nil || ok {
-		return r.ID, err
+		return r.ID, r.Shared, err
 	}
 	b, err := e.o.Remote.Get(ctx, MarkerKey)
 	if err != nil {
-		return seal.ID{}, err
+		return seal.ID{}, false, err
 	}
 	m, err := ParseMarker(b)
 	if err != nil {
-		return seal.ID{}, err
+		return seal.ID{}, false, err
 	}
-	return seal.ParseHex(m.Remote)
+	id, err = seal.ParseHex(m.Remote)
+	return id, true, err
 }
 
 // sessions counts who works; transfers live as long as somebody does.
@@ -271,11 +280,18 @@ func (e *Engine) syncLog(ctx context.Context, heal bool) error {
 		return err
 	}
 	defer e.give()
-	err := e.round(ctx, step{poll: true, reconcile: true, seal: true, everything: true, push: true})
+	err := e.round(ctx, step{poll: true, reconcile: true, seal: true, everything: true, empty: e.silent(), push: true})
 	if err == nil && heal {
 		err = e.heal(ctx)
 	}
 	return err
+}
+
+// silent says that this device has never said anything.
+func (e *Engine) silent() bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.sealed.IsZero()
 }
 
 // say tells the others what was uploaded.
@@ -301,7 +317,7 @@ func (e *Engine) trouble() error {
 	var errs []error
 	for _, m := range meanings {
 		if m.stops && e.cond.has(m.kind) {
-			errs = append(errs, fmt.Errorf("%w: %s", m.err, m.text))
+			errs = append(errs, m.asError())
 		}
 	}
 	return errors.Join(errs...)

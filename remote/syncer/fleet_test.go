@@ -129,11 +129,11 @@ func (d *device) enable() {
 	text, err := json.Marshal(caps)
 	d.f.must(err)
 	d.connect(text, "")
-	id, err := syncer.Enable(ctx, d.v, d.remote, d.name)
+	place, err := syncer.Enable(ctx, d.v, d.remote, d.name)
 	d.f.must(err)
-	parsed, err := seal.ParseHex(id)
+	parsed, err := seal.ParseHex(place.Remote)
 	d.f.must(err)
-	d.f.must(d.v.SetRemote(ctx, vaultcore.RemoteSettings{URL: d.f.url, ID: parsed, Caps: text, Enabled: true}))
+	d.f.must(d.v.SetRemote(ctx, vaultcore.RemoteSettings{URL: d.f.url, ID: parsed, Shared: !place.New, Caps: text, Enabled: true}))
 	d.engine()
 }
 

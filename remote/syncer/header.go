@@ -190,7 +190,7 @@ func byPassword(v *vaultcore.Vault, password []byte) func(context.Context) error
 // changeHeader makes a header on top of the newest one and of all that the
 // devices have said.
 func changeHeader(ctx context.Context, v *vaultcore.Vault, r Remote, accept func(context.Context) error, propose func() (*vaultcore.HeaderChange, error)) error {
-	m := headerMaker{v: v, r: r, pull: pullAll, accept: accept}
+	m := headerMaker{v: v, r: r, pull: PullAll, accept: accept}
 	return m.change(ctx, propose)
 }
 
@@ -276,8 +276,9 @@ func refused(err error) bool {
 	return false
 }
 
-// pullAll brings the newest header and all chains here, no contents.
-func pullAll(ctx context.Context, v *vaultcore.Vault, r Remote) error {
+// PullAll brings the newest header and all chains here, no contents. Errors as of
+// PullHeaders, and of vaultcore.Receive.
+func PullAll(ctx context.Context, v *vaultcore.Vault, r Remote) error {
 	if err := PullHeaders(ctx, v, r); err != nil {
 		return err
 	}

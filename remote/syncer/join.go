@@ -220,3 +220,17 @@ func Publish(ctx context.Context, r Remote, j vaultcore.JoinResult) error {
 	}
 	return err
 }
+
+// Introduce says the first word of a device that has joined, its name, so that
+// the others do not know it by a number alone until it is used.
+func Introduce(ctx context.Context, v *vaultcore.Vault, r Remote) error {
+	e := New(Options{Vault: v, Remote: r, Prefetch: PrefetchNone})
+	defer e.enter()()
+	if err := e.load(ctx); err != nil {
+		return err
+	}
+	if err := e.syncLog(ctx, false); err != nil {
+		return err
+	}
+	return e.settleSoon(ctx)
+}

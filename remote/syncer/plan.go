@@ -173,12 +173,13 @@ func (s *step) decideSeal(f facts) {
 		s.seal = s.seal || !f.now.Before(at)
 		s.sooner(f, at)
 	}
-	if !f.sealed.IsZero() {
-		at := f.sealed.Add(lifeEvery)
-		s.empty = !f.now.Before(at)
-		s.seal = s.seal || s.empty
-		s.sooner(f, at)
+	at := f.sealed.Add(lifeEvery)
+	if f.sealed.IsZero() { // its first word is its name, by which others call it
+		at = f.sealTried.Add(sealQuiet)
 	}
+	s.empty = !f.now.Before(at)
+	s.seal = s.seal || s.empty
+	s.sooner(f, at)
 }
 
 // Waits for batches that others name and nobody delivers, in polls that went

@@ -44,6 +44,8 @@ func TestNext(t *testing.T) {
 		{"changed, stopped", func(f *facts) { f.unsealed, f.changed, f.dirty, f.stopped = 9, ago(time.Hour), ago(time.Hour), true }, step{}, pollInUse},
 		{"told nobody for long", func(f *facts) { f.unsaid = ago(sayWithin) }, step{seal: true}, 0},
 		{"told nobody for a moment", func(f *facts) { f.unsaid = ago(time.Minute) }, step{}, pollInUse},
+		{"never said anything", func(f *facts) { f.sealed = time.Time{} }, step{seal: true, empty: true}, 0},
+		{"never said anything, and just tried", func(f *facts) { f.sealed, f.sealTried = time.Time{}, noon }, step{}, sealQuiet},
 		{"no sign of life for a day", func(f *facts) { f.sealed = ago(lifeEvery) }, step{seal: true, empty: true}, 0},
 		{"something to push", func(f *facts) { f.unpushed = true }, step{push: true}, 0},
 		{"something to push, later", func(f *facts) { f.unpushed, f.pushAgain = true, noon.Add(3*time.Second) }, step{}, 3 * time.Second},

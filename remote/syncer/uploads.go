@@ -57,6 +57,11 @@ func (e *Engine) upload(ctx context.Context, j *vaultcore.Job) error {
 	defer src.Close()
 	ctx, w := newWatch(ctx)
 	defer w.stop()
+	if there, err := e.sentBefore(ctx, j, src.Len); err != nil {
+		return w.explain(err)
+	} else if there {
+		return e.sent(ctx, j.Blob)
+	}
 	content, err := verified(ctx, src)
 	if err != nil {
 		return fmt.Errorf("blob %s: %w", j.Blob.Hex(), err)
@@ -73,7 +78,25 @@ func (e *Engine) upload(ctx context.Context, j *vaultcore.Job) error {
 	if err != nil {
 		return w.explain(err)
 	}
-	if err := e.o.Vault.Sent(ctx, []seal.ID{j.Blob}); err != nil {
+	return e.sent(ctx, j.Blob)
+}
+
+// sentBefore says whether the remote has a content already: another device that
+// has it moved there first, or this one came back. Only a backlog is asked for.
+func (e *Engine) sentBefore(ctx context.Context, j *vaultcore.Job, size int64) (bool, error) {
+	e.mu.Lock()
+	ask := e.shared && j.N <= e.backlog && !j.Again && j.Upload == nil
+	e.mu.Unlock()
+	if !ask {
+		return false, nil
+	}
+	there, err := e.Confirm(ctx, []vaultcore.WantedBlob{{Blob: j.Blob, Len: size}})
+	return len(there) > 0, err
+}
+
+// sent notes that the remote has a content.
+func (e *Engine) sent(ctx context.Context, blob seal.ID) error {
+	if err := e.o.Vault.Sent(ctx, []seal.ID{blob}); err != nil {
 		return err
 	}
 	e.uploaded()
