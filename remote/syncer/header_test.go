@@ -390,7 +390,11 @@ func TestHostileHeaders(t *testing.T) {
 	foreign, err := other.HeaderEnvelopes(0)
 	must(t, err)
 	flipped := bytes.Clone(next)
-	flipped[len(flipped)-20] ^= 1
+	if at := &flipped[len(flipped)-20]; *at == 'A' { // still base64
+		*at = 'B'
+	} else {
+		*at = 'A'
+	}
 	known, _ := bob.HeaderSeq()
 	again, err := bob.HeaderEnvelopes(known - 1)
 	must(t, err)
