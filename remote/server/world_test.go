@@ -28,8 +28,6 @@ import (
 	"github.com/vaultdrive/vaultdrive/vaultcore/blob"
 )
 
-func TestMain(m *testing.M) { metatest.Main(m) }
-
 // world is a real server over HTTP, with a clock that stands.
 type world struct {
 	*Server
@@ -373,15 +371,18 @@ func (p *person) upload(typ, parent string, content []byte) api.Row {
 // form is a device's upload.
 func (p *person) form(m api.Metadata, content []byte) *answer {
 	p.w.t.Helper()
-	raw, err := json.Marshal(m)
-	must(p.w.t, err)
+	body, typ := formBody(m, content)
+	return p.do("POST", api.PathAttachments, body, "Content-Type", typ)
+}
+
+func formBody(m api.Metadata, content []byte) (body []byte, typ string) {
 	const boundary = "xxBOUNDARYxx"
 	var b bytes.Buffer
-	fmt.Fprintf(&b, "--%s\r\nContent-Disposition: form-data; name=\"metadata\"\r\nContent-Type: application/json\r\n\r\n%s\r\n", boundary, raw)
+	fmt.Fprintf(&b, "--%s\r\nContent-Disposition: form-data; name=\"metadata\"\r\nContent-Type: application/json\r\n\r\n%s\r\n", boundary, mustJSON(m))
 	fmt.Fprintf(&b, "--%s\r\nContent-Disposition: form-data; name=\"content\"; filename=\"b\"\r\nContent-Type: application/octet-stream\r\n\r\n", boundary)
 	b.Write(content)
 	fmt.Fprintf(&b, "\r\n--%s--\r\n", boundary)
-	return p.do("POST", api.PathAttachments, b.Bytes(), "Content-Type", "multipart/form-data; boundary="+boundary)
+	return b.Bytes(), "multipart/form-data; boundary=" + boundary
 }
 
 // metadataOf describes content as version 3, without a row.
@@ -404,7 +405,9 @@ func (w *world) objects() (n int) {
 // onDisk is how many bytes lie in the directory of the store, whatever they are.
 func (w *world) onDisk() (size int64) {
 	w.t.Helper()
-	must(w.t, filepath.WalkDir(filepath.Join(w.dir, "blobs"), func(path string, d os.DirEntry, err error) error {
+	dir, err := filepath.EvalSymlinks(filepath.Join(w.dir, "blobs"))
+	must(w.t, err)
+	must(w.t, filepath.WalkDir(dir, func(path string, d os.DirEntry, err error) error {
 		if err != nil || d.IsDir() {
 			return err
 		}
@@ -420,7 +423,9 @@ func (w *world) onDisk() (size int64) {
 // files counts the files in the directory of the store.
 func (w *world) files() (n int64) {
 	w.t.Helper()
-	must(w.t, filepath.WalkDir(filepath.Join(w.dir, "blobs"), func(path string, d os.DirEntry, err error) error {
+	dir, err := filepath.EvalSymlinks(filepath.Join(w.dir, "blobs"))
+	must(w.t, err)
+	must(w.t, filepath.WalkDir(dir, func(path string, d os.DirEntry, err error) error {
 		if err == nil && !d.IsDir() {
 			n++
 		}
