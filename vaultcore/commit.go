@@ -286,7 +286,7 @@ func (v *Vault) replaced(old *content, stays bool, no uint64) {
 func (v *Vault) keepDraft(o *openState, sync bool) error {
 	n := o.node
 	v.tree.RLock()
-	row := n.n != 0
+	row := n.n != 0 || v.trashedBase(n) != nil
 	v.tree.RUnlock()
 	if !row {
 		// The draft's row names its attachment, so that needs a row first.

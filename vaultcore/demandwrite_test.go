@@ -240,8 +240,8 @@ func TestUnlinkWaitingDraft(t *testing.T) {
 }
 
 // A file that was replaced from elsewhere while it was written, over a content
-// that is not here: closing says that the rest is missing, and the save comes as
-// an edit of its own once it has come.
+// that is not here: closing waits for nothing, and the save comes as an edit of its
+// own once the rest has come.
 func TestWriteFarReplaced(t *testing.T) {
 	f, bob, r, data := farAway(t, Limits{FetchWait: 100 * time.Millisecond}, 2*pieceSize)
 	ada := f.devices[0]
@@ -252,7 +252,7 @@ func TestWriteFarReplaced(t *testing.T) {
 	ada.write(farFile, "by ada")
 	ada.push()
 	bob.pullBatches()
-	if err := bob.Flush(n); !errors.Is(err, ErrTimeout) {
+	if err := bob.Flush(n); err != nil {
 		t.Fatalf("close: %v", err)
 	}
 	bob.Release(n, true)
@@ -301,3 +301,73 @@ func TestWriteFarV3(t *testing.T) {
 }
 
 func writeAll(path, data string) error { return os.WriteFile(path, []byte(data), 0o600) }
+
+// A file over a content that is elsewhere was replaced from elsewhere while it was
+// written: what fsync or close made durable comes back after a kill, as an edit of
+// its own, whichever came first and however often the program is killed.
+func TestWriteFarReplacedKilled(t *testing.T) {
+	fsync := func(t *testing.T, bob *device, n *Node) {
+		if err := bob.Fsync(n); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, c := range []struct {
+		name          string
+		before, after func(t *testing.T, bob *device, n *Node)
+	}{
+		{"fsync, replaced", fsync, nil},
+		{"replaced, fsync", nil, fsync},
+		{"fsync, replaced, fsync", fsync, fsync},
+		{"replaced, close", nil, func(t *testing.T, bob *device, n *Node) {
+			if err := bob.Flush(n); err != nil {
+				t.Fatal(err)
+			}
+			bob.Release(n, true)
+		}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			f, bob, r, data := farAway(t, Limits{FetchWait: 100 * time.Millisecond}, 2*pieceSize)
+			open := r.hang()
+			page := string(randomBytes(pageSize, 3))
+			n := mustOpen(t, bob.Vault, farFile, true)
+			mustWriteAt(t, bob.Vault, n, page, 0)
+			if c.before != nil {
+				c.before(t, bob, n)
+			}
+			f.devices[0].write(farFile, "by ada")
+			f.devices[0].push()
+			bob.pullBatches()
+			if c.after != nil {
+				c.after(t, bob, n)
+			}
+			bob.kill(false)
+			r.connect(bob)
+			bob.pullBatches()
+			bob.kill(true)
+			open()
+			r.connect(bob)
+			eventually(t, "the commit", func() bool { return bob.Status().Drafts == 0 })
+			bob.wantNoAlarm()
+			bob.wantOneOf("A", overlay(data, page, 0))
+			bob.pull()
+			bob.wantOneOf("A", []byte("by ada"))
+			wantSound(t, bob.Vault)
+		})
+	}
+}
+
+// wantOneOf demands exactly one file with a content in a directory.
+func (d *device) wantOneOf(dir string, want []byte) {
+	d.f.t.Helper()
+	found := 0
+	err := d.List(dir, true, func(i Info) error {
+		if i.Size == int64(len(want)) {
+			found++
+			wantRange(d.f.t, d.Vault, i.Path, want, 0, i.Size)
+		}
+		return nil
+	})
+	if err != nil || found != 1 {
+		d.f.t.Fatalf("%d files of %d bytes, %v: %s", found, len(want), err, d.list())
+	}
+}

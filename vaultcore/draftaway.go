@@ -52,12 +52,12 @@ func (l *lower) missing(off, n int64) *awayError {
 }
 
 // deferCommit keeps a draft that cannot be sealed yet and has what is missing
-// fetched; o.mu is held. A file that has lost its row has nothing to keep the
-// draft with: closing it says so, and it is committed in this session all the
-// same once what is missing has come.
+// fetched; o.mu is held. A file that has lost its row, and what it stood on, has
+// nothing to keep the draft with: closing it says so, and it is committed in this
+// session all the same once what is missing has come.
 func (v *Vault) deferCommit(o *openState, away *awayError) error {
 	v.tree.RLock()
-	orphan := o.node.has(flagOrphan)
+	orphan := o.node.has(flagOrphan) && v.trashedBase(o.node) == nil
 	v.tree.RUnlock()
 	if orphan {
 		v.completeDraft(o)

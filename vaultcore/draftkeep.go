@@ -333,6 +333,18 @@ func parseState(b []byte) (*draftState, error) {
 	return s, nil
 }
 
+// stateBlob gives the content that a state stands on, zero if it needs none.
+func stateBlob(state []byte) (blob seal.ID) {
+	for depth := 0; len(state) > 0 && depth < maxStateDepth; depth++ {
+		s, err := parseState(state)
+		if err != nil {
+			return seal.ID{}
+		}
+		blob, state = s.base, s.below
+	}
+	return blob
+}
+
 // stateReader takes a state apart. What is missing reads as zeros and sets bad.
 type stateReader struct {
 	b   []byte

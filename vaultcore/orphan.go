@@ -31,6 +31,33 @@ func (v *Vault) unburyAsset(asset *Node) {
 	v.setStored(asset, stored)
 }
 
+// trashedBase gives the entry of the trash that has what an open file without a row
+// was opened on, nil if there is none: a draft over that needs no row of its own
+// to come back after a kill; tree is held.
+func (v *Vault) trashedBase(n *Node) *Node {
+	if !n.has(flagOrphan) || n.content == nil {
+		return nil
+	}
+	for _, t := range v.trash {
+		if t.node.id == n.id && t.node.content == n.content {
+			return t.node
+		}
+	}
+	return nil
+}
+
+// neededTrash gives the entries that open files without a row stand on: they stay
+// until those are saved; tree is held.
+func (v *Vault) neededTrash() map[*Node]bool {
+	needed := make(map[*Node]bool)
+	for o := range v.opens {
+		if t := v.trashedBase(o.node); t != nil {
+			needed[t] = true
+		}
+	}
+	return needed
+}
+
 // forgetOrphan ends an open file that was replaced and not saved; tree is held.
 func (v *Vault) forgetOrphan(n *Node) {
 	n.flags = n.flags&^flagOrphan | flagUnlinked

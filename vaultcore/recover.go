@@ -3,7 +3,6 @@ package vaultcore
 import (
 	"context"
 	"encoding/binary"
-	"errors"
 	"fmt"
 	"path"
 	"strings"
@@ -370,80 +369,12 @@ func (v *Vault) recoverDraft(d draftRow, n *Node) error {
 	return err
 }
 
-// draftTarget gives the file of a draft whose attachment a change from elsewhere
-// has touched since: the row it was begun on if that is there still, else a file
-// of its own, which the next batch publishes as an edit on what it was begun on.
-func (v *Vault) draftTarget(d *draftRow) *Node {
-	if len(d.base) < 32 {
-		return nil
-	}
-	v.tree.Lock()
-	defer v.tree.Unlock()
-	var same, like *Node
-	var name string
-	v.walk(v.root, func(n *Node) {
-		if n.id != d.att || n.kind != KindFile {
-			return
-		}
-		if _, name = v.storedName(n); like == nil {
-			like = n
-		}
-		if n.sync != nil && string(n.sync.tips()) == string(d.base) {
-			same = n
-		}
-	})
-	if same != nil {
-		return same
-	}
-	for _, t := range v.trash {
-		if t.node.id == d.att && t.node.kind == KindFile && (like == nil || t.node.sync != nil && string(t.node.sync.tips()) == string(d.base)) {
-			like, name = t.node, t.name
-		}
-	}
-	if like == nil {
-		return nil
-	}
-	asset := like.parent
-	for asset.kind == KindFolder {
-		asset = asset.parent
-	}
-	n := &Node{
-		kind: KindFile, id: d.att, ino: inoOf(d.id), mode: like.mode, parent: asset, name: like.name, mime: like.mime,
-		mtime: d.mtime, ctime: like.ctime, btime: like.btime, xattrs: like.xattrs, content: like.content, size: like.size,
-		sync: &syncFields{digest: d.base[:32], base: d.base},
-	}
-	if like.sync != nil {
-		n.sync.rev = like.sync.rev
-	}
-	n.flags |= flagOrphan
-	v.setStored(n, name)
-	return n
-}
-
 // tips gives the digests a change is made on.
 func (f *syncFields) tips() []byte {
 	if f.base != nil {
 		return f.base
 	}
 	return f.digest
-}
-
-// orphanTarget makes a file for a draft whose attachment is gone.
-func (v *Vault) orphanTarget(id seal.ID) (*Node, error) {
-	const title = "Recovered files"
-	dir, _, err := v.Lookup(v.root, title)
-	if errors.Is(err, ErrNotFound) {
-		dir, _, err = v.Mkdir(v.root, title, 0o700)
-	}
-	if err != nil {
-		return nil, err
-	}
-	n, _, err := v.Create(dir, "recovered-"+id.Hex()[:8], 0o600)
-	if err != nil {
-		return nil, err
-	}
-	defer v.Release(n, true)
-	return n, v.Flush(n)
 }
 
 // listFiles lists what lies in the two directories.

@@ -330,12 +330,12 @@ func (v *Vault) purgeBatch(batch []*trashItem) (n int, bytes int64, err error) {
 	defer v.ns.Unlock()
 	v.tree.RLock()
 	var due []*trashItem
-	left := make(map[seal.ID]int)
+	left, needed := make(map[seal.ID]int), v.neededTrash()
 	for _, t := range v.trash {
 		left[t.asset]++
 	}
 	for _, t := range batch {
-		if v.trash[t.key] != t || t.node.rev() > 0 && !v.published(t.node) {
+		if v.trash[t.key] != t || needed[t.node] || t.node.rev() > 0 && !v.published(t.node) {
 			continue
 		}
 		if t.node.kind == KindAsset && left[t.node.id] > 0 {
@@ -382,20 +382,28 @@ func (v *Vault) trimTrash() {
 	var bytes int64
 	items := v.oldestTrash()
 	for _, t := range items {
-		bytes += t.node.size
+		bytes += t.held()
 	}
 	oldest := v.nowNS() - int64(limits.TrashAge)
 	var due []*trashItem
 	for _, t := range items {
-		if t.deleted > oldest && bytes <= room {
+		if t.deleted > oldest && (bytes <= room || t.held() == 0) {
 			continue
 		}
 		due = append(due, t)
-		bytes -= t.node.size
+		bytes -= t.held()
 	}
 	if _, _, err := v.purge(due); err != nil {
 		v.log.Warn("trash not trimmed", "err", err)
 	}
+}
+
+// held is what an entry takes of the disk: nothing while its content is elsewhere.
+func (t *trashItem) held() int64 {
+	if c := t.node.content; c == nil || c.place.Load() == placeElsewhere {
+		return 0
+	}
+	return t.node.size
 }
 
 // trashRoom is the trash's share of the disk, in bytes; all of it where the disk
