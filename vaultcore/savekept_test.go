@@ -137,14 +137,13 @@ func (s *saver) find(d *device) {
 	s.must(d.Found(context.Background(), there))
 }
 
-// kill ends a device's program. A draft that was made durable may come back as a
-// save, or not.
+// kill ends a device's program. A draft that was made durable comes back as a save.
 func (s *saver) kill(d *device) {
 	s.note(d, "kill")
 	if o := s.open[d]; o != nil {
 		delete(s.open, d)
 		if o.kept {
-			s.did(d, "", o.seen)
+			s.did(d, o.token, o.seen)
 		}
 	}
 	d.kill(false)
