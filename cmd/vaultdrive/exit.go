@@ -64,8 +64,8 @@ type exitRow struct {
 // numbers. Rows may share a number when a script would act alike.
 var exitTable = []exitRow{
 	{errUsage, "usage", 2, "vaultdrive help COMMAND shows the usage"},
-	{vaultcore.ErrWrongPassword, "wrong_password", 3, "nothing was changed; check the keyboard layout and try again; a password that was changed on another device counts here after the next sync"},
-	{seal.ErrPassword, "wrong_password", 3, "nothing was changed; check the keyboard layout and try again; a password that was changed on another device counts here after the next sync"},
+	{vaultcore.ErrWrongPassword, "wrong_password", 3, "nothing was changed; check the keyboard layout and try again; if it was changed on another device, use the old one once more: this device hears of the change then, and asks for the new one"},
+	{seal.ErrPassword, "wrong_password", 3, "nothing was changed; check the keyboard layout and try again; if it was changed on another device, use the old one once more: this device hears of the change then, and asks for the new one"},
 	{errNoPassword, "no_password", 4, "give --password-file FILE, --password-fd N or --password-command CMD, or run it in a terminal"},
 	{errMismatch, "passwords_differ", 4, "type the same password twice"},
 	{vaultcore.ErrNoVault, "no_vault", 5, "vaultdrive init makes one; --vault DIR (with a slash) names a directory"},

@@ -38,7 +38,7 @@ func (s *syncing) enable(ctx context.Context, in syncEnableRequest) error {
 		s.lastLook(ctx)
 	}
 	// For other options alone nobody has to be asked.
-	if moves || !known || !old.Enabled || in.Access != nil {
+	if in.URL != "" || !old.Enabled || in.Access != nil {
 		if next, err = s.claim(ctx, next, access, in); err != nil {
 			return err
 		}

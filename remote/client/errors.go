@@ -20,7 +20,7 @@ type meaning struct {
 }
 
 var meanings = map[api.Code]meaning{
-	api.CodeSessionInvalid:      {syncer.ErrDenied, "the server does not know this vault or device: sync enable registers it"},
+	api.CodeSessionInvalid:      {syncer.ErrDenied, "the server does not let this device in: it was revoked, or the vault has no account there any more; vaultdrive device list on another device tells, and sync enable makes an account anew"},
 	api.CodePlanRequired:        {syncer.ErrDenied, "the plan of this account has no synchronisation; what is here stays, and reading goes on"},
 	api.CodeAccountDisabled:     {syncer.ErrDenied, "ask the operator of the server"},
 	api.CodeRegistrationClosed:  {syncer.ErrDenied, "ask the operator of the server to let the vault in"},

@@ -79,7 +79,7 @@ var verdicts = map[string]verdict{
 }
 
 const (
-	hintBucket = "make the bucket first, or look at its name and at endpoint= in the address"
+	hintBucket = "make the bucket, or look at its name and at endpoint= in the address; if it was deleted, sync disable and then sync enable put there again what this device has"
 	hintRights = "the key needs to list the bucket and to read, write and delete what is below the prefix"
 	hintKeys   = "look at AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or the credentials file"
 	hintClock  = "set this machine's clock, for example with timedatectl set-ntp true"

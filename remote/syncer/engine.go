@@ -324,8 +324,8 @@ func (e *Engine) trouble() error {
 }
 
 // Wait returns when the contents of these attachments, nil for all, and the
-// batches that name them are confirmed on the remote. Error: that of ctx, with
-// what is in the way.
+// batches that name them are confirmed on the remote. Errors: what only a person
+// can put right, that of ctx, with what is in the way.
 func (e *Engine) Wait(ctx context.Context, ids []seal.ID) error {
 	defer e.enter()()
 	e.Poke()
@@ -338,7 +338,7 @@ func (e *Engine) Wait(ctx context.Context, ids []seal.ID) error {
 		if err != nil {
 			last = err
 		}
-		if err != nil && e.up.stuck() {
+		if err != nil && (e.up.stuck() || e.cond.has(stopping()...)) {
 			return err // nothing but a person changes that
 		}
 		select {

@@ -163,7 +163,7 @@ func (d *device) engine() {
 	if d.f.faults != nil {
 		o.Remote = d.f.faults(d.name, d.remote)
 	}
-	if testing.Verbose() {
+	if testing.Verbose() && o.Log == nil {
 		o.Log = slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelDebug})).With("device", d.name)
 	}
 	d.Engine = syncer.New(o)

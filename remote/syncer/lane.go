@@ -333,22 +333,35 @@ func (l *lane) left() error {
 	for _, reason := range slices.Sorted(maps.Keys(reasons)) {
 		count := reasons[reason]
 		if reason == CondTooLarge {
-			return fmt.Errorf("%w: %d contents are left %s, %d of them too large", ErrTooLarge, n, what, count)
+			return fmt.Errorf("%w: of %s left %s %d too large", ErrTooLarge, contents(n), what, count)
 		}
 		if c, ok := l.e.cond.get(reason); ok {
-			return blob.WithHint(fmt.Errorf("%w: %d of %d that are left %s: %s", ErrBlocked, count, n, what, c.Text), c.Hint)
+			return blob.WithHint(fmt.Errorf("%w: %d of %s left %s: %s", ErrBlocked, count, contents(n), what, c.Text), c.Hint)
 		}
 		if reason != "" {
-			return fmt.Errorf("%w: %d of %d that are left %s: %s", ErrBlocked, count, n, what, reason)
+			return fmt.Errorf("%w: %d of %s left %s: %s", ErrBlocked, count, contents(n), what, reason)
 		}
 	}
-	return fmt.Errorf("%w: %d contents are left %s", ErrUnavailable, n, what)
+	if c, full := l.e.cond.get(CondFull); full && l.q.has(CondFull) {
+		return blob.WithHint(fmt.Errorf("%w: %s left %s", ErrFull, contents(n), what), c.Hint)
+	}
+	return fmt.Errorf("%w: %s left %s", ErrUnavailable, contents(n), what)
 }
 
-// stuck says that what is left does not go on by itself.
+func contents(n int) string {
+	if n == 1 {
+		return "1 content"
+	}
+	return fmt.Sprintf("%d contents", n)
+}
+
+// stuck says that what is left does not go on before a person does something.
 func (l *lane) stuck() bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	if l.q.has(CondFull) && l.e.cond.has(CondFull) {
+		return true
+	}
 	for _, j := range l.q.jobs {
 		if j.where != isBlocked {
 			return false

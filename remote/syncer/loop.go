@@ -3,6 +3,7 @@ package syncer
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"math/rand/v2"
 	"sync"
 	"time"
@@ -23,6 +24,7 @@ type loopState struct {
 	used, polled, reconciled time.Time
 	failed                   time.Time
 	failures                 int
+	fault                    string // kind of what the last look met; "" when it went well
 	jitter                   float64
 	soon                     bool
 	bell                     bool // the remote says by itself that something is new
@@ -272,7 +274,7 @@ func (e *Engine) goodLook(reconciled bool) {
 	now := e.o.Now()
 	e.mu.Lock()
 	e.online, e.contact, e.polled, e.soon, e.rung = true, now, now, false, false
-	e.failed, e.failures = time.Time{}, 0
+	e.failed, e.failures, e.fault = time.Time{}, 0, ""
 	if reconciled {
 		e.reconciled = now
 	}
@@ -308,8 +310,13 @@ func (e *Engine) failedLook(err error) {
 		e.online = false
 	}
 	offline := !e.online
+	level, kind := slog.LevelInfo, meaningOf(err).kind
+	if kind == e.fault {
+		level = slog.LevelDebug // it is the same as before: once is enough
+	}
+	e.fault = kind
 	e.mu.Unlock()
-	e.o.Log.Info("remote not asked", "err", err)
+	e.o.Log.Log(context.Background(), level, "remote not asked", "err", err)
 	if offline {
 		e.up.hold()
 		e.down.hold()
