@@ -8,8 +8,6 @@ import (
 	"time"
 
 	"github.com/hanwen/go-fuse/v2/fuse"
-
-	"github.com/vaultdrive/vaultdrive/vaultcore"
 )
 
 // Nodeids of the hidden directory lie far above those of the tree, so one
@@ -24,7 +22,8 @@ const (
 	hiddenStatus     = hiddenBase + 4
 	hiddenTrashFiles = hiddenBase + 16 // and above: files in trash/
 
-	hiddenConflictLinks = hiddenBase + 1<<61 // and above: links in conflicts/
+	hiddenUnverifiedNodes = hiddenBase + 1<<60 // and above: what is in unverified/
+	hiddenConflictLinks   = hiddenBase + 1<<61 // and above: links in conflicts/
 )
 
 func isHidden(id uint64) bool { return id >= hiddenBase }
@@ -51,26 +50,32 @@ var fixed = []struct {
 // has to show beside the user's files. All of it is read-only, and the
 // kernel keeps nothing of it: every timeout is 0.
 type hiddenTree struct {
-	fs        *fileSystem
-	status    func() []byte
-	trash     *trashView
-	conflicts *conflictView
+	fs         *fileSystem
+	status     func() []byte
+	trash      *trashView
+	unverified *unverifiedView
+	conflicts  *conflictView
 
 	mu   sync.Mutex
 	last uint64
 	open map[uint64]hiddenHandle
 }
 
-// hiddenHandle is an open trash file or a status made at OPEN.
+// hiddenHandle is an open file, of the trash or unverified, or a status made at
+// OPEN.
 type hiddenHandle struct {
-	trash  *vaultcore.Reading
+	file interface {
+		io.ReaderAt
+		io.Closer
+	}
 	status []byte
 }
 
 func newHiddenTree(f *fileSystem, o Options) *hiddenTree {
 	return &hiddenTree{
-		fs: f, status: o.StatusJSON, trash: newTrashView(f.vault), conflicts: newConflictView(f.vault, o.Asset),
-		open: make(map[uint64]hiddenHandle),
+		fs: f, status: o.StatusJSON, trash: newTrashView(f.vault), unverified: newUnverifiedView(f.vault, o.Asset),
+		conflicts: newConflictView(f.vault, o.Asset),
+		open:      make(map[uint64]hiddenHandle),
 	}
 }
 
@@ -82,23 +87,30 @@ func (h *hiddenTree) lookup(dir uint64, name string, out *fuse.EntryOut) fuse.St
 				return h.entry(e.id, out)
 			}
 		}
-	case hiddenTrash, hiddenConflicts:
-		find := h.trash.lookup
-		if dir == hiddenConflicts {
-			find = h.conflicts.lookup
-		}
-		id, err := find(name)
-		if err != nil {
-			return h.fs.errno("LOOKUP", err)
-		}
-		if id != 0 {
-			return h.entry(id, out)
-		}
-	case hiddenUnverified:
+	case hiddenTrash:
+		return h.found(h.trash.lookup(name))(out)
+	case hiddenConflicts:
+		return h.found(h.conflicts.lookup(name))(out)
 	default:
-		return fuse.ENOTDIR
+		if dir != hiddenUnverified && !h.unverified.isDir(dir) {
+			return fuse.ENOTDIR
+		}
+		return h.found(h.unverified.lookup(dir, name))(out)
 	}
 	return fuse.ENOENT
+}
+
+// found answers a lookup with the nodeid that a view gave.
+func (h *hiddenTree) found(id uint64, err error) func(*fuse.EntryOut) fuse.Status {
+	return func(out *fuse.EntryOut) fuse.Status {
+		switch {
+		case err != nil:
+			return h.fs.errno("LOOKUP", err)
+		case id == 0:
+			return fuse.ENOENT
+		}
+		return h.entry(id, out)
+	}
 }
 
 func (h *hiddenTree) entry(id uint64, out *fuse.EntryOut) fuse.Status {
@@ -110,6 +122,8 @@ func (h *hiddenTree) forget(id, lookups uint64) {
 	switch {
 	case id >= hiddenConflictLinks:
 		h.conflicts.forget(id, lookups)
+	case id >= hiddenUnverifiedNodes:
+		h.unverified.forget(id, lookups)
 	case id >= hiddenTrashFiles:
 		h.trash.forget(id, lookups)
 	}
@@ -141,6 +155,14 @@ func (h *hiddenTree) getAttr(id uint64, out *fuse.Attr) fuse.Status {
 		}
 		a.Mode, a.Nlink, a.Size = hiddenLinkMode, 1, uint64(len(l.target))
 		now = l.changed
+	case id >= hiddenUnverifiedNodes:
+		u, ok := h.unverified.get(id)
+		if !ok {
+			return estale
+		}
+		if !u.dir {
+			a.Mode, a.Nlink, a.Size, now = hiddenFileMode, 1, uint64(u.size), u.added
+		}
 	case id >= hiddenTrashFiles:
 		t, ok := h.trash.get(id)
 		if !ok {
@@ -183,9 +205,11 @@ func (h *hiddenTree) list(dir, offset uint64, add func(fuse.DirEntry) bool) fuse
 		return h.fs.errno("READDIR", h.trash.entries(max(offset, cookieParent), add))
 	case hiddenConflicts:
 		return h.fs.errno("READDIR", h.conflicts.entries(max(offset, cookieParent), add))
-	case hiddenUnverified:
 	default:
-		return fuse.ENOTDIR
+		if dir != hiddenUnverified && !h.unverified.isDir(dir) {
+			return fuse.ENOTDIR
+		}
+		return h.fs.errno("READDIR", h.unverified.entries(dir, max(offset, cookieParent), add))
 	}
 	return fuse.OK
 }
@@ -206,7 +230,7 @@ func (h *hiddenTree) openFile(id uint64, flags uint32, out *fuse.OpenOut) fuse.S
 	h.open[h.last] = o
 	h.mu.Unlock()
 	out.OpenFlags = fuse.FOPEN_NOFLUSH
-	if o.trash == nil {
+	if o.file == nil {
 		out.OpenFlags |= fuse.FOPEN_DIRECT_IO
 	} else {
 		out.OpenFlags |= fuse.FOPEN_KEEP_CACHE
@@ -221,6 +245,9 @@ func (h *hiddenTree) content(id uint64) (hiddenHandle, fuse.Status) {
 	if id == hiddenStatus {
 		return hiddenHandle{status: h.status()}, fuse.OK
 	}
+	if id >= hiddenUnverifiedNodes {
+		return h.unverifiedContent(id)
+	}
 	t, ok := h.trash.get(id)
 	if !ok {
 		return hiddenHandle{}, estale
@@ -229,7 +256,19 @@ func (h *hiddenTree) content(id uint64) (hiddenHandle, fuse.Status) {
 	if err != nil {
 		return hiddenHandle{}, h.fs.errno("OPEN", err)
 	}
-	return hiddenHandle{trash: r}, fuse.OK
+	return hiddenHandle{file: r}, fuse.OK
+}
+
+func (h *hiddenTree) unverifiedContent(id uint64) (hiddenHandle, fuse.Status) {
+	u, ok := h.unverified.get(id)
+	if !ok || u.dir {
+		return hiddenHandle{}, estale
+	}
+	r, err := h.fs.vault.OpenUnverified(u.id)
+	if err != nil {
+		return hiddenHandle{}, h.fs.errno("OPEN", err)
+	}
+	return hiddenHandle{file: r}, fuse.OK
 }
 
 func (h *hiddenTree) read(fh uint64, buf []byte, off int64) (int, fuse.Status) {
@@ -239,13 +278,13 @@ func (h *hiddenTree) read(fh uint64, buf []byte, off int64) (int, fuse.Status) {
 	switch {
 	case !ok:
 		return 0, fuse.EBADF
-	case o.trash == nil:
+	case o.file == nil:
 		if off < 0 || off >= int64(len(o.status)) {
 			return 0, fuse.OK
 		}
 		return copy(buf, o.status[off:]), fuse.OK
 	}
-	n, err := o.trash.ReadAt(buf, off)
+	n, err := o.file.ReadAt(buf, off)
 	if err != nil && !errors.Is(err, io.EOF) {
 		return 0, h.fs.errno("READ", err)
 	}
@@ -261,10 +300,10 @@ func (h *hiddenTree) release(fh uint64) {
 }
 
 func (h *hiddenTree) close(o hiddenHandle) {
-	if o.trash == nil {
+	if o.file == nil {
 		return
 	}
-	if err := o.trash.Close(); err != nil {
+	if err := o.file.Close(); err != nil {
 		h.fs.errno("RELEASE", err)
 	}
 }

@@ -172,8 +172,8 @@ func (p *pageTest) lock() {
 }
 
 // TestDriveInThePage: what is saved on a mounted drive opens in a browser, small
-// and large, also after the password changed; what the page adds is at the
-// server, and no file of the drive by itself.
+// and large, also after the password changed; what the page adds or deletes is no
+// change of the drive by itself, and one when it is adopted.
 func TestDriveInThePage(t *testing.T) {
 	t.Parallel()
 	needTool(t, "chromium", "chromium")
@@ -200,9 +200,21 @@ func TestDriveInThePage(t *testing.T) {
 	}
 	p.choose("#upload", p.file("from the page.txt", []byte("written in a browser")))
 	p.until("the page's file is stored", "document.querySelectorAll('#rows tr').length === 3")
-	ada.ok("sync now")
+	waitRead(t, drive.path(".vaultdrive", "unverified", "Journey", "from the page.txt"), "written in a browser")
 	if _, err := os.Stat(drive.path("Journey", "from the page.txt")); !os.IsNotExist(err) {
 		t.Errorf("what no device signed is an ordinary file of the drive: %v", err)
+	}
+	p.choose("#upload", p.file("adopted.txt", []byte("taken over")))
+	ada.waitListed("unverified", "Journey/adopted.txt")
+	ada.ok("adopt", "Journey/adopted.txt")
+	waitRead(t, drive.path("Journey", "adopted.txt"), "taken over")
+	ada.ok("sync now")
+	p.row("adopted.txt", "Delete")
+	p.row("adopted.txt", "Really delete")
+	ada.waitListed("deletion", "Journey/adopted.txt")
+	ada.ok("adopt", "Journey/adopted.txt")
+	if _, err := os.Stat(drive.path("Journey", "adopted.txt")); !os.IsNotExist(err) {
+		t.Errorf("the page deleted it, and that was signed: %v", err)
 	}
 	p.click("#lock", "Lock")
 
@@ -217,6 +229,14 @@ func TestDriveInThePage(t *testing.T) {
 	p.row("from the page.txt", "Download")
 	if got := p.downloaded("from the page.txt", 20); string(got) != "written in a browser" {
 		t.Errorf("the page's file came as %q", got)
+	}
+	if all := ada.listUnverified(); len(all) != 1 || !all[0].Reseal {
+		t.Errorf("after the change of the password: %v", all)
+	}
+	ada.ok("adopt", "Journey/from the page.txt")
+	ada.ok("sync now")
+	if got := ada.ok("get", "Journey/from the page.txt", "-"); got != "written in a browser" {
+		t.Errorf("sealed anew it is %q", got)
 	}
 	must(t, os.Remove(filepath.Join(p.browser.downloads, "ticket ✈.txt")))
 	p.row("ticket ✈.txt", "Download")

@@ -59,8 +59,9 @@ type applying struct {
 	where func(seal.ID) history.Presence
 
 	files   []*fileChange
-	drops   []*Node // rows that go, their content with them
-	buries  []*Node // rows that go to the trash
+	drops   []*Node        // rows that go, their content with them
+	buries  []*Node        // rows that go to the trash
+	back    map[*Node]bool // of buries: what a revocation took back
 	assets  []*assetChange
 	claimed map[*Node]bool
 	kept    map[*Node]bool   // of drops: those whose blob is not doomed
@@ -104,7 +105,7 @@ func (l *ledger) applyChanged(c history.Changed, in *incoming) ([]Change, error)
 	}
 	a := &applying{
 		l: l, x: x, in: in, where: l.presence(x.has, arrived...), claimed: make(map[*Node]bool),
-		kept: make(map[*Node]bool), blobs: make(map[seal.ID]bool),
+		kept: make(map[*Node]bool), back: make(map[*Node]bool), blobs: make(map[seal.ID]bool),
 		now: l.v.nowNS(), touched: make(map[*Node]bool),
 	}
 	a.plan(c)
@@ -261,6 +262,7 @@ func (a *applying) planRest(att *history.Attachment) {
 		case n.kind != KindFolder && (dead[n.content.ref.blob] || n.open.Load() != nil || !n.draftID.IsZero() || a.takenBack(n)):
 			// An open file's draft may stand on this content, so it stays a while.
 			a.buries = append(a.buries, n)
+			a.back[n] = a.takenBack(n) && !dead[n.content.ref.blob]
 		default:
 			a.drops = append(a.drops, n)
 		}
@@ -386,7 +388,7 @@ func (a *applying) writeBury(t *txn, n *Node) error {
 	if err := a.l.v.openAtt(r); err != nil {
 		return err
 	}
-	r.deleted = a.now
+	r.deleted, r.f.takenBack = a.now, a.back[n]
 	a.l.v.sealAtt(r)
 	return t.updateAtt(r)
 }
@@ -396,7 +398,7 @@ func (ch *fileChange) numbers(r *attRow) {
 	r.id, r.asset, r.deleted = ch.id, ch.f.Parent.ID, 0
 	r.rev, r.digest, r.base = ch.f.Rev, slices.Clone(ch.f.Base[0][:]), baseOf(&ch.f)
 	r.f.name, r.f.mime, r.f.mode, r.f.mtime, r.f.shown = ch.f.Stored, ch.f.MIME, uint16(ch.f.Mode), ch.f.Mtime, ch.shownLeaf()
-	r.f.scratch = false
+	r.f.scratch, r.f.takenBack = false, false
 }
 
 // shownLeaf is the last component as shown, "" where the stored one says it.

@@ -130,7 +130,7 @@ func (a *applying) showFolderGone(n *Node) {
 func (a *applying) showBury(n *Node) {
 	v := a.l.v
 	asset, name := v.storedName(n)
-	t := &trashItem{node: n, asset: asset.id, name: name, shown: shownPath(n), deleted: a.now}
+	t := &trashItem{node: n, asset: asset.id, name: name, shown: shownPath(n), deleted: a.now, takenBack: a.back[n]}
 	a.take(n)
 	if n.open.Load() != nil {
 		gone := &Node{

@@ -29,14 +29,18 @@ type Problem struct {
 
 // CheckReport is what a check found.
 type CheckReport struct {
-	Assets   int       `json:"assets"`
-	Folders  int       `json:"folders"`
-	Files    int       `json:"files"`
-	Trash    int       `json:"trash"`
-	Bytes    int64     `json:"bytes"`
-	Orphans  int       `json:"orphans"`
-	Deep     bool      `json:"deep"`
-	Problems []Problem `json:"problems"`
+	Assets  int   `json:"assets"`
+	Folders int   `json:"folders"`
+	Files   int   `json:"files"`
+	Trash   int   `json:"trash"`
+	Bytes   int64 `json:"bytes"`
+	Orphans int   `json:"orphans"`
+	// Unverified and Deletions wait for a person at a server of ours; nothing of
+	// them is checked before.
+	Unverified int       `json:"unverified"`
+	Deletions  int       `json:"deletions_asked"`
+	Deep       bool      `json:"deep"`
+	Problems   []Problem `json:"problems"`
 }
 
 // Check holds rows, wire fields, contents and files against each other. It
@@ -59,6 +63,7 @@ func (v *Vault) Check(ctx context.Context, o CheckOptions) (CheckReport, error) 
 		return c.report, err
 	}
 	c.countAll()
+	c.report.Unverified, c.report.Deletions = v.CountUnverified()
 	for _, step := range []func() error{c.integrity, c.header, c.assets, c.attachments} {
 		if err := step(); err != nil {
 			return c.report, err

@@ -149,6 +149,7 @@ func ledgerIndexes(c *conn) error {
 		"asset_attachments_dirty ON asset_attachments (n) WHERE dirty<>0",
 		"asset_attachments_away ON asset_attachments (n) WHERE place=0 AND deleted=0",
 		"attachments_blob ON asset_attachments (blob)",
+		"server_rows_open ON server_rows (state) WHERE state>2",
 	} {
 		if err := c.exec("CREATE INDEX IF NOT EXISTS " + sql); err != nil {
 			return err

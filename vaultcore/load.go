@@ -297,7 +297,7 @@ func (l *loader) addDeleted(r *attRow, n *Node, asset *Node) {
 	}
 	n.parent, n.name = asset, shownComponent(parts[len(parts)-1])
 	n.set(flagUnlinked, true)
-	l.v.bury(&trashItem{node: n, asset: r.asset, name: r.f.name, shown: shown, deleted: r.deleted})
+	l.v.bury(&trashItem{node: n, asset: r.asset, name: r.f.name, shown: shown, deleted: r.deleted, takenBack: r.f.takenBack})
 }
 
 // addDamaged shows a row that cannot be authenticated: its name is unknown

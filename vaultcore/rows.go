@@ -58,6 +58,7 @@ type attFields struct {
 	mtime, ctime, btime int64
 	mode                uint16
 	scratch             bool
+	takenBack           bool // in the trash, since a revocation took back what named it
 	name, mime          string
 	xattrs              xattrs
 	shown               string // last component as shown, where the stored one does not say it
@@ -68,6 +69,7 @@ const (
 	fieldScratch = 1
 	fieldXAttrs  = 2 // extended attributes follow the type
 	fieldShown   = 4 // the shown last component follows them
+	fieldTaken   = 8 // taken back by a revocation
 )
 
 // iv repeats the first 12 bytes of a version 3 content, as older readers of
@@ -119,6 +121,9 @@ func (f *attFields) encode(b []byte) []byte {
 	if f.shown != "" {
 		flags |= fieldShown
 	}
+	if f.takenBack {
+		flags |= fieldTaken
+	}
 	b = append(b, flags)
 	b = appendString16(b, f.name)
 	b = appendString16(b, f.mime)
@@ -136,7 +141,7 @@ func (f *attFields) decode(b []byte) error {
 	f.mtime, f.ctime, f.btime = int64(d.u64()), int64(d.u64()), int64(d.u64())
 	f.mode = d.u16() & 0o777
 	flags := d.u8()
-	f.scratch = flags&fieldScratch != 0
+	f.scratch, f.takenBack = flags&fieldScratch != 0, flags&fieldTaken != 0
 	f.name, f.mime = d.str16(), d.str16()
 	f.xattrs = nil
 	if flags&fieldXAttrs != 0 {

@@ -25,6 +25,7 @@ type ServerRow struct {
 	Blob            seal.ID
 	SHA256          [32]byte
 
+	Created int64 // when the server first had it, by its own word: ns since 1970; 0 if it does not say
 	Number  int64 // the server's counter for the row, 0 for one it does not have
 	Deleted bool  // then id, parent, type and number are all that counts
 	Client  bool  // the last to write it was no device
@@ -36,6 +37,7 @@ const (
 	serverDeleted = 2
 	serverAsked   = 3
 	serverUnnamed = 4
+	serverRefused = 5 // as 4, and to be deleted there
 )
 
 // rowKey names a row of the server.

@@ -14,10 +14,14 @@ import (
 
 // ServerWork is what has to be done about a server's rows.
 type ServerWork struct {
-	Rows   []ServerRow // to be written, assets first; Number is the one that was read
-	Claim  []seal.ID   // contents that a client had the server throw away
-	Faults []RowFault
-	More   bool // there is more to look at
+	Rows  []ServerRow // to be written, assets first; Number is the one that was read
+	Claim []seal.ID   // contents that a client had the server throw away
+	// Release are contents of rows that the user refused, by the row: when that is
+	// written nobody needs them.
+	Release map[seal.ID]seal.ID
+	Faults  []RowFault
+	News    int  // rows that no record names, not seen before
+	More    bool // there is more to look at
 }
 
 // rowsAtOnce bounds the rows that are compared in one go.
@@ -60,6 +64,7 @@ type projecting struct {
 	all   bool
 	w     ServerWork
 	found map[rowKey]*knownRow
+	named map[seal.ID]bool // contents that the log names; nil: not asked for yet
 }
 
 func (p *projecting) store() error {
@@ -100,6 +105,10 @@ func (p *projecting) look(k rowKey) error {
 	if err != nil {
 		return err
 	}
+	if !w.known && e.state == serverRefused {
+		p.refuse(k, &e)
+		return nil
+	}
 	if !w.known {
 		p.unnamed(k, &e)
 		return nil
@@ -130,6 +139,9 @@ func (p *projecting) look(k rowKey) error {
 // unnamed leaves alone a row that no record names.
 func (p *projecting) unnamed(k rowKey, e *knownRow) {
 	if e.row != nil {
+		if !e.row.Deleted && e.state != serverUnnamed {
+			p.w.News++
+		}
 		if e.state = serverUnnamed; e.row.Deleted {
 			e.state, e.row = serverDeleted, nil
 		}
@@ -138,10 +150,39 @@ func (p *projecting) unnamed(k rowKey, e *knownRow) {
 	p.l.rowsDue.drop(k)
 }
 
+// refuse has the server delete a row that no record names: the one case of such a
+// row being written, since the user said so. What it names goes too, unless
+// somebody else needs that: a row may name any blob.
+func (p *projecting) refuse(k rowKey, e *knownRow) {
+	row := ServerRow{ID: k.id, Asset: k.asset, Type: uint8(TypeItem), Number: e.number, Deleted: true}
+	if e.row != nil && e.row.Type >= uint8(TypePassword) && e.row.Type <= uint8(TypeItem) {
+		row.Type = e.row.Type
+	}
+	if e.row != nil {
+		row.Parent = e.row.Parent
+	}
+	p.w.Rows = append(p.w.Rows, row)
+	p.l.rowsDue.given(k, nil)
+	if k.asset || e.row == nil {
+		return
+	}
+	if p.named == nil {
+		p.named = p.l.namedBlobs()
+	}
+	if b := e.row.Blob; !p.named[b] && !p.l.v.rowNames(b) {
+		if p.w.Release == nil {
+			p.w.Release = make(map[seal.ID]seal.ID)
+		}
+		p.w.Release[k.id] = b
+	}
+}
+
 // compare holds a row that came against what it should say. urgent: no device of
 // ours can have written it.
 func (p *projecting) compare(k rowKey, e *knownRow, w *wantedRow) (agrees, urgent bool) {
 	right := bytes.Equal(e.print, w.print) // it said so before
+	// It was there before the log named it: somebody took it over, in other words.
+	adopted := e.state == serverUnnamed || e.state == serverRefused
 	came := e.row
 	e.row, e.state = nil, serverLive
 	if came.Deleted {
@@ -158,7 +199,8 @@ func (p *projecting) compare(k rowKey, e *knownRow, w *wantedRow) (agrees, urgen
 	case came.Deleted:
 		e.print = nil
 		if right {
-			p.fault(RowFault{Altered: true, What: "deleted", Path: p.l.rowPath(k, w)})
+			// A client may delete an asset that is empty there; that is no lie.
+			p.fault(RowFault{Altered: !came.Client, What: "deleted", Path: p.l.rowPath(k, w)})
 		}
 		return false, right
 	case w.row.Deleted:
@@ -174,7 +216,12 @@ func (p *projecting) compare(k rowKey, e *knownRow, w *wantedRow) (agrees, urgen
 		return true, false
 	}
 	e.print = nil
-	urgent = right || p.l.forged(came, w)
+	if adopted {
+		return false, false
+	}
+	// A client makes rows and changes none: so this one is as it was made, whoever
+	// has taken it over since.
+	urgent = right || !came.Client && p.l.forged(came, w)
 	// An older epoch's key is what a password change leaves until rows follow.
 	if urgent || len(differs) > 1 || differs[0] != differsEpoch {
 		p.fault(RowFault{Altered: urgent, What: strings.Join(differs, ", "), Path: p.l.rowPath(k, w)})

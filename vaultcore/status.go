@@ -20,7 +20,9 @@ type Status struct {
 	Folders    int            `json:"folders"`
 	Files      int            `json:"files"`
 	Bytes      int64          `json:"bytes"`
-	Conflicts  int            `json:"conflicts"` // shown beside what has their name
+	Conflicts  int            `json:"conflicts"`       // shown beside what has their name
+	Unverified int            `json:"unverified"`      // what no device has signed, at a server of ours
+	Deletions  int            `json:"deletions_asked"` // by clients of it that have no log
 	Trash      int            `json:"trash"`
 	TrashBytes int64          `json:"trash_bytes"`
 	Drafts     int            `json:"drafts"`
@@ -56,6 +58,7 @@ func (v *Vault) Status() Status {
 	s.InRows = v.fresh.bytes
 	v.fresh.mu.Unlock()
 	s.Cache = v.CacheUse()
+	s.Unverified, s.Deletions = v.CountUnverified()
 	states := v.openStates()
 	for _, o := range states {
 		o.mu.RLock()

@@ -22,6 +22,8 @@ type trashItem struct {
 	name    string  // stored name inside the asset
 	shown   string  // path it had, as shown
 	deleted int64
+	// takenBack: a revocation took back what named it.
+	takenBack bool
 }
 
 // bury enters an item into the trash. Deleted copies of one attachment have one
@@ -155,7 +157,7 @@ func (v *Vault) RestoreTrash(ref string) (string, error) {
 		if err := v.openAtt(r); err != nil {
 			return err
 		}
-		r.deleted, r.dirty = 0, r.dirty|dirtyAttr
+		r.deleted, r.dirty, r.f.takenBack = 0, r.dirty|dirtyAttr, false
 		if renew {
 			return v.renewRow(x, r, fresh)
 		}

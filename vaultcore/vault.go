@@ -62,6 +62,9 @@ type Vault struct {
 	root         *Node
 	nextRow      atomic.Int64
 
+	shelf    *shelf
+	adopting sync.Mutex // one thing at a time is taken over, or refused
+
 	ns   sync.RWMutex
 	tree sync.RWMutex
 
@@ -233,6 +236,7 @@ func (v *Vault) openStores() (err error) {
 		onLowSpace: v.makeRoom, beforeFile: v.announce, limits: limits, log: v.log,
 	})
 	f := v.store.fetches
+	v.shelf = newShelf(f)
 	f.fits, f.named = v.cache.fits, v.stillNamed
 	f.elsewhere = func(id seal.ID) bool {
 		away, err := v.namedElsewhere(id)
@@ -322,6 +326,7 @@ func (v *Vault) shutdown(ctx context.Context) error {
 	v.closed.Store(true)
 	v.cancel()
 	v.store.fetches.end()
+	v.shelf.wipe()
 	v.wg.Wait()
 	v.stopLedger()
 	if !v.opt.ReadOnly {

@@ -24,6 +24,8 @@ const (
 	callPins         = "pins"
 	callPrefetch     = "prefetch"
 	callEvict        = "evict"
+	callUnverified   = "unverified"
+	callAdopt        = "adopt"
 )
 
 // accessKeys are credentials of a bucket: keys, or where they are.
@@ -109,6 +111,20 @@ type syncWaitRequest struct {
 	Paths []string `json:"paths,omitempty"`
 }
 
+// adoptRequest decides about what is unverified.
+type adoptRequest struct {
+	Paths     []string `json:"paths,omitempty"` // or ids
+	All       bool     `json:"all,omitempty"`
+	Deletions bool     `json:"deletions,omitempty"` // of those alone
+	Refuse    bool     `json:"refuse,omitempty"`
+}
+
+// adoptAnswer is what became of one of them.
+type adoptAnswer struct {
+	vaultcore.Adopted
+	Error *wireError `json:"error,omitempty"`
+}
+
 // stateDisabled is the state of a vault whose synchronisation is off.
 const stateDisabled syncer.State = "disabled"
 
@@ -125,6 +141,9 @@ type syncView struct {
 	Cache     vaultcore.CacheUse `json:"cache"` // contents on this device
 	// RemoteOnly counts contents that are not on this device as a whole.
 	RemoteOnly int `json:"remote_only"`
+	// Unverified and Deletions wait for vaultdrive adopt.
+	Unverified int `json:"unverified"`
+	Deletions  int `json:"deletions_asked"`
 	// Queue is how much is left to do: changes to publish, batches, transfers.
 	Queue int `json:"queue"`
 	syncer.Status

@@ -92,5 +92,8 @@ func (c *checkCommand) show(r vaultcore.CheckReport, left int) error {
 	}
 	c.ui.printf("%s, %s, %s, %d in the trash, %s: %s checked, %s\n", plural(r.Assets, "asset"), plural(r.Folders, "folder"),
 		plural(r.Files, "file"), r.Trash, humanSize(r.Bytes), how, plural(left, "problem"))
+	if text := unverifiedText(r.Unverified, r.Deletions); text != "" {
+		c.ui.printf("unverified: %s\n", text)
+	}
 	return nil
 }

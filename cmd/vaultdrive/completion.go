@@ -227,7 +227,7 @@ func (c *completer) paths(ctx context.Context, current string) []string {
 		if isDir(i) {
 			name += "/"
 		}
-		if !strings.ContainsFunc(name, unsafeRune) {
+		if !strings.ContainsFunc(name, vaultcore.UnsafeRune) {
 			found = append(found, name)
 		}
 		return nil

@@ -114,6 +114,7 @@ var exitTable = []exitRow{
 	{vaultcore.ErrGap, "withheld", 57, "the remote does not show everything that devices put there: sync now --heal on each of them"},
 	{seal.ErrNewer, "newer_version", 11, "another device uses a newer vaultdrive: install that version"},
 	{vaultcore.ErrClock, "clock", 58, "set the clock of this machine, or of the other device"},
+	{vaultcore.ErrNoItem, "item_deleted", 20, "copy it out of .vaultdrive/unverified, or delete it at the server with vaultdrive adopt --refuse"},
 	{vaultcore.ErrNotFound, "not_found", 20, "vaultdrive ls shows what is there"},
 	{vaultcore.ErrExist, "exists", 21, "choose another name"},
 	{vaultcore.ErrNotEmpty, "not_empty", 22, "rm -r removes what is in it too"},

@@ -104,7 +104,7 @@ func newApp(u *ui) *cli.App {
 		Commands: []*cli.Command{
 			initCLI(u), demoCLI(u), mountCLI(u), umountCLI(u), lockCLI(u), statusCLI(u), waitCLI(u),
 			lsCLI(u), getCLI(u), putCLI(u), rmCLI(u), mvCLI(u), assetCLI(u), trashCLI(u),
-			syncCLI(u), joinCLI(u), conflictsCLI(u),
+			syncCLI(u), joinCLI(u), conflictsCLI(u), adoptCLI(u),
 			passwdCLI(u), kitCLI(u), deviceCLI(u),
 			checkCLI(u), rescueCLI(u), backupCLI(u), eventsCLI(u), serveCLI(u), completionCLI(u), completeCLI(u),
 		},

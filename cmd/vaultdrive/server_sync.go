@@ -34,6 +34,7 @@ func (s *server) routeSync(mux *http.ServeMux) {
 		return s.vault.Conflicts(ctx)
 	})
 	s.routeHere(mux)
+	s.routeAdopt(mux)
 	changing(s, mux, callConflictKeep, func(ctx context.Context, in keepRequest) (vaultcore.Kept, error) {
 		return s.vault.KeepConflict(ctx, in.Path, in.How)
 	})
@@ -44,6 +45,7 @@ func (s *server) syncStatus(ctx context.Context, _ none) (syncView, error) {
 	if err != nil || !s.vault.LedgerOn() {
 		return view, err
 	}
+	view.Unverified, view.Deletions = s.vault.CountUnverified()
 	if view.Devices, err = s.vault.Devices(ctx); err != nil {
 		return view, err
 	}

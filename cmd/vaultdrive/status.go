@@ -120,6 +120,9 @@ func (c *statusCommand) show(v statusView) {
 	if v.Conflicts > 0 {
 		c.line("conflicts", "%d; vaultdrive conflicts list shows them", v.Conflicts)
 	}
+	if text := unverifiedText(v.Unverified, v.Deletions); text != "" {
+		c.line("unverified", "%s", text)
+	}
 	c.line("unsent", "%s changed since the last sync, %d to upload", plural(v.Dirty, "row"), v.Queued)
 	if v.Sync != nil {
 		c.line("sync", "%s with %s", v.Sync.State, c.ui.name(v.Sync.Remote))

@@ -35,6 +35,9 @@ func (p syncPrinter) show(v *syncView) {
 	if v.RemoteOnly > 0 {
 		p.line("remote only", "%s", plural(v.RemoteOnly, "file"))
 	}
+	if text := unverifiedText(v.Unverified, v.Deletions); text != "" {
+		p.line("unverified", "%s", text)
+	}
 	for _, d := range v.Devices {
 		p.line("device", "%s", p.device(d))
 	}

@@ -10,11 +10,12 @@ import (
 	"strconv"
 	"strings"
 	"sync/atomic"
-	"unicode"
 	"unicode/utf16"
 	"unicode/utf8"
 
 	"golang.org/x/term"
+
+	"github.com/vaultdrive/vaultdrive/vaultcore"
 )
 
 // ui is where a command talks to: results go to out, everything said to a
@@ -67,7 +68,7 @@ func (u *ui) name(s string) string {
 // UTF-8 as \x1b, \u202e or \U000e0001. The two joiners stay: scripts and emoji
 // need them, and they move nothing.
 func escapeName(s string) string {
-	if !strings.ContainsFunc(s, unsafeRune) && utf8.ValidString(s) {
+	if !strings.ContainsFunc(s, vaultcore.UnsafeRune) && utf8.ValidString(s) {
 		return s
 	}
 	var b strings.Builder
@@ -75,7 +76,7 @@ func escapeName(s string) string {
 		switch {
 		case r == utf8.RuneError && invalidAt(s, i):
 			fmt.Fprintf(&b, `\x%02x`, s[i])
-		case !unsafeRune(r):
+		case !vaultcore.UnsafeRune(r):
 			b.WriteRune(r)
 		case r < 0x100:
 			fmt.Fprintf(&b, `\x%02x`, r)
@@ -91,16 +92,6 @@ func escapeName(s string) string {
 func invalidAt(s string, i int) bool {
 	_, size := utf8.DecodeRuneInString(s[i:])
 	return size == 1
-}
-
-// unsafeRune reports characters that steer a terminal or turn the order of
-// what is shown around.
-func unsafeRune(r rune) bool {
-	const zwnj, zwj = 0x200c, 0x200d
-	if r == zwnj || r == zwj {
-		return false
-	}
-	return unicode.In(r, unicode.Cc, unicode.Cf, unicode.Zl, unicode.Zp, unicode.Co, unicode.Cs)
 }
 
 // writeJSON prints one document. Characters a terminal would act on are
@@ -128,7 +119,7 @@ func marshalSafe(v any, indent string) ([]byte, error) {
 // escapeJSON rewrites unsafe characters of an encoded document. Those below
 // U+0020 are layout here: inside strings the encoder has escaped them already.
 func escapeJSON(b []byte) []byte {
-	unsafe := func(r rune) bool { return r >= 0x20 && unsafeRune(r) }
+	unsafe := func(r rune) bool { return r >= 0x20 && vaultcore.UnsafeRune(r) }
 	if !bytes.ContainsFunc(b, unsafe) {
 		return b
 	}

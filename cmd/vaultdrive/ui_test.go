@@ -4,6 +4,8 @@ import (
 	"encoding/json"
 	"strings"
 	"testing"
+
+	"github.com/vaultdrive/vaultdrive/vaultcore"
 )
 
 func TestEscapeName(t *testing.T) {
@@ -45,7 +47,7 @@ func TestJSONIsSafeAndMeansTheSame(t *testing.T) {
 	if err := u.writeJSON(want); err != nil {
 		t.Fatal(err)
 	}
-	if strings.ContainsFunc(strings.ReplaceAll(out.String(), "\n", ""), unsafeRune) {
+	if strings.ContainsFunc(strings.ReplaceAll(out.String(), "\n", ""), vaultcore.UnsafeRune) {
 		t.Errorf("unsafe characters in %q", out)
 	}
 	var got map[string]string

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"net/http"
 	"slices"
+	"time"
 
 	"github.com/vaultdrive/vaultdrive/remote/api"
 	"github.com/vaultdrive/vaultdrive/remote/syncer"
@@ -75,6 +76,9 @@ func rowOf(e api.Change) (syncer.Row, bool) {
 	out := syncer.Row{
 		ID: id, Parent: parent, Name: wireBytes(in.FileNameEncrypted), MIME: wireBytes(in.ContentTypeEncrypted), Key: keyBytes(in.WrappedFileKey),
 		Size: in.SizeBytes, Len: in.StoredBytes, Number: in.Version, Deleted: in.State != api.StateLive, Client: in.By == api.ByClient,
+	}
+	if created := time.Time(in.CreatedAt); created.Year() > 1970 {
+		out.Created = created.UnixNano()
 	}
 	out.Type = typeNumber(in.ParentType)
 	if in.EncryptionVersion == 3 || in.EncryptionVersion == 4 {

@@ -64,11 +64,11 @@ func (e *Engine) projectNow(ctx context.Context) (err error) {
 }
 
 // project makes the remote's rows say what the log says, and tells of those that
-// no device can have written. What a row says is never taken over. The turn is
-// held.
+// no device can have written. What a row says is taken over by the user alone. The
+// turn is held.
 func (e *Engine) project(ctx context.Context) error {
 	var err error
-	altered := false
+	altered, news := false, 0
 	for more := true; more && err == nil; {
 		cursor, all, ok := e.mayProject()
 		if !ok {
@@ -79,6 +79,9 @@ func (e *Engine) project(ctx context.Context) error {
 			break
 		}
 		altered = e.tellRows(w.Faults) || altered
+		if news += w.News; !w.More {
+			e.tellUnverified(news)
+		}
 		if more = w.More; len(w.Rows)+len(w.Claim) > 0 {
 			err = e.writeRows(ctx, w, cursor)
 		}
@@ -135,7 +138,25 @@ func (e *Engine) writeRows(ctx context.Context, w vaultcore.ServerWork, cursor [
 	if err := errors.Join(v.ServerRowsPut(ctx, written), v.ServerAssetsLost(ctx, orphans)); err != nil {
 		return err
 	}
-	return errors.Join(refused, e.claim(ctx, claim))
+	return errors.Join(refused, e.claim(ctx, claim), e.release(ctx, written, w.Release))
+}
+
+// release lets the server throw away what rows had that the user refused. It is
+// done once: what stays after a failure goes when the remote is collected.
+func (e *Engine) release(ctx context.Context, written []Row, of map[seal.ID]seal.ID) error {
+	var blobs []string
+	for i := range written {
+		if b, ok := of[written[i].ID]; ok && !written[i].Asset {
+			blobs = append(blobs, b.Hex())
+		}
+	}
+	if len(blobs) == 0 {
+		return nil
+	}
+	call, cancel := context.WithTimeout(ctx, callTime)
+	defer cancel()
+	_, err := e.o.Remote.Settle(call, Settlement{Release: blobs})
+	return err
 }
 
 // claim gets back contents that live files have and that lie in the remote's
@@ -178,12 +199,31 @@ func (e *Engine) tellRows(faults []vaultcore.RowFault) (altered bool) {
 			altered = true
 			e.o.Vault.Alarm("server-row", f.String()+"; the log counts, and the row is written again")
 		case f.Asked:
-			e.o.Vault.Report("delete-asked", f.String()+"; it stays until it is deleted on the drive")
+			e.o.Vault.Report("delete-asked", f.String()+"; it stays until that is confirmed: vaultdrive adopt lists it")
 		default:
 			e.o.Vault.Report("server-row", f.String()+"; the row is written again")
 		}
 	}
 	return altered
+}
+
+// tellUnverified names what came that no device has signed.
+func (e *Engine) tellUnverified(n int) {
+	if n > 0 {
+		e.o.Vault.Report("unverified", fmt.Sprintf("new at the server, and signed by no device: %d; vaultdrive adopt lists them", n))
+	}
+}
+
+// Decided says that the user has taken something over that the remote's rows
+// said, or refused it: what the log says of it is due there.
+func (e *Engine) Decided() {
+	e.mu.Lock()
+	e.rows.due, e.rows.again = true, time.Time{}
+	if e.unsaid.IsZero() {
+		e.unsaid = e.o.Now()
+	}
+	e.mu.Unlock()
+	e.wake()
 }
 
 // projected notes how it went. Where others were faster the remote is asked

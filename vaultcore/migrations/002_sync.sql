@@ -148,7 +148,7 @@ CREATE TABLE server_rows (
   kind   INTEGER NOT NULL, -- 0 attachment, 1 asset
   id     BLOB NOT NULL,
   number INTEGER NOT NULL, -- the server's counter for the row: a writer names the one it read
-  state  INTEGER NOT NULL, -- 1 live, 2 deleted, 3 a client asked to delete it, 4 no record names it
+  state  INTEGER NOT NULL, -- 1 live, 2 deleted, 3 a client asked to delete it, 4 no record names it, 5 that, and it is to be deleted
   print  BLOB,             -- of the records and the epoch that it was found to say; null: something else
   row    BLOB,             -- as it came, until it is compared, or while no record names it
   PRIMARY KEY (kind, id)
