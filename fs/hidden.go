@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"github.com/hanwen/go-fuse/v2/fuse"
+
+	"github.com/vaultdrive/vaultdrive/vaultcore"
 )
 
 // Nodeids of the hidden directory lie far above those of the tree, so one
@@ -264,8 +266,12 @@ func (h *hiddenTree) unverifiedContent(id uint64) (hiddenHandle, fuse.Status) {
 	if !ok || u.dir {
 		return hiddenHandle{}, estale
 	}
-	r, err := h.fs.vault.OpenUnverified(u.id)
-	if err != nil {
+	r, err := h.fs.vault.OpenUnverified(u.id, u.version)
+	switch {
+	case errors.Is(err, vaultcore.ErrBusy), errors.Is(err, vaultcore.ErrNotFound):
+		h.unverified.outdated()
+		return hiddenHandle{}, estale // the kernel looks the name up again
+	case err != nil:
 		return hiddenHandle{}, h.fs.errno("OPEN", err)
 	}
 	return hiddenHandle{file: r}, fuse.OK

@@ -202,6 +202,13 @@ func (v *unverifiedView) get(node uint64) (unverifiedNode, bool) {
 	return *n, true
 }
 
+// outdated has the next lookup read the list.
+func (v *unverifiedView) outdated() {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.read = time.Time{}
+}
+
 // entries writes the listing of a directory after a cookie; from the beginning, it
 // is read from the vault.
 func (v *unverifiedView) entries(dir, after uint64, add func(fuse.DirEntry) bool) error {

@@ -143,7 +143,7 @@ func (d *device) unverifiedAt(path string) Unverified {
 
 func (d *device) readUnverified(u Unverified) ([]byte, error) {
 	d.f.t.Helper()
-	r, err := d.OpenUnverified(u.ID)
+	r, err := d.OpenUnverified(u.ID, u.Version())
 	if err != nil {
 		return nil, err
 	}
@@ -615,7 +615,7 @@ func TestUnverifiedShelf(t *testing.T) {
 		_, err := w.WriteAt(p.f.blobs[id][off:off+n], off)
 		return err
 	})
-	r, err := ada.OpenUnverified(row.ID.UUID())
+	r, err := ada.OpenUnverified(row.ID.UUID(), row.version())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -658,7 +658,7 @@ func TestUnverifiedHangs(t *testing.T) {
 		return err
 	})
 	u := ada.unverifiedAt("A/a.txt")
-	r, err := ada.OpenUnverified(u.ID)
+	r, err := ada.OpenUnverified(u.ID, u.Version())
 	if err != nil {
 		t.Fatal(err)
 	}

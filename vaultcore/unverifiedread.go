@@ -27,9 +27,10 @@ type UnverifiedReading struct {
 	header [seal.HeaderV4]byte
 }
 
-// OpenUnverified opens a file of Unverified by its id. Nothing is fetched yet.
-// Errors: ErrNotFound, ErrDamaged for a row that nothing can be read of.
-func (v *Vault) OpenUnverified(id string) (*UnverifiedReading, error) {
+// OpenUnverified opens a file of Unverified by its id, if it is still the version
+// that was listed. Nothing is fetched yet. Errors: ErrNotFound, ErrBusy for another
+// version, ErrDamaged for a row that nothing can be read of.
+func (v *Vault) OpenUnverified(id, version string) (*UnverifiedReading, error) {
 	at, err := seal.ParseUUID(id)
 	if err != nil {
 		return nil, fmt.Errorf("%w: %s", ErrNotFound, id)
@@ -47,6 +48,8 @@ func (v *Vault) OpenUnverified(id string) (*UnverifiedReading, error) {
 		return nil, err
 	case f.state != serverUnnamed || f.key.asset:
 		return nil, fmt.Errorf("%w among the files that are unverified: %s", ErrNotFound, id)
+	case version != f.row.version():
+		return nil, errRowChanged
 	}
 	u := v.openRow(f.row)
 	if u.err != nil {
