@@ -41,6 +41,36 @@ func (v *Vault) Refuse(ctx context.Context, u Unverified) (Adopted, error) {
 	return done, v.refuseRow(ctx, f.row)
 }
 
+// heldFiles gives the files that somebody asked the server to delete. Until a
+// person has decided, devices keep their contents: the server may not.
+func (v *Vault) heldFiles() map[seal.ID]bool {
+	if !v.LedgerOn() {
+		return nil
+	}
+	rows, err := v.openRows("kind=0 AND state=3")
+	if err != nil || len(rows) == 0 {
+		return nil
+	}
+	held := make(map[seal.ID]bool, len(rows))
+	for i := range rows {
+		held[rows[i].key.id] = true
+	}
+	return held
+}
+
+func (v *Vault) heldBlobs() map[seal.ID]bool {
+	held := make(map[seal.ID]bool)
+	files := v.heldFiles()
+	v.tree.RLock()
+	defer v.tree.RUnlock()
+	for id := range files {
+		if n := v.liveNode(id); n != nil && n.content != nil {
+			held[n.content.ref.blob] = true
+		}
+	}
+	return held
+}
+
 // emptyAsset: no row that is unsettled lies in the asset.
 func (v *Vault) emptyAsset(id seal.ID) error {
 	rows, err := v.openRows("kind=0")

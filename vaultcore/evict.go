@@ -32,6 +32,7 @@ const (
 	whyNoFetch = "nothing could bring it back: synchronisation is not running"
 	whyDamaged = "damaged"
 	whyTrash   = "its content is also in the trash"
+	whyHeld    = "somebody asked the server to delete it; vaultdrive adopt settles that"
 )
 
 // evictee is a content that may go: all that names it.
@@ -105,12 +106,15 @@ func (v *Vault) evictees(blobs map[seal.ID]bool) (out []*evictee) {
 	x := v.indexNodes(func(n *Node) bool {
 		return n.content != nil && n.kind != KindFolder && blobs[n.content.ref.blob] && n.content.place.Load() == placeBin
 	})
+	held := v.heldFiles()
 	v.tree.RLock()
 	defer v.tree.RUnlock()
 	for blob := range blobs {
 		e := &evictee{blob: blob}
 		for _, n := range x.byBlob[blob] {
-			e.add(v, n)
+			if e.add(v, n); held[n.id] && e.why == "" {
+				e.why = whyHeld
+			}
 		}
 		if e.node != nil {
 			out = append(out, e)
@@ -300,8 +304,8 @@ func (t *txn) evict(blob seal.ID) error {
 }
 
 // WorthFetching gives those of some wanted contents that are to be fetched ahead,
-// the pinned ones first: not what was evicted and is not pinned, and no more
-// than the cache has room for. With pinned it is those alone.
+// those that must be here first, the pinned and held: not what was evicted
+// otherwise, and no more than the cache has room for. With pinned it is those alone.
 func (v *Vault) WorthFetching(wanted []WantedBlob, pinned bool) []WantedBlob {
 	room := int64(math.MaxInt64)
 	if u := v.CacheUse(); u.Limit > 0 {
@@ -309,7 +313,7 @@ func (v *Vault) WorthFetching(wanted []WantedBlob, pinned bool) []WantedBlob {
 	}
 	var out, rest []WantedBlob
 	for _, w := range wanted {
-		if w.Pinned {
+		if w.Pinned || w.Held {
 			out, room = append(out, w), room-w.Len
 		} else if !w.Evicted {
 			rest = append(rest, w)

@@ -23,6 +23,9 @@ type WantedBlob struct {
 	Pending bool
 	// Pinned: a file that shows it is pinned, itself or by a directory above it.
 	Pinned bool
+	// Held: somebody asked the server to delete the file, and nobody has decided yet;
+	// so this device keeps the content.
+	Held bool
 	// Evicted: it was given up here on purpose and has not been read since.
 	Evicted bool
 }
@@ -40,10 +43,11 @@ func (v *Vault) WantedBlobs(ctx context.Context) ([]WantedBlob, error) {
 	if err != nil {
 		return nil, err
 	}
+	held := v.heldBlobs()
 	seen := make(map[seal.ID]bool)
 	err = l.wantedRows("SELECT blob,blob_len,sha256 FROM asset_attachments WHERE place=0 AND deleted=0 ORDER BY n DESC", func(w WantedBlob) {
 		if !seen[w.Blob] {
-			w.Pinned, w.Evicted = pinned[w.Blob], evicted[w.Blob]
+			w.Pinned, w.Held, w.Evicted = pinned[w.Blob], held[w.Blob], evicted[w.Blob]
 			out, seen[w.Blob] = append(out, w), true
 		}
 	})

@@ -400,6 +400,40 @@ func (p *page) asked(d *device, path string) {
 	p.s.rows[r.key()] = r
 }
 
+// What somebody asked to delete stays on every device until that is decided: the
+// server may throw it away.
+func TestDeletionIsHeld(t *testing.T) {
+	f, _, bob, s, p := unverifiedWorld(t)
+	ctx := context.Background()
+	if err := bob.SetRemote(ctx, RemoteSettings{URL: "https://server.example", ID: f.remote, Enabled: true}); err != nil {
+		t.Fatal(err)
+	}
+	bob.OnFetch(func(ctx context.Context, id seal.ID) error { return bob.PutBlob(ctx, id, bytes.NewReader(f.blobs[id])) })
+	file := bob.mustFind("A/f.txt")
+	if err := bob.Sent(ctx, []seal.ID{file.content.ref.blob}); err != nil {
+		t.Fatal(err)
+	}
+	if out := bob.evict("A/f.txt"); out.Files != 1 {
+		t.Fatalf("%+v", out)
+	}
+	p.asked(bob, "A/f.txt")
+	s.tell(bob, false)
+	wanted, err := bob.WantedBlobs(ctx)
+	if err != nil || len(wanted) != 1 || !wanted[0].Held || len(bob.WorthFetching(wanted, true)) != 1 {
+		t.Fatalf("%+v, %v", wanted, err)
+	}
+	bob.pullBlobs()
+	if out := bob.evict("A/f.txt"); len(out.Kept) != 1 || out.Kept[0].Why != whyHeld {
+		t.Errorf("%+v", out)
+	}
+	if _, err := bob.Refuse(ctx, bob.unverifiedAt("A/f.txt")); err != nil {
+		t.Fatal(err)
+	}
+	if out := bob.evict("A/f.txt"); out.Files != 1 {
+		t.Errorf("%+v", out)
+	}
+}
+
 // A deletion that a client asked for is signed by a person, or taken back.
 func TestAdoptDeletion(t *testing.T) {
 	f, ada, bob, s, p := unverifiedWorld(t)

@@ -244,9 +244,9 @@ func (e *Engine) refreshWanted(ctx context.Context) error {
 func (p Prefetch) asksFor(w vaultcore.WantedBlob) bool {
 	switch p {
 	case PrefetchNone:
-		return false
+		return w.Held
 	case PrefetchPinned:
-		return w.Pinned
+		return w.Pinned || w.Held
 	}
 	return true
 }
