@@ -70,7 +70,7 @@ func (f *family) write(phase string) {
 	for i, m := range []*mount{f.here, f.there} {
 		for n := range 12 {
 			name := fmt.Sprintf("canaryname-b2c9 %s %d-%d.txt", phase, i, n)
-			f.files[name] = bytes.Repeat(fmt.Appendf(nil, "canarycontent-91aa %s ", name), 1+n*n*40)
+			f.files[name] = bytes.Repeat(fmt.Appendf(nil, "canarycontent-91aa %s ", name), 1+n*n*60)
 			must(f.t, os.WriteFile(m.path(journey, name), f.files[name], 0o644))
 		}
 	}
@@ -167,7 +167,7 @@ func TestServerLife(t *testing.T) {
 	}
 
 	env = append(env, "VAULTDRIVE_DATABASE="+database, "VAULTDRIVE_BLOBS="+store)
-	one, two := startServerWith(t, env, "--public", s.url), startServerWith(t, env, "--public", s.url)
+	one, two := startServerWith(t, env, "--public", s.url, "--redirect"), startServerWith(t, env, "--public", s.url, "--redirect")
 	balance(t, s.listen, one, two)
 	f.settled()
 	if parents := f.page.parents(); len(parents) != 1 { // the very session from before
@@ -186,6 +186,9 @@ func TestServerLife(t *testing.T) {
 		if events := b.ok("events"); strings.Contains(strings.ToLower(events), "rollback") || strings.Contains(events, "went back") {
 			t.Errorf("alarms:\n%s", events)
 		}
+	}
+	if !strings.Contains(one.text()+two.text(), `"status":302`) {
+		t.Error("no content came from the bucket itself")
 	}
 	one.stop()
 	two.stop()

@@ -38,7 +38,7 @@ type serveCommand struct {
 	cert, key               string
 	registration, plan      string
 	quota, fileLimit        string
-	proxy                   bool
+	proxy, redirect         bool
 	quick, unlimited        bool
 }
 
@@ -82,6 +82,7 @@ func serveCLI(u *ui) *cli.Command {
 			&cli.StringFlag{Name: "quota", Destination: &c.quota, Usage: "of new accounts, such as 10G; default: 10G, on the free plan 100M"},
 			&cli.StringFlag{Name: "file-limit", Destination: &c.fileLimit, Usage: "longest file, such as 4G; default: 25M"},
 			&cli.BoolFlag{Name: "no-rate-limits", Destination: &c.unlimited, Usage: "for a server whose users trust each other; quotas hold"},
+			&cli.BoolFlag{Name: "redirect", Destination: &c.redirect, Usage: "let devices fetch larger contents from the bucket itself, by signed addresses; they must reach it at its endpoint"},
 			&cli.StringFlag{Name: "metrics", Destination: &c.metrics, Usage: "Prometheus metrics at `HOST:PORT`"},
 			&cli.BoolFlag{Name: "no-drain-wait", Destination: &c.quick, Usage: "end at once instead of 5 s after /readyz says so"},
 		),
@@ -195,6 +196,9 @@ func (c *serveCommand) Run(ctx context.Context) (err error) {
 	}
 	defer func() { err = errors.Join(err, closeBlobs()) }()
 	o.Blobs, o.Temp = blobs, filepath.Join(c.data, "uploads")
+	if c.redirect {
+		o.Sign = c.signer(ctx, blobs, o.Log)
+	}
 	l, err := c.listener()
 	if err != nil {
 		return err
@@ -221,6 +225,8 @@ func (c *serveCommand) options() (o vaultserver.Options, err error) {
 	switch {
 	case c.plan != api.PlanFree && c.plan != api.PlanPremium:
 		return o, usage("--plan %s: free or premium", c.plan)
+	case c.redirect && c.blobs == "":
+		return o, usage("--redirect is for --blobs s3://…: a directory has no address of its own")
 	case (c.cert == "") != (c.key == ""):
 		return o, usage("--tls-cert and --tls-key go together")
 	}
@@ -279,6 +285,20 @@ func (c *serveCommand) listener() (net.Listener, error) {
 		return nil, fmt.Errorf("--tls-cert: %w", err)
 	}
 	return tls.NewListener(l, &tls.Config{Certificates: []tls.Certificate{pair}, NextProtos: []string{"h2", "http/1.1"}, MinVersion: tls.VersionTLS12}), nil
+}
+
+// signer gives what signs addresses of the bucket, and nil if the bucket takes
+// none: then all goes through the server.
+func (c *serveCommand) signer(ctx context.Context, blobs blob.Store, log *slog.Logger) func(context.Context, string, time.Duration) (string, error) {
+	bucket, ok := blobs.(*s3.Store)
+	if !ok {
+		return nil
+	}
+	if err := bucket.CheckSign(ctx); err != nil {
+		log.Warn("no redirects: the bucket does not take signed addresses", "err", err)
+		return nil
+	}
+	return bucket.Sign
 }
 
 // serve answers until ctx ends, then lets what is under way come to its end.

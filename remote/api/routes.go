@@ -10,6 +10,7 @@ const (
 	TypeJSON = "application/json"
 	TypeBlob = "application/octet-stream"
 
+	HeaderDirect      = "Vault-Direct"    // the bytes themselves, not a redirect to the bucket: "1"
 	HeaderBoot        = "Vault-Boot"      // boot token, for a header or a pairing before there is a session
 	HeaderIdempotency = "Idempotency-Key" // of uploads
 	HeaderRequest     = "Request-Id"      // of every answer

@@ -46,7 +46,7 @@ func (r *Remote) GetBlob(ctx context.Context, id string, off, n int64) (io.ReadC
 		}
 		q.header.Set("Range", spec)
 	}
-	res, err := r.do(ctx, q)
+	res, err := r.bytes(ctx, q)
 	if api.IsCode(err, api.CodeRangeInvalid) {
 		return io.NopCloser(bytes.NewReader(nil)), nil // beyond the end there is nothing
 	}

@@ -58,6 +58,7 @@ type Remote struct {
 	loggingIn chan struct{} // closed when the login under way has ended
 	caps      *syncer.Caps
 	collected time.Time
+	direct    time.Time // until then the server's bucket is not asked
 }
 
 var (
@@ -101,15 +102,22 @@ func newHTTP() *http.Client {
 	return &http.Client{Transport: t, CheckRedirect: noForeignToken}
 }
 
-// noForeignToken keeps the token from going elsewhere: a redirect to a bucket is
-// followed without it, which net/http does for other hosts; to plain HTTP none
-// is followed from TLS.
+// noForeignToken keeps token and boot token from going elsewhere: net/http would
+// send them to another port of the same host. A redirect to a bucket asks for the
+// range and nothing else. From TLS none is followed to plain HTTP.
 func noForeignToken(req *http.Request, via []*http.Request) error {
 	if len(via) >= 3 {
 		return errors.New("too many redirects")
 	}
 	if via[0].URL.Scheme == "https" && req.URL.Scheme != "https" {
 		return errors.New("redirect away from TLS")
+	}
+	if req.URL.Host != via[0].URL.Host {
+		for name := range req.Header {
+			if name != "Range" && name != "User-Agent" {
+				req.Header.Del(name)
+			}
+		}
 	}
 	return nil
 }
@@ -171,6 +179,9 @@ func (r *Remote) once(ctx context.Context, q request, token string) (*http.Respo
 		req.Header.Set(api.HeaderBoot, hex.EncodeToString(r.o.Boot[:]))
 	}
 	res, err := r.http.Do(req)
+	if err := elsewhere(ctx, req, res, err); err != nil {
+		return nil, err
+	}
 	if err != nil {
 		return nil, r.unreachable(ctx, err)
 	}

@@ -70,6 +70,9 @@ func (s *Server) sendBlob(c *call, id string) error {
 	if err := s.memory.take("bytes "+c.account.Vault, s.o.Limits.BlobBytes, n); err != nil {
 		return err
 	}
+	if s.redirects(c, n) {
+		return s.redirect(c, b)
+	}
 	h.Set("Content-Type", api.TypeBlob)
 	h.Set("Content-Length", strconv.FormatInt(n, 10))
 	status := http.StatusOK

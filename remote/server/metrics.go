@@ -17,6 +17,8 @@ type metrics struct {
 	seconds  *prometheus.HistogramVec
 	waiters  prometheus.Gauge
 	swept    *prometheus.CounterVec
+	// redirects to the bucket: bytes that did not go through here.
+	redirects prometheus.Counter
 }
 
 func newMetrics() *metrics {
@@ -25,10 +27,11 @@ func newMetrics() *metrics {
 		requests: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "vaultdrive_requests_total", Help: "Requests answered."}, []string{"route", "status"}),
 		seconds: prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: "vaultdrive_request_seconds", Help: "Time to answer, long polls included.",
 			Buckets: []float64{.001, .005, .02, .1, .5, 2, 10, 60}}, []string{"route"}),
-		waiters: prometheus.NewGauge(prometheus.GaugeOpts{Name: "vaultdrive_waiters", Help: "Long polls that wait."}),
-		swept:   prometheus.NewCounterVec(prometheus.CounterOpts{Name: "vaultdrive_swept_total", Help: "What the sweeper ended."}, []string{"kind"}),
+		waiters:   prometheus.NewGauge(prometheus.GaugeOpts{Name: "vaultdrive_waiters", Help: "Long polls that wait."}),
+		swept:     prometheus.NewCounterVec(prometheus.CounterOpts{Name: "vaultdrive_swept_total", Help: "What the sweeper ended."}, []string{"kind"}),
+		redirects: prometheus.NewCounter(prometheus.CounterOpts{Name: "vaultdrive_redirects_total", Help: "Downloads that were sent to the bucket."}),
 	}
-	m.registry.MustRegister(m.requests, m.seconds, m.waiters, m.swept, collectors.NewGoCollector(),
+	m.registry.MustRegister(m.requests, m.seconds, m.waiters, m.swept, m.redirects, collectors.NewGoCollector(),
 		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return m
 }

@@ -47,6 +47,10 @@ type Options struct {
 	Quota        int64  // bytes, of new accounts; 0: 10 GiB, 100 MiB on the free plan
 	FileLimit    int64  // bytes of plaintext; 0: api.MaxFile
 	Limits       Limits // zero: those of SYNC.md section 7
+	// Sign gives an address at which the object of that key can be read for so
+	// long without any credentials, so that devices fetch larger contents from the
+	// bucket itself. nil: all bytes go through the server.
+	Sign func(ctx context.Context, key string, life time.Duration) (string, error)
 	// TrustProxy takes the client's address from X-Forwarded-For.
 	TrustProxy bool
 	Log        *slog.Logger     // nil: none

@@ -224,6 +224,9 @@ var attachmentCases = map[string]statusCase{
 	"GET /api/vault/attachments/{id}/content 206": func(e *statusEnv) *answer {
 		return e.do("GET", api.PathContent(e.row().ID), nil, "Range", "bytes=0-1")
 	},
+	"GET /api/vault/attachments/{id}/content 302": func(e *statusEnv) *answer {
+		return e.redirected(func(row api.Row) *answer { return e.do("GET", api.PathContent(row.ID), nil) })
+	},
 	"GET /api/vault/attachments/{id}/content 304": func(e *statusEnv) *answer {
 		row := e.row()
 		return e.do("GET", api.PathContent(row.ID), nil, "If-None-Match", `"x", W/"`+row.BlobID+`"`)
@@ -248,10 +251,13 @@ var attachmentCases = map[string]statusCase{
 }
 
 var blobCases = map[string]statusCase{
-	"GET /v1/vaults/{vault}/blobs 200":          func(e *statusEnv) *answer { e.row(); return e.call(nil) },
-	"GET /v1/vaults/{vault}/blobs 400":          func(e *statusEnv) *answer { return e.do("GET", e.path()+"?after=x", nil) },
-	"GET /v1/vaults/{vault}/blobs/{blob} 200":   func(e *statusEnv) *answer { e.row(); return e.call(nil) },
-	"GET /v1/vaults/{vault}/blobs/{blob} 206":   func(e *statusEnv) *answer { e.row(); return e.call(nil, "Range", "bytes=-1") },
+	"GET /v1/vaults/{vault}/blobs 200":        func(e *statusEnv) *answer { e.row(); return e.call(nil) },
+	"GET /v1/vaults/{vault}/blobs 400":        func(e *statusEnv) *answer { return e.do("GET", e.path()+"?after=x", nil) },
+	"GET /v1/vaults/{vault}/blobs/{blob} 200": func(e *statusEnv) *answer { e.row(); return e.call(nil) },
+	"GET /v1/vaults/{vault}/blobs/{blob} 206": func(e *statusEnv) *answer { e.row(); return e.call(nil, "Range", "bytes=-1") },
+	"GET /v1/vaults/{vault}/blobs/{blob} 302": func(e *statusEnv) *answer {
+		return e.redirected(func(row api.Row) *answer { return e.do("GET", api.PathBlob(e.vault, row.BlobID), nil) })
+	},
 	"GET /v1/vaults/{vault}/blobs/{blob} 304":   func(e *statusEnv) *answer { e.row(); return e.call(nil, "If-None-Match", "*") },
 	"GET /v1/vaults/{vault}/blobs/{blob} 412":   func(e *statusEnv) *answer { e.row(); e.lose(); return e.call(nil) },
 	"GET /v1/vaults/{vault}/blobs/{blob} 416":   func(e *statusEnv) *answer { e.row(); return e.call(nil, "Range", "bytes=9-1") },
