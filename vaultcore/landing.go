@@ -1,39 +1,41 @@
 package vaultcore
 
 import (
-	"bytes"
 	"context"
-	"crypto/sha256"
 	"errors"
-	"fmt"
-	"io"
 	"sync"
 
-	"github.com/vaultdrive/vaultdrive/vaultcore/blob"
 	"github.com/vaultdrive/vaultdrive/vaultcore/seal"
 )
 
-// A small content that comes from the remote goes into its row, like one that is
-// saved here, and the settler makes a file of it: so a first sync of many small
-// files costs a share of a transaction each and no sync of its own. Row and
-// bytes are one transaction, so a power cut leaves both or neither.
+// What comes from the remote is a whole, verified file under a temporary name
+// before it lands: the file is synced, gets its name, the directory is synced, and
+// then its rows say that it is here. So a row that says so never stands before its
+// bytes, and a power cut costs at most another download. All that have come while
+// others land do it together: a first sync of many small files costs a share of
+// a transaction and of a sync of the directory each.
 
-// landing is a small content on its way into its rows.
+// landing is a content on its way into its rows.
 type landing struct {
-	id    seal.ID
-	bytes []byte
-	file  bool // it needs a file: a file that shows an earlier content waits for it
+	want  *WantedBlob
+	named bool // the file has its name
 	done  chan error
 }
 
-// landings let all that arrive at a time share a transaction.
+// landings let all that arrive at a time share what can be shared.
 type landings struct {
 	mu      sync.Mutex
 	queue   []*landing
 	running bool
 }
 
-const maxLandings = 256 // of one exclusive section
+const (
+	maxLandings  = 512 // together
+	landParallel = 32  // files synced at a time: what the disk does for one it does for many
+	// syncAlone is the size, in bytes, above which a file is synced before it
+	// lands, so that small ones do not wait for the disk to take it.
+	syncAlone = 1 << 20
+)
 
 func (q *landings) push(l *landing) (lead bool) {
 	q.mu.Lock()
@@ -57,76 +59,75 @@ func (q *landings) take() []*landing {
 	return batch
 }
 
-// putSmall reads a small content and puts it into its rows. handled is false when
-// it has to become a file; then r is what was read.
-func (v *Vault) putSmall(ctx context.Context, w *WantedBlob, r io.Reader) (rest io.Reader, handled bool, err error) {
-	sealed, err := readLanding(w, r)
-	if err != nil {
-		return nil, true, err
+// land makes the verified part of a content its file, and shows that it is here.
+// The part is gone afterwards, whatever happened.
+func (v *Vault) land(want *WantedBlob) error {
+	part := partName(want.Blob)
+	if want.Len > syncAlone {
+		if err := v.attachments.SyncFiles([]string{part}, 1); err != nil {
+			return errors.Join(err, v.attachments.Remove(part))
+		}
 	}
-	v.fresh.waitRoom(v)
-	l := &landing{id: w.Blob, bytes: sealed, done: make(chan error, 1)}
+	l := &landing{want: want, done: make(chan error, 1)}
 	if v.landings.push(l) {
-		v.land(ctx, v.landings.take())
+		v.landBatch(v.landings.take())
 		// What came meanwhile goes on without this caller.
 		if batch := v.landings.take(); batch != nil {
 			go func() {
 				for ; batch != nil; batch = v.landings.take() {
-					v.land(v.ctx, batch)
+					v.landBatch(batch)
 				}
 			}()
 		}
 	}
-	err = <-l.done
-	return bytes.NewReader(sealed), !l.file, err
+	err := <-l.done
+	if err != nil && !l.named {
+		err = errors.Join(err, v.attachments.Remove(part))
+	}
+	return err
 }
 
-// readLanding reads all of a content and holds it against the log.
-func readLanding(w *WantedBlob, r io.Reader) ([]byte, error) {
-	sealed := make([]byte, w.Len)
-	n, err := io.ReadFull(r, sealed)
-	if err != nil && !errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF) {
-		return nil, err
-	}
-	if err == nil {
-		var more [1]byte
-		k, _ := io.ReadFull(r, more[:])
-		n += k
-	}
-	if int64(n) != w.Len {
-		return nil, fmt.Errorf("%w: blob %s has not the %d bytes that the log says", blob.ErrSize, w.Blob.Hex(), w.Len)
-	}
-	if sha256.Sum256(sealed) != w.SHA256 {
-		return nil, fmt.Errorf("%w: blob %s is not what the log says", ErrDamaged, w.Blob.Hex())
-	}
-	return sealed, nil
-}
-
-// land answers every landing of a batch.
-func (v *Vault) land(ctx context.Context, batch []*landing) {
-	err := v.landAll(ctx, batch)
+// landBatch answers every landing of a batch. If one of them fails, each lands on
+// its own, so that a bad one harms no other.
+func (v *Vault) landBatch(batch []*landing) {
+	err := v.landAll(batch)
 	for _, l := range batch {
-		l.done <- err
+		if err != nil && len(batch) > 1 {
+			l.done <- v.landAll([]*landing{l})
+		} else {
+			l.done <- err
+		}
 	}
 }
 
-func (v *Vault) landAll(ctx context.Context, batch []*landing) error {
-	l, err := v.lockLedger(context.WithoutCancel(ctx)) // others wait for it too
-	if err != nil {
+func (v *Vault) landAll(batch []*landing) error {
+	if err := v.nameLanded(batch); err != nil {
 		return err
 	}
-	defer l.mu.Unlock()
-	v.ns.Lock()
-	defer v.ns.Unlock()
-	blobs := make(map[seal.ID]bool, len(batch))
-	for _, it := range batch {
-		it.file = l.pending.byBlob[it.id] != nil
-		blobs[it.id] = !it.file
+	// Not the context of one who waits: others wait for it too.
+	late, err := v.placeLanded(v.ctx, batch)
+	for _, id := range late {
+		err = errors.Join(err, v.placeBlob(v.ctx, id))
 	}
-	x := v.indexRows(nil, blobs)
-	_, err = v.com.do(func(t *txn) error {
-		for _, it := range batch {
-			if err := t.land(it, x.byBlob[it.id]); err != nil {
+	return err
+}
+
+// nameLanded gives the files their names, durably.
+func (v *Vault) nameLanded(batch []*landing) error {
+	var parts []string
+	for _, l := range batch {
+		if !l.named && l.want.Len <= syncAlone {
+			parts = append(parts, partName(l.want.Blob))
+		}
+	}
+	if err := v.attachments.SyncFiles(parts, landParallel); err != nil {
+		return err
+	}
+	// A content that was replaced here and has come back, or that was evicted, may
+	// be on its way out.
+	_, err := v.com.do(func(t *txn) error {
+		for _, l := range batch {
+			if err := t.exec("DELETE FROM doomed WHERE blob=?", l.want.Blob[:]); err != nil {
 				return err
 			}
 		}
@@ -135,37 +136,42 @@ func (v *Vault) landAll(ctx context.Context, batch []*landing) error {
 	if err != nil {
 		return err
 	}
-	v.bar.commit()
-	for _, it := range batch {
-		v.landed(it, x.byBlob[it.id])
-	}
-	return nil
-}
-
-func (t *txn) land(it *landing, nodes []*Node) error {
-	if it.file || len(nodes) == 0 {
-		return nil
-	}
-	if err := t.exec("DELETE FROM doomed WHERE blob=?", it.id[:]); err != nil {
-		return err
-	}
-	for _, n := range nodes {
-		if err := t.exec("UPDATE asset_attachments SET place=?,fresh=? WHERE n=? AND blob=? AND place=0", int64(placeFresh), it.bytes, n.n, it.id[:]); err != nil {
+	for _, l := range batch {
+		if l.named {
+			continue
+		}
+		v.retired.reclaim(l.want.Blob)
+		if err := v.nameReceived(l.want, partName(l.want.Blob)); err != nil {
 			return err
 		}
+		l.named = true
 	}
-	return nil
+	return v.attachments.Sync()
 }
 
-// landed shows that a content is here.
-func (v *Vault) landed(it *landing, nodes []*Node) {
-	if it.file || len(nodes) == 0 {
-		return
+// placeLanded says in the rows of contents that their files are here. late are
+// those that a file waits for which shows an earlier content meanwhile.
+func (v *Vault) placeLanded(ctx context.Context, batch []*landing) (late []seal.ID, err error) {
+	l, err := v.lockLedger(ctx)
+	if err != nil {
+		return nil, err
 	}
-	v.retired.reclaim(it.id)
-	for _, n := range nodes {
-		if n.content.place.CompareAndSwap(placeElsewhere, placeFresh) {
-			v.fresh.add(v, n.content, len(it.bytes))
+	defer l.mu.Unlock()
+	v.ns.Lock()
+	defer v.ns.Unlock()
+	blobs := make(map[seal.ID]bool, len(batch))
+	for _, it := range batch {
+		if id := it.want.Blob; l.pending.byBlob[id] != nil {
+			late = append(late, id)
+		} else {
+			blobs[id] = true
 		}
 	}
+	x := v.indexRows(nil, blobs)
+	for id := range blobs {
+		if len(x.byBlob[id]) == 0 { // nobody wants it any more
+			err = errors.Join(err, v.attachments.Remove(binName(id)))
+		}
+	}
+	return late, errors.Join(err, v.placeRows(x.byBlob))
 }

@@ -120,17 +120,10 @@ func (v *Vault) PutBlob(ctx context.Context, id seal.ID, r io.Reader) error {
 	if err != nil || want == nil {
 		return err
 	}
-	if want.Len <= v.store.limits.FreshMax {
-		rest, handled, err := v.putSmall(ctx, want, r)
-		if err != nil || handled {
-			return err
-		}
-		r = rest
-	}
-	if err := v.receiveBlob(want, r); err != nil {
+	if err := v.writeBlobPart(want, r); err != nil {
 		return err
 	}
-	return v.placeBlob(ctx, id)
+	return v.land(want)
 }
 
 // wanted describes one content that is not here and that a row, of the trash
@@ -147,23 +140,6 @@ func (v *Vault) wanted(ctx context.Context, id seal.ID) (want *WantedBlob, err e
 		return want, err
 	}
 	return l.wantedPending(id)
-}
-
-// receiveBlob writes and verifies the file of a blob, durably.
-func (v *Vault) receiveBlob(w *WantedBlob, r io.Reader) (err error) {
-	if err := v.writeBlobPart(w, r); err != nil {
-		return err
-	}
-	part := partName(w.Blob)
-	defer func() {
-		if err != nil {
-			err = errors.Join(err, v.attachments.Remove(part))
-		}
-	}()
-	if err := v.attachments.SyncFiles([]string{part}, 1); err != nil {
-		return err
-	}
-	return v.adoptFile(w, part)
 }
 
 // writeBlobPart writes what is to become the file of a blob, and verifies it.
@@ -234,7 +210,7 @@ func (l *ledger) placeArrived(id seal.ID) ([]Change, error) {
 	if len(nodes) == 0 && len(waiting) == 0 {
 		return nil, v.attachments.Remove(binName(id)) // nobody wants it any more
 	}
-	if err := v.placeRows(id, nodes); err != nil || len(waiting) == 0 {
+	if err := v.placeRows(x.byBlob); err != nil || len(waiting) == 0 {
 		return nil, err
 	}
 	in := &incoming{arrived: map[seal.ID]bool{id: true}}
@@ -252,24 +228,32 @@ func (l *ledger) placeArrived(id seal.ID) ([]Change, error) {
 	return changes, err
 }
 
-// placeRows says in the rows of a content that its file is here.
-func (v *Vault) placeRows(id seal.ID, nodes []*Node) error {
+// placeRows says in the rows of contents that their files are here.
+func (v *Vault) placeRows(nodes map[seal.ID][]*Node) error {
 	if len(nodes) == 0 {
 		return nil
 	}
 	_, err := v.com.do(func(t *txn) error {
-		for _, n := range nodes {
-			if err := t.exec("UPDATE asset_attachments SET place=? WHERE n=? AND blob=? AND place=0", int64(placeBin), n.n, id[:]); err != nil {
+		for id, rows := range nodes {
+			for _, n := range rows {
+				if err := t.exec("UPDATE asset_attachments SET place=? WHERE n=? AND blob=? AND place=0", int64(placeBin), n.n, id[:]); err != nil {
+					return err
+				}
+			}
+			if err := t.exec("DELETE FROM evicted WHERE blob=?", id[:]); err != nil {
 				return err
 			}
 		}
-		return t.exec("DELETE FROM evicted WHERE blob=?", id[:])
+		return nil
 	})
 	if err != nil {
 		return err
 	}
-	for _, n := range nodes {
-		n.content.place.CompareAndSwap(placeElsewhere, placeBin)
+	v.bar.commit()
+	for _, rows := range nodes {
+		for _, n := range rows {
+			n.content.place.CompareAndSwap(placeElsewhere, placeBin)
+		}
 	}
 	return nil
 }

@@ -152,7 +152,7 @@ func BenchmarkPutBlobs(b *testing.B) {
 		}
 		b.StartTimer()
 		var g errgroup.Group
-		g.SetLimit(16)
+		g.SetLimit(256)
 		for _, w := range wanted {
 			g.Go(func() error { return bob.PutBlob(context.Background(), w.Blob, bytes.NewReader(f.blobs[w.Blob])) })
 		}

@@ -247,7 +247,7 @@ func (c *joinCommand) attempt(ctx context.Context, site *syncer.Site, o vaultcor
 	}
 	yes, err := c.fillAndAsk(ctx, vault, site, made)
 	if err == nil && yes {
-		err = c.enter(ctx, vault, site, made)
+		err = c.enter(ctx, made)
 	}
 	if err == nil && yes && c.askedBlindly() {
 		c.fillLater(ctx, vault, site, made)
@@ -278,6 +278,10 @@ func (c *joinCommand) attempt(ctx context.Context, site *syncer.Site, o vaultcor
 // fillAndAsk brings the log here and asks whether what it says is right.
 func (c *joinCommand) fillAndAsk(ctx context.Context, vault *vaultcore.Vault, site *syncer.Site, made vaultcore.JoinResult) (bool, error) {
 	if err := vault.EnableLedger(ctx, c.request.Device); err != nil {
+		return false, err
+	}
+	// First, so that what the log says to be there counts for this remote.
+	if err := c.setRemote(ctx, vault, site); err != nil {
 		return false, err
 	}
 	r, err := c.open(made.Device.UUID())
@@ -363,8 +367,8 @@ func (c *joinCommand) agreed(ctx context.Context) (bool, error) {
 	return yes, nil
 }
 
-// enter makes the device part of the vault: from here on others know of it.
-func (c *joinCommand) enter(ctx context.Context, vault *vaultcore.Vault, site *syncer.Site, made vaultcore.JoinResult) error {
+// setRemote keeps where the vault's remote is.
+func (c *joinCommand) setRemote(ctx context.Context, vault *vaultcore.Vault, site *syncer.Site) error {
 	settings, err := c.request.settings(vaultcore.RemoteSettings{}, false)
 	if err != nil {
 		return err
@@ -377,6 +381,11 @@ func (c *joinCommand) enter(ctx context.Context, vault *vaultcore.Vault, site *s
 		return fmt.Errorf("%w: its id", syncer.ErrForeign)
 	}
 	settings.ID, settings.Shared, settings.Caps = seal.ID(id), true, c.caps
+	return vault.SetRemote(ctx, settings)
+}
+
+// enter makes the device part of the vault: from here on others know of it.
+func (c *joinCommand) enter(ctx context.Context, made vaultcore.JoinResult) error {
 	r, err := c.open(made.Device.UUID())
 	if err != nil {
 		return err
@@ -384,9 +393,6 @@ func (c *joinCommand) enter(ctx context.Context, vault *vaultcore.Vault, site *s
 	defer r.Close()
 	if caps, err := r.Caps(ctx); err == nil && !caps.CreateOnly {
 		c.ui.note("The remote cannot keep two devices from joining at one moment: this takes %s.", syncer.HeaderPause)
-	}
-	if err := vault.SetRemote(ctx, settings); err != nil {
-		return err
 	}
 	return syncer.Publish(ctx, r, made)
 }

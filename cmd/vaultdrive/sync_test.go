@@ -182,6 +182,10 @@ func TestSyncByCommands(t *testing.T) {
 	other := filepath.Join(p.dir, "other")
 	pw := filepath.Join(p.dir, "pw")
 	p.ok("join", "--vault", other+"/", "--password-file", pw, "--device-name", "bob", "--remote", "file://"+nas, "--yes", view.Address)
+	wanted := wantedOf(t, other)
+	if len(wanted) != 1 || wanted[0].Pending {
+		t.Errorf("wanted after the join: %+v; what the log says to be there must not be asked for", wanted)
+	}
 	if out := p.ok("get", "--vault", other+"/", "--password-file", pw, "A/f", "-"); out != "hello" {
 		t.Errorf("on the other device: %q", out)
 	}
@@ -193,4 +197,19 @@ func TestSyncByCommands(t *testing.T) {
 		said{"conflicts list", 0, ""}, said{"conflicts keep A/f", 20, "conflicts list"}, said{"conflicts keep --mine --both A/f", 2, "only one"},
 		said{"join vd1:x", 2, "--remote"}, said{"join --remote file://" + nas + " vd1:x", 52, "sync status"}, said{"pin", 2, "at least one PATH"},
 		said{"evict A/f", 50, "sync enable"}, said{"sync", 2, "needs one of its commands"}, said{"sync enable a b", 2, "one URL"})
+}
+
+// wantedOf opens a vault and lists the contents that are not there.
+func wantedOf(t *testing.T, home string) []vaultcore.WantedBlob {
+	t.Helper()
+	v, err := vaultcore.Open(t.Context(), home, vaultcore.Credentials{Password: []byte(testPassword)}, vaultcore.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer v.Close(t.Context())
+	wanted, err := v.WantedBlobs(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return wanted
 }

@@ -161,6 +161,44 @@ func TestQueueClasses(t *testing.T) {
 	}
 }
 
+// One of which all has come makes room for the next, up to a bound: the disk is
+// waited for together.
+func TestQueueLanding(t *testing.T) {
+	q := newQueue()
+	const count = maxSmall + maxLanding + 10
+	for n := range int64(count) {
+		q.add(job(n, 1, 1))
+	}
+	var landing []vaultcore.Job
+	for {
+		j, ok := q.next(noon, open)
+		if !ok {
+			break
+		}
+		q.land(j.Blob)
+		q.land(j.Blob) // twice is once
+		landing = append(landing, j)
+	}
+	if len(landing) != maxLanding || q.landing != maxLanding || q.active[small] != 0 {
+		t.Fatalf("%d began, %d land, %d are active", len(landing), q.landing, q.active[small])
+	}
+	q.end(landing[0].Blob)
+	q.put(landing[1].Blob, vaultcore.JobState{Until: noon.Add(time.Minute)}, "")
+	if q.landing != maxLanding-2 {
+		t.Errorf("%d land after two ended", q.landing)
+	}
+	begun := 0
+	for {
+		if _, ok := q.next(noon, open); !ok {
+			break
+		}
+		begun++
+	}
+	if begun != maxSmall {
+		t.Errorf("%d began then", begun)
+	}
+}
+
 // A content goes after its batch, one that waits after its time, one that is
 // blocked not at all until somebody asks.
 func TestQueueWaits(t *testing.T) {

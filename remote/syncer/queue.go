@@ -16,6 +16,10 @@ const (
 	maxSmall  = 16
 	maxLarge  = 4
 	ageing    = 4 // every so many picks the one that has waited longest
+
+	// maxLanding is how many contents may have come and wait for the disk, beside
+	// those under way: many land together for little more than one.
+	maxLanding = 256
 )
 
 // class is small or large, so that large ones do not hold small ones up.
@@ -42,6 +46,7 @@ type queue struct {
 	waiting waiting
 	active  [classes]int
 	picks   [classes]int
+	landing int   // active ones of which all has come; not counted in active
 	bytes   int64 // of all jobs
 }
 
@@ -61,6 +66,7 @@ type queued struct {
 	rank  int            // in waiting
 	why   string         // what kept the last attempt from working: a kind of condition
 	aside bool           // active, and not counted: somebody waits for it
+	lands bool           // active, and counted as landing
 	later *vaultcore.Job // that came for this content while it was active
 }
 
@@ -185,7 +191,7 @@ func (q *queue) next(now time.Time, l limits) (vaultcore.Job, bool) {
 }
 
 func (q *queue) pick(c class, l limits) *queued {
-	if q.active[c] >= l.of(c) || len(q.ready[c].list) == 0 {
+	if q.active[c] >= l.of(c) || q.landing >= maxLanding || len(q.ready[c].list) == 0 {
 		return nil
 	}
 	oldest := (q.picks[c]+1)%ageing == 0
@@ -223,6 +229,17 @@ func (q *queue) take(blob seal.ID) (vaultcore.Job, bool) {
 	return e.Job, true
 }
 
+// land lets another job begin beside an active one of which all has come.
+func (q *queue) land(blob seal.ID) {
+	e := q.jobs[blob]
+	if e == nil || e.where != isActive || e.aside || e.lands {
+		return
+	}
+	e.lands = true
+	q.landing++
+	q.active[classOf(e.Size)]--
+}
+
 // end takes a job out, whatever it was, and enters the one that came meanwhile.
 func (q *queue) end(blob seal.ID) {
 	e := q.jobs[blob]
@@ -241,10 +258,13 @@ func (q *queue) end(blob seal.ID) {
 func (q *queue) leave(e *queued) {
 	switch e.where {
 	case isActive:
-		if !e.aside {
+		switch {
+		case e.lands:
+			q.landing--
+		case !e.aside:
 			q.active[classOf(e.Size)]--
 		}
-		e.aside = false
+		e.aside, e.lands = false, false
 	case isWaiting:
 		heap.Remove(&q.waiting, e.rank)
 	}

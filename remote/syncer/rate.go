@@ -187,5 +187,8 @@ func (s *sink) Read(p []byte) (int, error) {
 	if err := pace(s.ctx, s.lane.limiter, n); err != nil {
 		return n, err
 	}
+	if err == io.EOF {
+		s.lane.came(s.blob)
+	}
 	return n, err
 }
