@@ -6,11 +6,14 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"os"
 	"os/exec"
 	"os/user"
 	"strconv"
 	"syscall"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/vaultdrive/vaultdrive/vaultcore"
 	"github.com/vaultdrive/vaultdrive/vaultcore/seal"
@@ -62,6 +65,7 @@ func startDaemon(ctx context.Context, plan mountPlan, creds *credentials, owner 
 	if err := runAs(cmd, owner); err != nil {
 		return daemonReady{}, err
 	}
+	keepInherited()
 	err = cmd.Start()
 	ordersR.Close()
 	readyW.Close()
@@ -72,6 +76,13 @@ func startDaemon(ctx context.Context, plan mountPlan, creds *credentials, owner 
 		return daemonReady{}, errors.Join(err, abandon(cmd))
 	}
 	return awaitReady(ctx, cmd, readyR)
+}
+
+// keepInherited keeps from the daemon what this process was started with: a lock
+// or a pipe of a script's would stay open as long as the mount.
+func keepInherited() {
+	// Kernels before 5.11 do not know it; there the descriptors are passed on.
+	_ = unix.CloseRange(3, math.MaxUint32, unix.CLOSE_RANGE_CLOEXEC)
 }
 
 // runAs makes a process of another user, as fstab's setuid= asks.

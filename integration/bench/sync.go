@@ -14,6 +14,8 @@ import (
 	"path/filepath"
 	"strings"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 const (
@@ -154,8 +156,19 @@ func (d *syncDevice) steps(list ...[]string) error {
 
 func (s *syncBench) unmount() {
 	for _, d := range s.devices {
-		_, _ = runEnv(d.env, s.program, "umount", "--force", d.mnt) // some are not mounted
+		if !mounted(d.mnt) {
+			continue
+		}
+		if _, err := runEnv(d.env, s.program, "umount", "--drain", "0s", d.mnt); err != nil {
+			fmt.Fprintln(os.Stderr, "left mounted:", err)
+		}
 	}
+}
+
+// mounted says whether another file system begins at a directory.
+func mounted(dir string) bool {
+	var here, above unix.Stat_t
+	return unix.Stat(dir, &here) == nil && unix.Stat(filepath.Dir(dir), &above) == nil && here.Dev != above.Dev
 }
 
 func (s *syncBench) url(prefix string) string {
