@@ -46,6 +46,14 @@ func (v *Vault) Seal(ctx context.Context, o SealOptions) (b *seal.Batch, more bo
 	if err := errors.Join(v.writable(), v.sealable()); err != nil {
 		return nil, false, err
 	}
+	if b, more, err = v.sealLocked(ctx, o); err != nil || b == nil {
+		return nil, false, err
+	}
+	// Without the lock: uploads and downloads go on meanwhile.
+	return b, more, v.Barrier(ctx)
+}
+
+func (v *Vault) sealLocked(ctx context.Context, o SealOptions) (b *seal.Batch, more bool, err error) {
 	l, err := v.lockLedger(ctx)
 	if err != nil {
 		return nil, false, err
@@ -57,10 +65,7 @@ func (v *Vault) Seal(ctx context.Context, o SealOptions) (b *seal.Batch, more bo
 		return err
 	})
 	v.changed(changes...)
-	if err != nil || b == nil {
-		return nil, false, err
-	}
-	return b, more, v.Barrier(ctx)
+	return b, more, err
 }
 
 func (l *ledger) sealAlone(o SealOptions) (*seal.Batch, bool, []Change, error) {

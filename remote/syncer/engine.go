@@ -51,6 +51,7 @@ type Engine struct {
 	looked   chan struct{} // the remote was looked at, for listen
 
 	sessions sessions
+	notes    sentNotes
 
 	mu sync.Mutex // guards what follows; nothing is waited for under it
 	loopState
@@ -99,6 +100,7 @@ func New(o Options) *Engine {
 			o.Vault.Report(c.Kind, c.Text)
 		}
 	}
+	e.notes.write = o.Vault.Sent
 	e.up, e.down = newLane(e, true, o.UpLimit), newLane(e, false, o.DownLimit)
 	return e
 }

@@ -137,8 +137,8 @@ func (l *lane) run(ctx context.Context, j vaultcore.Job, t *transfer, leave func
 	l.pump()
 }
 
-// came says that all of a content has come; it is still to be verified and to
-// land on the disk, which uses no network.
+// came says that all of a content is over the network. What is left to do with it
+// is local, and done with others, so another transfer may begin.
 func (l *lane) came(blob seal.ID) {
 	l.mu.Lock()
 	l.q.land(blob)

@@ -42,6 +42,7 @@ type loopState struct {
 	sealed        time.Time
 	unpushed      bool
 	pushed        uint64 // last own batch that is on the remote
+	safe          uint64 // own batches up to this are on the disk
 	pushFailures  int
 	pushAgain     time.Time
 	settleTried   time.Time

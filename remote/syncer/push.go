@@ -87,6 +87,10 @@ func (e *Engine) seal(ctx context.Context, s step) error {
 		if b == nil || !again && !more {
 			return nil
 		}
+		// At once, so that contents go up while the next batch is made.
+		if err := e.push(ctx); err != nil {
+			return err
+		}
 	}
 }
 
@@ -119,7 +123,7 @@ func (e *Engine) noteSealed(b *seal.Batch, more bool) {
 		e.unsaid = time.Time{}
 	}
 	if b != nil {
-		e.sealed, e.dirty, e.unpushed = now, now, true
+		e.sealed, e.dirty, e.unpushed, e.safe = now, now, true, b.Seq
 	}
 }
 
@@ -140,8 +144,7 @@ func (e *Engine) push(ctx context.Context) error {
 			e.allPushed(after)
 			return e.loadJobs(ctx)
 		}
-		// Receiving seals too, and does not wait.
-		if err := v.Barrier(ctx); err != nil {
+		if err := e.madeDurable(ctx, batches[len(batches)-1].Seq); err != nil {
 			return err
 		}
 		for _, b := range batches {
@@ -153,6 +156,24 @@ func (e *Engine) push(ctx context.Context) error {
 			e.up.pushed(after)
 		}
 	}
+}
+
+// madeDurable waits until own batches up to that are on the disk: receiving seals
+// too, and does not wait for it.
+func (e *Engine) madeDurable(ctx context.Context, seq uint64) error {
+	e.mu.Lock()
+	safe := e.safe >= seq
+	e.mu.Unlock()
+	if safe {
+		return nil
+	}
+	if err := e.o.Vault.Barrier(ctx); err != nil {
+		return err
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.safe = max(e.safe, seq)
+	return nil
 }
 
 func (e *Engine) pushOne(ctx context.Context, b vaultcore.StoredBatch) error {

@@ -90,6 +90,37 @@ func TestHangingDownloads(t *testing.T) {
 	}
 }
 
+// Contents go up while the batches behind theirs are still made and pushed.
+func TestUploadsBesideBatches(t *testing.T) {
+	t.Parallel()
+	laptop := newFleet(t, folder(t), "laptop").devices[0]
+	laptop.sync()
+	const count = seal.MaxOps + 10 // more than a batch takes
+	for i := range count {
+		laptop.write(fmt.Sprintf("Letters/%d.txt", i), fmt.Sprint("letter ", i))
+	}
+	begun := make(chan struct{})
+	var once sync.Once
+	var batches atomic.Int32
+	laptop.engineWith(func(op, key string) fault {
+		switch {
+		case op == "PutBlob":
+			once.Do(func() { close(begun) })
+		case op == "Put" && strings.HasPrefix(key, "log/") && batches.Add(1) == 2:
+			select {
+			case <-begun:
+			case <-time.After(patience):
+				t.Error("no content went up before the second batch")
+			}
+		}
+		return fault{}
+	})
+	laptop.sync()
+	if n := batches.Load(); n < 2 {
+		t.Errorf("%d batches", n)
+	}
+}
+
 // Two who ask for one content get it from one download.
 func TestFetchJoins(t *testing.T) {
 	t.Parallel()

@@ -96,7 +96,8 @@ func (e *Engine) sentBefore(ctx context.Context, j *vaultcore.Job, size int64) (
 
 // sent notes that the remote has a content.
 func (e *Engine) sent(ctx context.Context, blob seal.ID) error {
-	if err := e.o.Vault.Sent(ctx, []seal.ID{blob}); err != nil {
+	e.up.came(blob)
+	if err := e.notes.note(ctx, blob); err != nil {
 		return err
 	}
 	e.uploaded()
