@@ -62,7 +62,7 @@ type Remote struct {
 type place struct {
 	store   blob.Store
 	limits  syncer.Caps
-	options objects.Options // Swap and Clock
+	options objects.Options // Swap, HeadChanged and Clock
 	close   func() error
 }
 
@@ -203,6 +203,6 @@ func openBucket(address string, o Options) (place, error) {
 	}
 	return place{
 		store: store, limits: limits, close: store.Close,
-		options: objects.Options{Swap: store.Replace, Clock: store.Clock},
+		options: objects.Options{Swap: store.Replace, HeadChanged: store.HeadChanged, Clock: store.Clock},
 	}, nil
 }

@@ -120,7 +120,7 @@ func (l *look) look(c cursor, full bool) error {
 
 // tipSince gives the tip if its ETag is not the one known.
 func (r *Remote) tipSince(ctx context.Context, etag string) (tip, string, error) {
-	attrs, err := r.store.Head(ctx, r.base+tipKey)
+	attrs, err := r.headChanged(ctx, r.base+tipKey, etag)
 	if errors.Is(err, blob.ErrNotFound) {
 		return parseTip(nil), "", nil
 	}
@@ -132,6 +132,13 @@ func (r *Remote) tipSince(ctx context.Context, etag string) (tip, string, error)
 		return parseTip(nil), attrs.ETag, nil
 	}
 	return parseTip(b), attrs.ETag, err
+}
+
+func (r *Remote) headChanged(ctx context.Context, key, etag string) (blob.Attrs, error) {
+	if r.o.HeadChanged == nil || etag == "" {
+		return r.store.Head(ctx, key)
+	}
+	return r.o.HeadChanged(ctx, key, etag)
 }
 
 // whereTold looks at the chains that the tip says have grown.

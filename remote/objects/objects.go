@@ -33,6 +33,9 @@ type Options struct {
 	// Swap replaces key if its content still has that ETag, else blob.ErrChanged.
 	// nil: the store has no such thing.
 	Swap func(ctx context.Context, key string, r io.Reader, size int64, etag string) error
+	// HeadChanged is the store's Head, but tells no more than key and ETag of an
+	// object that still has that one. nil: the store has no such thing.
+	HeadChanged func(ctx context.Context, key, etag string) (blob.Attrs, error)
 	// Clock is the time by the store's clock, false if it has not said yet. nil:
 	// it never does.
 	Clock func() (time.Time, bool)

@@ -247,6 +247,28 @@ func (s *Store) Head(ctx context.Context, key string) (blob.Attrs, error) {
 	return attrsOf(key, found), nil
 }
 
+// HeadChanged is Head for who knows the object with that ETag: if it is the same
+// still, only its key and ETag are told, for less than half of the bytes.
+func (s *Store) HeadChanged(ctx context.Context, key, etag string) (blob.Attrs, error) {
+	var o minio.StatObjectOptions
+	if err := errors.Join(check(ctx, "head", key), o.SetMatchETagExcept(etag)); err != nil {
+		return blob.Attrs{}, err
+	}
+	attrs := blob.Attrs{Key: key, ETag: etag}
+	err := s.call(ctx, "head", key, "", func(ctx context.Context) error {
+		found, err := s.core.StatObject(ctx, s.bucket, s.base+key, o)
+		if minio.ToErrorResponse(err).StatusCode == http.StatusNotModified {
+			return nil
+		}
+		attrs = attrsOf(key, found)
+		return err
+	})
+	if err != nil {
+		return blob.Attrs{}, err
+	}
+	return attrs, nil
+}
+
 func attrsOf(key string, o minio.ObjectInfo) blob.Attrs {
 	return blob.Attrs{Key: key, Size: o.Size, ModTime: o.LastModified, ETag: strings.Trim(o.ETag, `"`)}
 }

@@ -45,6 +45,9 @@ func testReplace(t *testing.T, s *s3.Store) {
 		t.Fatal(err)
 	}
 	first, _ := s.Head(ctx, "tip")
+	if got, err := s.HeadChanged(ctx, "tip", first.ETag); err != nil || got.ETag != first.ETag {
+		t.Errorf("HeadChanged of what is the same: %+v, %v", got, err)
+	}
 	if err := s.Replace(ctx, "tip", strings.NewReader("2"), 1, first.ETag); err != nil {
 		t.Errorf("Replace of what is there: %v", err)
 	}
@@ -53,6 +56,13 @@ func testReplace(t *testing.T, s *s3.Store) {
 	}
 	if got := read(t, s, "tip"); got != "2" {
 		t.Errorf("content %q", got)
+	}
+	now, _ := s.Head(ctx, "tip")
+	if got, err := s.HeadChanged(ctx, "tip", first.ETag); err != nil || got.ETag != now.ETag || got.Size != 1 || got.ETag == first.ETag {
+		t.Errorf("HeadChanged of what changed: %+v, %v", got, err)
+	}
+	if _, err := s.HeadChanged(ctx, "nothing", first.ETag); !errors.Is(err, blob.ErrNotFound) {
+		t.Errorf("HeadChanged of nothing: %v", err)
 	}
 }
 
