@@ -13,6 +13,13 @@ import (
 	"github.com/vaultdrive/vaultdrive/vaultcore"
 )
 
+// How long the list serves lookups of names that are not in it: a moment, or a
+// multiple of what reading it takes.
+const (
+	missFresh = 100 * time.Millisecond
+	missShare = 4
+)
+
 // unverifiedView shows what no device has signed as directories of assets, with
 // files in them. A node keeps its nodeid as long as it is what it was: a row that
 // has changed is another file, so that the kernel never mixes the two.
@@ -22,6 +29,7 @@ type unverifiedView struct {
 
 	mu     sync.Mutex
 	read   time.Time // when the list was read; zero for never
+	took   time.Duration
 	byPath map[string]*unverifiedNode
 	byNode map[uint64]*unverifiedNode // listed or known to the kernel
 	next   uint64                     // next nodeid; cookies count beside it
@@ -55,6 +63,7 @@ func newUnverifiedView(v *vaultcore.Vault, asset *vaultcore.Node) *unverifiedVie
 
 // readLocked reads the list from the vault.
 func (v *unverifiedView) readLocked() error {
+	began := time.Now()
 	list, err := v.vault.Unverified(context.Background())
 	if err != nil {
 		return err
@@ -81,7 +90,18 @@ func (v *unverifiedView) readLocked() error {
 		slices.SortFunc(n.children, func(a, b *unverifiedNode) int { return int(a.node) - int(b.node) })
 	}
 	v.read = time.Now()
+	v.took = v.read.Sub(began)
 	return nil
+}
+
+// staleLocked says whether a lookup reads the list again: one for a name that is
+// not in it sooner, but never so often that a long list is read all the time.
+func (v *unverifiedView) staleLocked(known bool) bool {
+	age := time.Since(v.read)
+	if known {
+		return age > trashFresh
+	}
+	return age > min(max(missFresh, missShare*v.took), trashFresh)
 }
 
 // addLocked enters an entry, and the directories above it.
@@ -171,13 +191,14 @@ func (v *unverifiedView) lookup(dir uint64, name string) (uint64, error) {
 	}
 	at := strings.TrimPrefix(above+"/"+name, "/")
 	n := v.byPath[at]
-	if n == nil || time.Since(v.read) > trashFresh {
+	if v.staleLocked(n != nil) {
 		if err := v.readLocked(); err != nil {
 			return 0, err
 		}
-		if n = v.byPath[at]; n == nil {
-			return 0, nil
-		}
+		n = v.byPath[at]
+	}
+	if n == nil {
+		return 0, nil
 	}
 	n.lookups++
 	return n.node, nil

@@ -219,6 +219,7 @@ func TestAdoptUnmounted(t *testing.T) {
 	if out := ada.ok("check"); !strings.Contains(out, "2 files that no device has signed") {
 		t.Errorf("check:\n%s", out)
 	}
+	used := c.usage()
 	ada.ok("adopt", "--refuse", "Bank/spam.txt")
 	ada.ok("adopt", "Bank/codes.txt")
 	if got := ada.ok("get", "Bank/codes.txt", "-"); got != "1 2 3" {
@@ -234,6 +235,9 @@ func TestAdoptUnmounted(t *testing.T) {
 	if status, raw := c.try(http.MethodGet, api.PathAttachments+"/"+spam.ID, nil, nil); status != http.StatusGone {
 		t.Errorf("what was refused: %d %s", status, raw)
 	}
+	if now := c.usage(); now != used-int64(len("buy")+28) {
+		t.Errorf("the server counts %d bytes after %d", now, used)
+	}
 	bob := newDevice(t, "bob", s.url, nil, ada)
 	if got := bob.ok("get", "Bank/codes.txt", "-"); got != "1 2 3" {
 		t.Errorf("at another device: %q", got)
@@ -242,6 +246,14 @@ func TestAdoptUnmounted(t *testing.T) {
 		t.Errorf("a new device lists %v", all)
 	}
 	calm(t, ada, bob)
+}
+
+// usage gives the bytes that the server counts.
+func (c *apiClient) usage() int64 {
+	c.t.Helper()
+	var u struct{ Usage int64 }
+	c.do(http.MethodGet, "/v1/usage", nil, &u)
+	return u.Usage
 }
 
 // TestUnverifiedDamaged: an object that the server altered reads as an error, is

@@ -158,6 +158,21 @@ func (v *Vault) openRows(where string, args ...dbValue) (out []foundRow, err err
 	return out, err
 }
 
+// openKeys is openRows without what the rows say.
+func (v *Vault) openKeys() (out []foundRow, err error) {
+	v.readMu.Lock()
+	defer v.readMu.Unlock()
+	if v.reader == nil {
+		return nil, ErrClosed
+	}
+	err = v.reader.query("SELECT kind,id,state FROM server_rows WHERE state>2 AND state<5 LIMIT ?", func(c []dbValue) error {
+		s := rowScanner{c: c}
+		out = append(out, foundRow{key: rowKey{s.num() == 1, s.id()}, state: s.num()})
+		return nil
+	}, int64(maxUnattested))
+	return out, err
+}
+
 // rowOfID finds the unattested row of an attachment or asset. Error: ErrNotFound.
 func (v *Vault) rowOfID(id seal.ID) (*foundRow, error) {
 	rows, err := v.openRows("id=?", id[:])

@@ -50,30 +50,30 @@ func (u *Unverified) Asset() seal.ID { return u.asset }
 // InDir says whether it is shown in the directory unverified/.
 func (u *Unverified) InDir() bool { return u.State != UnverifiedDeletion }
 
-// CountUnverified counts files and assets that nobody signed, and deletions that
-// somebody asked for, without opening any.
+// CountUnverified counts files that nobody signed, or else assets, and deletions
+// that somebody asked for, without opening any.
 func (v *Vault) CountUnverified() (files, deletions int) {
 	if !v.LedgerOn() {
 		return 0, 0
 	}
-	rows, err := v.openRows("1")
+	rows, err := v.openKeys()
 	if err != nil {
 		return 0, 0
 	}
-	holds := make(map[seal.ID]bool) // assets that are counted by what is in them
-	for i := range rows {
-		if r := rows[i].row; r != nil && !r.Asset {
-			holds[r.Parent] = true
-		}
-	}
+	assets := 0
 	for i := range rows {
 		switch f := &rows[i]; {
-		case !v.stillOpen(f), f.key.asset && holds[f.key.id]:
+		case !v.stillOpen(f):
 		case f.state == serverAsked:
 			deletions++
+		case f.key.asset:
+			assets++
 		default:
 			files++
 		}
+	}
+	if files == 0 {
+		files = assets // else they come with the files
 	}
 	v.tree.RLock()
 	defer v.tree.RUnlock()
