@@ -137,6 +137,7 @@ var exitTable = []exitRow{
 	{vaultcore.ErrDatabase, "database", 35, "look at the space and the health of the disk; if vault.db itself is damaged, put back a copy of the vault"},
 	{syncer.ErrClock, "clock", 58, "set the clock of this machine"},
 	{syncer.ErrDenied, "remote_denied", 59, "look at credentials and permissions"},
+	{syncer.ErrUntrusted, "remote_untrusted", 59, "look at the address, at the date of this machine, and at who made the certificate: an authority of your own has to be known to this system"},
 	{syncer.ErrNoStore, "remote_missing", 60, "is the directory mounted, does the bucket exist?"},
 	{syncer.ErrFull, "remote_full", 61, "make room there; what is here stays here"},
 	{syncer.ErrTooLarge, "remote_too_large", 61, "it stays on this device; everything else goes on"},

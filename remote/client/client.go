@@ -8,12 +8,14 @@ import (
 	"bytes"
 	"context"
 	"crypto/sha256"
+	"crypto/tls"
 	"encoding/base64"
 	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"sync"
 	"time"
@@ -376,5 +378,14 @@ func (r *Remote) unreachable(ctx context.Context, err error) error {
 	if ctx.Err() != nil {
 		return ctx.Err()
 	}
-	return blob.WithHint(fmt.Errorf("%w: %w", syncer.ErrUnavailable, err), "is the server up, and its address right? Everything goes on by itself when it answers")
+	hint := "is the server up, and its address right? Everything goes on by itself when it answers"
+	var certificate *tls.CertificateVerificationError
+	var dns *net.DNSError
+	switch {
+	case errors.As(err, &certificate):
+		err, hint = fmt.Errorf("%w: %w", syncer.ErrUntrusted, certificate.Err), ""
+	case errors.As(err, &dns) && dns.IsNotFound:
+		hint = "no such host: look at the address, and at the network. Everything goes on by itself when it answers"
+	}
+	return blob.WithHint(fmt.Errorf("%w: %w", syncer.ErrUnavailable, err), hint)
 }

@@ -57,7 +57,8 @@ func (r *Remote) refusal(res *http.Response) error {
 	defer res.Body.Close()
 	raw, _ := io.ReadAll(io.LimitReader(newPaced(res.Body), api.MaxField)) // what is missing is said by the status
 	e := &api.Error{Status: res.StatusCode}
-	if json.Unmarshal(raw, e) != nil || e.Code == "" {
+	ours := json.Unmarshal(raw, e) == nil && e.Code != ""
+	if !ours {
 		e = byStatus(res.StatusCode)
 	}
 	m, known := meanings[e.Code]
@@ -70,6 +71,9 @@ func (r *Remote) refusal(res *http.Response) error {
 	}
 	if after := retryAfter(res, r.o.Now()); after > 0 {
 		err = &blob.RetryError{After: after, Err: err}
+	}
+	if !ours {
+		m.hint = "what answers there is no vaultdrive server: look at the address, http or https, and at the proxy in front of it"
 	}
 	return blob.WithHint(err, m.hint)
 }

@@ -177,7 +177,7 @@ func explainNet(where string, err error) error {
 	var record tls.RecordHeaderError
 	switch {
 	case errors.As(err, &certificate):
-		hint = hintTLS
+		hint, err = hintTLS, fmt.Errorf("%w: %w", blob.ErrUntrusted, certificate.Err)
 	case errors.As(err, &record), errors.Is(err, http.ErrSchemeMismatch):
 		hint = hintHTTP
 	case errors.As(err, &dns) && dns.IsNotFound:

@@ -18,6 +18,7 @@ const (
 	CondForeign   = "foreign-remote"   // another vault's marker
 	CondNoStore   = "remote-missing"   // no such bucket, directory not mounted
 	CondDenied    = "access-denied"    // credentials, permissions
+	CondUntrusted = "certificate"      // who answers cannot prove to be the remote
 	CondClock     = "clock"            // ours differs too much
 	CondOffline   = "offline"          // no answer
 	CondFull      = "remote-full"      // no space, or quota used up
@@ -57,6 +58,7 @@ var meanings = []meaning{
 		"nothing was changed on either side; check the address, or disable sync and enable it again", true},
 	{ErrNoStore, CondNoStore, "the place of the remote is not there", "is the disk plugged in, the directory mounted, the bucket not deleted?", true},
 	{ErrDenied, CondDenied, "the remote denies access", "check the credentials and permissions of the bucket or directory", true},
+	{ErrUntrusted, CondUntrusted, "the remote's certificate is not trusted", "nothing was sent; look at the address, at the date of this machine, and at who made the certificate: an authority of your own has to be known to this system", true},
 	{ErrClock, CondClock, "the clock of this machine differs too much from the remote's", "set the date and time", true},
 	{vaultcore.ErrLocalRollback, CondCloned, "this device's own history has gone on elsewhere: the vault's directory is an older copy, or a copy is in use on another machine",
 		"nothing is lost and work can go on; use one copy only, and on this one run `vaultdrive device enroll --new-id` to give it an identity of its own", true},
@@ -118,7 +120,7 @@ func (m meaning) asError() error { return blob.WithHint(standing{m}, m.hint) }
 // ofRemote says whether an error is about the remote as a whole, so that every
 // other request would meet it too.
 func ofRemote(err error) bool {
-	return errors.Is(err, ErrForeign) || errors.Is(err, ErrNoStore) || errors.Is(err, ErrDenied) || errors.Is(err, ErrClock)
+	return errors.Is(err, ErrForeign) || errors.Is(err, ErrNoStore) || errors.Is(err, ErrDenied) || errors.Is(err, ErrUntrusted) || errors.Is(err, ErrClock)
 }
 
 // conditions are what a person should know now, one a kind.

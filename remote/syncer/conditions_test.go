@@ -197,10 +197,11 @@ func (d *device) engineWith(plan func(op, key string) fault) *faulty {
 func TestRefused(t *testing.T) {
 	t.Parallel()
 	for kind, err := range map[string]error{
-		syncer.CondDenied:  blob.WithHint(syncer.ErrDenied, "change the keys"),
-		syncer.CondClock:   syncer.ErrClock,
-		syncer.CondNoStore: fmt.Errorf("%w: %w", syncer.ErrUnavailable, syncer.ErrNoStore),
-		syncer.CondOffline: syncer.ErrUnavailable,
+		syncer.CondDenied:    blob.WithHint(syncer.ErrDenied, "change the keys"),
+		syncer.CondClock:     syncer.ErrClock,
+		syncer.CondUntrusted: fmt.Errorf("%w: %w", syncer.ErrUnavailable, syncer.ErrUntrusted),
+		syncer.CondNoStore:   fmt.Errorf("%w: %w", syncer.ErrUnavailable, syncer.ErrNoStore),
+		syncer.CondOffline:   syncer.ErrUnavailable,
 	} {
 		t.Run(kind, func(t *testing.T) {
 			t.Parallel()

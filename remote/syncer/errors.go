@@ -20,6 +20,9 @@ var (
 	ErrNoStore = blob.ErrNoStore
 	// ErrDenied: credentials or permissions. Asking again changes nothing.
 	ErrDenied = blob.ErrDenied
+	// ErrUntrusted: who answers cannot prove to be the remote. With
+	// ErrUnavailable.
+	ErrUntrusted = blob.ErrUntrusted
 	// ErrFull: no space, or the quota is used up. Reading goes on.
 	ErrFull = blob.ErrNoSpace
 	// ErrTooLarge: this one thing is too large for the remote; others are not.

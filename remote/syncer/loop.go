@@ -280,7 +280,7 @@ func (e *Engine) goodLook(reconciled bool) {
 		e.reconciled = now
 	}
 	e.mu.Unlock()
-	e.cond.clear(CondForeign, CondNoStore, CondDenied, CondOffline)
+	e.cond.clear(CondForeign, CondNoStore, CondDenied, CondUntrusted, CondOffline)
 	if !e.clockWrong() {
 		e.cond.clear(CondClock)
 	}

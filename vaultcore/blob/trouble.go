@@ -16,6 +16,8 @@ var (
 	// is not mounted. Always with ErrUnavailable: nothing may be concluded about
 	// any blob.
 	ErrNoStore = errors.New("the blob store is not there")
+	// ErrUntrusted: who answers cannot prove to be the store. With ErrUnavailable.
+	ErrUntrusted = errors.New("the certificate is not trusted")
 	// ErrClock: our clock and the store's differ too much for it to listen.
 	ErrClock = errors.New("the clocks of this machine and of the blob store differ")
 	// ErrTooLarge: more bytes than the store takes in one blob.
