@@ -11,13 +11,15 @@ import (
 // ahead reads ahead in directories: once a program has opened a few files of
 // one in the order of its listing, as cp -r, tar and grep -r do, the small
 // ones that follow are decrypted before it opens them, and given to the
-// kernel where that knows them. Workers of its own do it, a few files at a
-// time; what they do not get done is done when it is asked for.
+// kernel where that knows them; of the large ones, the next is opened. Workers of
+// its own do it, a few files at a time; what they do not get done is done when
+// it is asked for.
 type ahead struct {
 	// Set at construction.
 	vault    *vaultcore.Vault
 	push     *pusher
 	panicked func(any)
+	hold     *holder
 
 	jobs chan *vaultcore.Node
 	quit chan struct{}
@@ -45,6 +47,15 @@ type stream struct {
 	asked int               // of next: those a worker was told of
 }
 
+// expected is the file that the program will open next; nil while it has no
+// habit.
+func (s *stream) expected() *vaultcore.Node {
+	if s.run < aheadAfter || len(s.next) == 0 {
+		return nil
+	}
+	return s.next[0]
+}
+
 type loading struct {
 	node *vaultcore.Node
 	done chan struct{}
@@ -52,7 +63,7 @@ type loading struct {
 
 func newAhead(v *vaultcore.Vault, p *pusher, panicked func(any)) *ahead {
 	return &ahead{
-		vault: v, push: p, panicked: panicked,
+		vault: v, push: p, panicked: panicked, hold: newHolder(v, panicked),
 		jobs: make(chan *vaultcore.Node, aheadStreams*aheadFiles), quit: make(chan struct{}),
 	}
 }
@@ -61,12 +72,14 @@ func (a *ahead) start() {
 	for i := range a.loading {
 		a.done.Go(func() { a.work(i) })
 	}
+	a.hold.start()
 }
 
 // stop returns when nothing is being loaded any more.
 func (a *ahead) stop() {
 	close(a.quit)
 	a.done.Wait()
+	a.hold.stop()
 }
 
 // opened is told of every file that is opened for reading. It waits for one
@@ -80,6 +93,7 @@ func (a *ahead) opened(n *vaultcore.Node) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	s := a.followLocked(n)
+	a.hold.follow(s, n, s.expected())
 	if s.run < aheadAfter {
 		return
 	}

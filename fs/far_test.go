@@ -206,11 +206,17 @@ func TestFarRead(t *testing.T) {
 
 // Names, sizes, attributes, opening and what is read ahead fetch nothing.
 func TestFarListingFetchesNothing(t *testing.T) {
+	for _, size := range []int{9000, 4 * smallFile} {
+		t.Run(fmt.Sprint(size), func(t *testing.T) { farListing(t, size) })
+	}
+}
+
+func farListing(t *testing.T, size int) {
 	var names []string
 	for i := range 30 {
 		names = append(names, fmt.Sprintf("%02d", i))
 	}
-	f := mountFar(t, 0, 9000, names...)
+	f := mountFar(t, 0, size, names...)
 	c := startClient(t)
 	f.hang()
 	c.must(call{Op: "lsl", Path: f.a})

@@ -6,6 +6,7 @@ import (
 	"os"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/vaultdrive/vaultdrive/vaultcore/blob"
 	"github.com/vaultdrive/vaultdrive/vaultcore/seal"
@@ -269,6 +270,62 @@ func TestPlainBudget(t *testing.T) {
 		t.Errorf("after trim %d and %d bytes are left", ts.plain.used, ts.bufs.idle)
 	}
 	ts.idle(t)
+}
+
+// TestReadersTakeTurns reads more large contents at once than there is room for,
+// each from its start to its end, and wants each to be opened once.
+func TestReadersTakeTurns(t *testing.T) {
+	const streams, size, step = 12, 3 * mib / 2, 128 << 10
+	ts := newTestStore(t, Limits{OpenPlain: 4 * mib, IdlePlain: 1})
+	ts.plain.quiet, ts.plain.protect = time.Hour, time.Hour
+	var started, ended sync.WaitGroup
+	started.Add(streams)
+	for i := range streams {
+		want := noise(uint64(i), size)
+		c := ts.writeAll(t, want, size)
+		c.acquire()
+		ended.Go(func() {
+			defer c.release()
+			started.Done()
+			started.Wait()
+			buf := make([]byte, step)
+			for off := 0; off < size; off += step {
+				if _, err := c.readAt(ts.store, buf, int64(off)); err != nil || !bytes.Equal(buf, want[off:off+step]) {
+					t.Errorf("content %d at %d: %v, or wrong bytes", i, off, err)
+				}
+			}
+		})
+	}
+	ended.Wait()
+	if ts.plain.openings != streams {
+		t.Errorf("%d contents were opened %d times", streams, ts.plain.openings)
+	}
+	ts.idle(t)
+}
+
+// TestReadersThatStop reads the start of more large contents than there is room
+// for, and goes on with none: nobody waits for them for ever. Nor for those who
+// read on and on without coming to the end.
+func TestReadersThatStop(t *testing.T) {
+	for name, set := range map[string]func(*plainCache){
+		"stopped": func(p *plainCache) { p.quiet, p.protect = 10*time.Millisecond, time.Hour },
+		"slow":    func(p *plainCache) { p.quiet, p.protect = time.Hour, 10*time.Millisecond },
+	} {
+		t.Run(name, func(t *testing.T) {
+			ts := newTestStore(t, Limits{OpenPlain: 4 * mib})
+			set(ts.plain)
+			buf := make([]byte, 1000)
+			for i := range 8 {
+				want := noise(uint64(i), 3*mib/2)
+				c := ts.writeAll(t, want, len(want))
+				c.acquire()
+				defer c.release()
+				if _, err := c.readAt(ts.store, buf, 0); err != nil || !bytes.Equal(buf, want[:1000]) {
+					t.Errorf("content %d: %v, or wrong bytes", i, err)
+				}
+			}
+		})
+	}
 }
 
 // TestLargerThanBudget: a single content above the budget can be read.

@@ -57,6 +57,30 @@ func (v *Vault) tryRead(n *Node, dst []byte, off int64) (int, error) {
 	return o.content.readAt(v.store, dst, off)
 }
 
+// Prepare makes the content of an open file ready for its first read: file and
+// key are opened, and what is authenticated as a whole is decrypted. It fetches
+// nothing. What goes wrong is not told; whoever reads the file will hear.
+func (v *Vault) Prepare(n *Node) {
+	o := n.open.Load()
+	if o == nil {
+		return
+	}
+	o.mu.RLock()
+	c := o.content
+	if o.draft != nil || c == nil || c.place.Load() == placeElsewhere {
+		o.mu.RUnlock()
+		return
+	}
+	c.acquire()
+	o.mu.RUnlock()
+	defer c.release()
+	if c.whole() {
+		_ = v.store.plain.readAt(v.store, c, nil, 0)
+		return
+	}
+	_ = c.readV4(v.store, nil, 0)
+}
+
 // WriteAt writes all of src at off into the file's draft. Errors: ErrNoSpace,
 // ErrTooLarge, ErrQuota, ErrReadOnly; limits are told here because many programs do
 // not look at what close says. ErrTimeout when the rest of a page that src fills

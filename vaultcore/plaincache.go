@@ -3,6 +3,7 @@ package vaultcore
 import (
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/vaultdrive/vaultdrive/vaultcore/seal"
 )
@@ -12,18 +13,41 @@ import (
 // One caller opens a content, all others wait for it. What was pushed out is
 // opened again by its next reader.
 //
+// More readers than there is room for take turns: were each to push out what
+// the one before has just opened, every request would open a whole content. So
+// a large one that is being read from its start on stays until its end was read,
+// and whoever needs room waits for that; but not for a reader that has stopped,
+// and for none longer than protect.
+//
 // mu is held for list work only; opening and copying happen outside.
 type plainCache struct {
-	max, idleMax int64
-	bufs         *buffers
+	max, idleMax   int64
+	quiet, protect time.Duration
+	bufs           *buffers
 
+	turn     sync.Mutex // held by who waits for room; locked before mu
 	mu       sync.Mutex
-	change   sync.Cond // an opening ended or a pin went
+	change   sync.Cond // an opening ended, or who waits for room may look again
+	wanting  bool      // somebody waits for room
 	used     int64
 	idle     int64      // of used: contents nobody has open
 	lru      plainEntry // ring; lru.next is the newest
 	openings int        // so far, for tests and figures
 }
+
+// How long ago a content was read last, and how long it may have been open, for
+// it to go to make room before all of it was read.
+const (
+	plainQuiet   = 50 * time.Millisecond
+	plainProtect = 500 * time.Millisecond
+)
+
+// A content below plainLarge is opened again in no time, and up to plainAhead
+// requests overtake each other where the kernel reads ahead.
+const (
+	plainLarge = mib
+	plainAhead = 2 * mib
+)
 
 // plainEntry is one content's plaintext. Its content points at it for as long
 // as it is in the ring.
@@ -35,14 +59,17 @@ type plainEntry struct {
 	// Guarded by cache.mu, but for what a pin protects.
 	ready bool
 	idle  bool
+	way   int64 // up to where it was read, if that was from its start on; else -1
 	pins  int
-	err   error // of the opening, for those who waited
+	since time.Time // when it was opened
+	last  time.Time // when it was pinned last
+	err   error     // of the opening, for those who waited
 	buf   *plainBuf
 	data  []byte
 }
 
 func newPlainCache(max, idleMax int64, bufs *buffers) *plainCache {
-	p := &plainCache{max: max, idleMax: idleMax, bufs: bufs}
+	p := &plainCache{max: max, idleMax: idleMax, quiet: plainQuiet, protect: plainProtect, bufs: bufs}
 	p.change.L = &p.mu
 	p.lru.next, p.lru.prev = &p.lru, &p.lru
 	return p
@@ -54,8 +81,8 @@ func (p *plainCache) readAt(s *store, c *content, dst []byte, off int64) error {
 	if err != nil {
 		return err
 	}
-	copy(dst, e.data[off:])
-	p.unpin(e)
+	n := copy(dst, e.data[off:])
+	p.unpin(e, off, n)
 	return nil
 }
 
@@ -70,7 +97,7 @@ func (p *plainCache) peek(c *content, dst []byte, off int64) bool {
 	p.mu.Unlock()
 	if ready {
 		copy(dst, e.data[off:])
-		p.unpin(e)
+		p.unpin(e, off, 0)
 	}
 	return ready
 }
@@ -85,6 +112,7 @@ func (p *plainCache) pin(s *store, c *content) (*plainEntry, error) {
 			return p.openLocked(s, c)
 		case e.ready:
 			e.pins++
+			e.last = time.Now()
 			p.moveFrontLocked(e)
 			return e, nil
 		}
@@ -97,12 +125,28 @@ func (p *plainCache) pin(s *store, c *content) (*plainEntry, error) {
 	}
 }
 
-func (p *plainCache) unpin(e *plainEntry) {
+// unpin ends a use in which n bytes at off were read.
+func (p *plainCache) unpin(e *plainEntry, off int64, n int) {
 	p.mu.Lock()
 	e.pins--
-	free := e.pins == 0
+	e.readLocked(off, n)
+	p.mayGoLocked(e)
 	p.mu.Unlock()
-	if free {
+}
+
+func (e *plainEntry) readLocked(off int64, n int) {
+	switch end := off + int64(n); {
+	case n == 0 || e.way < 0:
+	case off > e.way+plainAhead || end == int64(len(e.data)):
+		e.way = -1
+	default:
+		e.way = max(e.way, end)
+	}
+}
+
+// mayGoLocked wakes who waits for room if e could make some.
+func (p *plainCache) mayGoLocked(e *plainEntry) {
+	if p.wanting && p.goesLocked(e, time.Now()) {
 		p.change.Broadcast()
 	}
 }
@@ -112,12 +156,7 @@ func (p *plainCache) unpin(e *plainEntry) {
 func (p *plainCache) openLocked(s *store, c *content) (*plainEntry, error) {
 	e := &plainEntry{cache: p, c: c, cost: c.ref.sealedLen}
 	c.plain.Store(e)
-	for p.used+e.cost > p.max && p.used > 0 {
-		if !p.evictLocked() {
-			p.change.Wait()
-		}
-	}
-	p.used += e.cost
+	p.makeRoomLocked(e.cost)
 	p.openings++
 	p.mu.Unlock()
 	buf, data, err := c.openWhole(s)
@@ -130,21 +169,68 @@ func (p *plainCache) openLocked(s *store, c *content) (*plainEntry, error) {
 		return nil, err
 	}
 	e.buf, e.data, e.ready, e.pins = buf, data, true, 1
+	e.since = time.Now()
+	e.last = e.since
 	p.pushFrontLocked(e)
 	p.change.Broadcast()
 	return e, nil
 }
 
-// evictLocked drops the entry that was used longest ago; false if all are
-// being copied from.
+// makeRoomLocked counts cost bytes, as soon as there is room for them.
+func (p *plainCache) makeRoomLocked(cost int64) {
+	if p.fitsLocked(cost) {
+		p.used += cost
+		return
+	}
+	p.mu.Unlock()
+	p.turn.Lock()
+	defer p.turn.Unlock()
+	p.mu.Lock()
+	p.wanting = true
+	for !p.fitsLocked(cost) {
+		if !p.evictLocked() {
+			p.waitLocked()
+		}
+	}
+	p.wanting = false
+	p.used += cost
+}
+
+// fitsLocked: a content larger than all room is opened alone.
+func (p *plainCache) fitsLocked(cost int64) bool { return p.used+cost <= p.max || p.used == 0 }
+
+// waitLocked returns when something may have changed, of which time is a part.
+func (p *plainCache) waitLocked() {
+	timer := time.AfterFunc(min(p.quiet, p.protect), func() {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		p.change.Broadcast()
+	})
+	p.change.Wait()
+	timer.Stop()
+}
+
+// evictLocked drops the entry that was used longest ago of those that may go;
+// false if there is none.
 func (p *plainCache) evictLocked() bool {
+	now := time.Now()
 	for e := p.lru.prev; e != &p.lru; e = e.prev {
-		if e.pins == 0 {
+		if p.goesLocked(e, now) {
 			p.dropLocked(e)
 			return true
 		}
 	}
 	return false
+}
+
+// goesLocked says whether an entry may go: nobody copies from it, and nobody is
+// on the way from its start to its end.
+func (p *plainCache) goesLocked(e *plainEntry, now time.Time) bool {
+	if e.pins > 0 {
+		return false
+	}
+	onWay := e.way > 0 && e.cost >= plainLarge && !e.idle
+	return !onWay || now.Sub(e.last) >= p.quiet || now.Sub(e.since) >= p.protect
 }
 
 func (p *plainCache) dropLocked(e *plainEntry) {
@@ -172,6 +258,7 @@ func (p *plainCache) setIdle(c *content, idle bool) {
 		return
 	}
 	p.idle += e.cost
+	p.mayGoLocked(e)
 	p.shrinkIdleLocked(p.idleMax)
 }
 
