@@ -13,12 +13,6 @@ var _ fuse.ReadResult = (*aroundReply)(nil)
 
 // The calls below are the ones for which ENOSYS is the right answer.
 
-// Access is not asked: with default_permissions the kernel checks modes.
-func (f *fileSystem) Access(_ <-chan struct{}, in *fuse.AccessIn) fuse.Status {
-	f.count(&in.InHeader)
-	return fuse.ENOSYS
-}
-
 // Lseek tells the kernel once that there are no holes; it then answers
 // SEEK_DATA and SEEK_HOLE itself.
 func (f *fileSystem) Lseek(_ <-chan struct{}, in *fuse.LseekIn, _ *fuse.LseekOut) fuse.Status {

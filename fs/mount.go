@@ -136,8 +136,6 @@ func mountOptions(f *fileSystem, o Options) *fuse.MountOptions {
 		AllowOther:    o.AllowOther,
 		MaxWrite:      maxWrite,
 		MaxBackground: maxBackground,
-		// The kernel checks modes: no ACCESS requests.
-		Options:       []string{"default_permissions"},
 		DisableXAttrs: !o.XAttr,
 		// Every READ is answered from memory: splicing would cost three calls.
 		DisableSplice: true,
@@ -152,6 +150,10 @@ func mountOptions(f *fileSystem, o Options) *fuse.MountOptions {
 	}
 	if f.readOnly {
 		m.Options = append(m.Options, "ro")
+	}
+	if o.AllowOther || !passesAll(o.Owner) {
+		// The kernel checks modes, and sends no ACCESS.
+		m.Options = append(m.Options, "default_permissions")
 	}
 	return m
 }

@@ -27,10 +27,13 @@ func TestPosix(t *testing.T) {
 }
 
 // TestPosixAsset runs it in the root of a mount that shows one asset, served
-// by one processor, where a serving process that waits for itself stands.
+// by one processor, where a serving process that waits for itself stands. Other
+// users are let in where that is allowed, so that the kernel checks modes.
 func TestPosixAsset(t *testing.T) {
 	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1))
-	m := mountVault(t, func(m *mounted, o *Options) { o.Asset, o.XAttr = m.node("A"), true })
+	m := mountVault(t, func(m *mounted, o *Options) {
+		o.Asset, o.XAttr, o.AllowOther = m.node("A"), true, os.Geteuid() == 0
+	})
 	inClient(t, "^TestClientPosix$", m.a)
 }
 
