@@ -8,6 +8,7 @@ import (
 	"io"
 	"maps"
 	"net"
+	"net/http"
 	"net/url"
 	"os"
 	"os/exec"
@@ -344,4 +345,83 @@ func databaseNamed(t *testing.T, address, name string) string {
 	must(t, err)
 	u.Path = "/" + name
 	return u.String()
+}
+
+// TestMigrateKilled: a move whose process is killed leaves a destination on which
+// no server starts, and a source that serves; the same command goes on.
+func TestMigrateKilled(t *testing.T) {
+	t.Parallel()
+	database := metatest.Postgres(t)
+	var puts atomic.Int64
+	var open atomic.Bool
+	reached, ended := make(chan struct{}), make(chan struct{})
+	t.Cleanup(func() { close(ended) })
+	o := s3test.Fake(t, func(next http.Handler) http.Handler {
+		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if r.Method == http.MethodPut && !open.Load() {
+				n := puts.Add(1)
+				if n == 10 {
+					close(reached)
+				}
+				if n >= 10 { // the bucket hangs until the process is gone
+					select {
+					case <-r.Context().Done():
+					case <-ended:
+					}
+					return
+				}
+			}
+			next.ServeHTTP(w, r)
+		})
+	})
+	store, env := bucketURL(o, "")
+	s := startServer(t)
+	ada := newDevice(t, "ada", s.url, nil, nil)
+	drive := ada.mountAgain()
+	dir := drive.asset("A")
+	for n := range 30 {
+		must(t, os.WriteFile(filepath.Join(dir, fmt.Sprint(n)), bytes.Repeat([]byte{byte(n)}, 10_000), 0o644))
+	}
+	ada.ok("wait")
+	drive.unmount()
+	s.stop()
+
+	operator := newBed(t)
+	operator.env = append(operator.env, env...)
+	args := []string{"serve", "migrate", "--data", s.data, "--to-database", database, "--to-blobs", store, "--json"}
+	cmd := operator.plain(args...)
+	must(t, cmd.Start())
+	select {
+	case <-reached:
+	case <-time.After(time.Minute):
+		t.Error("ten blobs were not copied within a minute")
+	}
+	must(t, cmd.Process.Kill())
+	_ = cmd.Wait() // it was killed
+	open.Store(true)
+
+	half := operator.plain("serve", "--data", filepath.Join(shortTemp(t, "half"), "data"), "--listen", "127.0.0.1:0", "--database", database, "--blobs", store)
+	if r := operator.finish(half); r.code != 80 || !strings.Contains(r.stderr, "migrate again") {
+		t.Errorf("a half-moved server: %v, want 80", r)
+	}
+	s.start()
+	ada.ok("sync now")
+	s.stop()
+	var m migration
+	must(t, json.Unmarshal([]byte(operator.mustRun(args...)), &m))
+	if m.Blobs < 30 || m.Copied >= m.Blobs || m.Copied == 0 {
+		t.Errorf("%+v", m)
+	}
+	s.env, s.args = append(env, "VAULTDRIVE_DATABASE="+database, "VAULTDRIVE_BLOBS="+store), nil
+	s.data = filepath.Join(shortTemp(t, "moved"), "data")
+	s.start()
+	ada.ok("sync now")
+	bob := newDevice(t, "bob", s.url, nil, ada)
+	there := bob.mountAgain()
+	for n := range 30 {
+		if got, err := os.ReadFile(there.path("A", fmt.Sprint(n))); err != nil || !bytes.Equal(got, bytes.Repeat([]byte{byte(n)}, 10_000)) {
+			t.Errorf("file %d: %d bytes, %v", n, len(got), err)
+		}
+	}
+	there.unmount()
 }

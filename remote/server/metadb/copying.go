@@ -151,7 +151,7 @@ func (i *inserter) flush() error {
 		}
 	}
 	text.WriteString(")")
-	err := i.q.must(text.String(), i.args...)
+	_, err := i.q.exec(text.String(), i.args...) // now: what waits would hold the whole account in memory
 	i.args, i.bytes = i.args[:0], 0
 	return err
 }

@@ -141,6 +141,10 @@ func TestThereAndBack(t *testing.T) {
 	limit := metadb.Limit{Class: "c", Max: 1, Window: time.Hour}
 	_, err = first.DB.Take(ctx, b.ID, limit, 1)
 	must(t, err)
+	for range 3 * 64 { // more than one statement carries
+		_, err := first.DB.PutParent(ctx, b.ID, api.Parent{Type: "item", ID: id(), State: api.StateLive})
+		must(t, err)
+	}
 	key, err := first.DB.Setting(ctx, "nonce-key", func() string { return "the key" })
 	must(t, err)
 	half := metadb.Upload{Account: a.ID, Slot: "half", Attempt: "half", Blob: "half", StorageKey: "vaults/half", Stored: 1000}
@@ -403,5 +407,45 @@ func TestBlobsStay(t *testing.T) {
 	must(t, err)
 	if len(due) != 2 {
 		t.Errorf("to delete: %v", due)
+	}
+}
+
+// TestDestinationFails: what stops the destination comes through, told from what
+// would be the source's fault; a store that only does not answer is asked again.
+func TestDestinationFails(t *testing.T) {
+	from := local(t)
+	a := register(t, from)
+	for i := range 3 {
+		a.store(t, from, fmt.Appendf(nil, "content %d", i))
+	}
+	for _, kind := range []error{blob.ErrNoSpace, blob.ErrDenied, fmt.Errorf("%w: %w", blob.ErrUnavailable, blob.ErrNoStore)} {
+		o := options(from, local(t))
+		o.To.Blobs = &blobtest.Faulty{Store: o.To.Blobs, Plan: func(c blobtest.Call) blobtest.Fault {
+			if c.Op == "Put" && strings.HasPrefix(c.Key, "vaults/") {
+				return blobtest.Fault{Err: kind}
+			}
+			return blobtest.Fault{}
+		}}
+		if _, err := Run(ctx, o); !errors.Is(err, kind) || !strings.HasPrefix(err.Error(), "destination: ") {
+			t.Errorf("%v: %v", kind, err)
+		}
+		must(t, from.DB.MayServe(ctx))
+	}
+	o := options(from, local(t))
+	var failed atomic.Bool
+	o.To.Blobs = &blobtest.Faulty{Store: o.To.Blobs, Plan: func(c blobtest.Call) blobtest.Fault {
+		if c.Op == "Put" && strings.HasPrefix(c.Key, "vaults/") && failed.CompareAndSwap(false, true) {
+			return blobtest.Fault{Err: blob.ErrUnavailable}
+		}
+		return blobtest.Fault{}
+	}}
+	o.From.Blobs = &blobtest.Faulty{Store: from.Blobs, Plan: func(c blobtest.Call) blobtest.Fault {
+		if c.Op == "Get" && c.N == 1 {
+			return blobtest.Fault{Err: blob.ErrUnavailable, Cut: 3}
+		}
+		return blobtest.Fault{}
+	}}
+	if r, err := Run(ctx, o); err != nil || r.CopiedBlobs != 3 || len(r.Damaged) != 0 {
+		t.Errorf("%+v, %v", r, err)
 	}
 }
