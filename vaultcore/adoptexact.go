@@ -3,6 +3,7 @@ package vaultcore
 import (
 	"bytes"
 	"context"
+	"errors"
 
 	"github.com/vaultdrive/vaultdrive/vaultcore/history"
 	"github.com/vaultdrive/vaultdrive/vaultcore/seal"
@@ -100,7 +101,11 @@ func (l *ledger) adoptAsset(id seal.ID, typ uint8) (*Node, []Change, error) {
 		return n, nil, nil
 	}
 	if n != nil {
-		return v.reviveAsset(id)
+		n, changes, err := v.reviveAsset(id)
+		if errors.Is(err, ErrNotFound) {
+			err = ErrNoItem
+		}
+		return n, changes, err
 	}
 	if l.h.Asset(id).State != history.Unknown {
 		return nil, nil, ErrNoItem

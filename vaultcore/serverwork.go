@@ -224,7 +224,8 @@ func (p *projecting) compare(k rowKey, e *knownRow, w *wantedRow) (agrees, urgen
 	urgent = right || !came.Client && p.l.forged(came, w)
 	// An older epoch's key is what a password change leaves until rows follow.
 	if urgent || len(differs) > 1 || differs[0] != differsEpoch {
-		p.fault(RowFault{Altered: urgent, What: strings.Join(differs, ", "), Path: p.l.rowPath(k, w)})
+		// The title of an asset is a client's to change there; it is written again.
+		p.fault(RowFault{Altered: urgent && !(k.asset && came.Client), What: strings.Join(differs, ", "), Path: p.l.rowPath(k, w)})
 	}
 	return false, urgent
 }

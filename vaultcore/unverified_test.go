@@ -299,6 +299,49 @@ func TestAdoptAsset(t *testing.T) {
 	bob.mustFind("From%2Fthe page")
 }
 
+// An item that was deleted comes back from the trash with the file that is taken
+// over into it; where it is gone for good, that is said and nothing is done.
+func TestAdoptIntoDeletedAsset(t *testing.T) {
+	f, ada, bob, s, p := unverifiedWorld(t)
+	row := p.upload(ada.mustFind("A").id, made{name: "late.txt", mime: "text/plain", content: []byte("late")})
+	ada.remove("A/f.txt")
+	ada.remove("A")
+	s.travel(f)
+	s.tell(ada, true)
+	s.rows[row.key()] = row
+	s.tell(ada, true)
+	done := ada.adopt("A/late.txt")
+	s.travel(f)
+	f.agree()
+	bob.wantContent(done.Path, []byte("late"))
+
+	// Nothing of the item is left: the file can be read, and has no place.
+	row = p.upload(ada.mustFind("A").id, made{name: "later.txt", mime: "text/plain", content: []byte("later")})
+	ada.remove(done.Path)
+	ada.remove("A")
+	s.travel(f)
+	if _, _, err := ada.EmptyTrash(nil); err != nil {
+		t.Fatal(err)
+	}
+	ada.reopen()
+	f.fetching(ada)
+	s.rows[row.key()] = row
+	s.tell(ada, true)
+	before, list := ada.list(), ada.unverified()
+	if len(list) != 1 {
+		t.Fatalf("lists %v", paths(list))
+	}
+	if got, err := ada.readUnverified(list[0]); err != nil || string(got) != "later" {
+		t.Errorf("reads %q, %v", got, err)
+	}
+	if _, err := ada.Adopt(context.Background(), list[0]); !errors.Is(err, ErrNoItem) {
+		t.Errorf("adopt: %v", err)
+	}
+	if ada.list() != before {
+		t.Errorf("shows\n%s", ada.list())
+	}
+}
+
 // A name that is taken gives one beside it, by the rules of all names.
 func TestAdoptTakenName(t *testing.T) {
 	f, ada, bob, s, p := unverifiedWorld(t)
