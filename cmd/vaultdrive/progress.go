@@ -18,9 +18,10 @@ type progress struct {
 	bytes bool
 	start time.Time
 
-	mu   sync.Mutex
-	bar  *progressbar.ProgressBar
-	done int64
+	mu    sync.Mutex
+	bar   *progressbar.ProgressBar
+	drawn bool
+	done  int64
 }
 
 // progress starts to count; bytes says how amounts are shown.
@@ -33,12 +34,17 @@ func (p *progress) set(done, total int64) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.done = done
-	if p.bar == nil {
-		if !p.ui.errTerm || time.Since(p.start) < progressDelay {
-			return
-		}
-		p.bar = p.newBar(total)
+	if !p.ui.errTerm {
+		return
 	}
+	if p.bar == nil {
+		p.bar = p.newBar(total)
+		p.bar.StartWithoutRender() // its rate is of the time since then
+	}
+	if time.Since(p.start) < progressDelay {
+		return
+	}
+	p.drawn = true
 	if total > 0 && p.bar.GetMax64() != total {
 		p.bar.ChangeMax64(total)
 	}
@@ -64,10 +70,10 @@ func (p *progress) Write(b []byte) (int, error) {
 func (p *progress) finish() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.bar != nil {
+	if p.drawn {
 		_ = p.bar.Finish()
-		p.bar = nil
 	}
+	p.bar, p.drawn = nil, false
 }
 
 func (p *progress) newBar(total int64) *progressbar.ProgressBar {

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/vaultdrive/vaultdrive/vaultcore"
 )
@@ -65,6 +66,24 @@ func TestHumanSize(t *testing.T) {
 			t.Errorf("humanSize(%d) = %q, want %q", in, got, want)
 		}
 	}
+}
+
+// A bar appears late, and its rate is of all the time that the work has taken.
+func TestProgressAppearsWithItsRate(t *testing.T) {
+	u, _, said := testUI()
+	u.errTerm = true
+	p := u.progress("work", true)
+	p.set(500, 4000)
+	if said.Len() > 0 {
+		t.Errorf("it appears at once: %q", said)
+	}
+	for deadline := time.Now().Add(10 * time.Second); said.Len() == 0 && time.Now().Before(deadline); time.Sleep(10 * time.Millisecond) {
+		p.set(2000, 4000)
+	}
+	if got := said.String(); !strings.Contains(got, "50%") || strings.Contains(got, "MB/s") || strings.Contains(got, "GB/s") || !strings.Contains(got, "B/s") {
+		t.Errorf("2000 bytes in more than a second: %q", got)
+	}
+	p.finish()
 }
 
 func TestProgressIsSilentInAPipe(t *testing.T) {
