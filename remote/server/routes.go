@@ -95,6 +95,11 @@ func (s *Server) serve(route api.Route, h handler) http.HandlerFunc {
 		w.Header().Set(api.HeaderRequest, c.id)
 		w.Header().Set("Cache-Control", "no-store")
 		w.Header().Set("X-Content-Type-Options", "nosniff")
+		if len(r.TransferEncoding) > 0 {
+			// A length beside it is not seen here any more, and a proxy may have gone by
+			// that: what follows must not count as a request (RFC 9112 section 6.1).
+			w.Header().Set("Connection", "close")
+		}
 		w.Header().Set("Date", start.UTC().Format(http.TimeFormat))
 		defer func() { s.held.Add(-c.holds) }()
 		defer s.account(c, start)

@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/ed25519"
 	"crypto/sha256"
+	"crypto/tls"
 	"encoding/base64"
 	"encoding/binary"
 	"encoding/hex"
@@ -432,4 +433,13 @@ func (w *world) files() (n int64) {
 		return err
 	}))
 	return n
+}
+
+// tls is a certificate for loopback.
+func (w *world) tls() tls.Certificate {
+	w.t.Helper()
+	s := httptest.NewUnstartedServer(nil)
+	s.StartTLS()
+	defer s.Close()
+	return s.TLS.Certificates[0]
 }
