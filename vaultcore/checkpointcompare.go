@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -28,7 +29,10 @@ func (v *Vault) NoteCheckpoint(ctx context.Context, id CheckpointID, last []byte
 	defer l.mu.Unlock()
 	_, _, err = l.note(id, last)
 	if err != nil {
-		v.journal(err)
+		// One that a new epoch has left behind is nobody's fault.
+		if !errors.Is(err, ErrStaleEpoch) || l.revoked(id.Device) {
+			v.journal(err)
+		}
 		return err
 	}
 	return l.compareAll()

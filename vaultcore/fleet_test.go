@@ -61,8 +61,10 @@ func newFleetOf(t testing.TB, limits Limits, write string, names ...string) *fle
 // now moves on with every look, so that no two changes share a time.
 func (f *fleet) now() time.Time { return time.UnixMilli(f.clock.Add(1)).UTC() }
 
-func (f *fleet) start(name, home string) *device {
-	d := &device{f: f, name: name, home: home}
+func (f *fleet) start(name, home string) *device { return f.startBy(name, home, testPassword) }
+
+func (f *fleet) startBy(name, home, password string) *device {
+	d := &device{f: f, name: name, home: home, password: password}
 	d.open()
 	if err := d.EnableLedger(context.Background(), name); err != nil {
 		f.t.Fatalf("%s: enable: %v", name, err)
@@ -94,12 +96,17 @@ func (d *device) kill(powerCut bool) {
 
 func (f *fleet) join(by *device, name string) *device {
 	f.t.Helper()
+	return f.joinBy(by, name, testPassword)
+}
+
+func (f *fleet) joinBy(by *device, name, password string) *device {
+	f.t.Helper()
 	headers, err := by.HeaderEnvelopes(0)
 	if err != nil {
 		f.t.Fatal(err)
 	}
 	r, err := Join(context.Background(), JoinOptions{
-		Home: filepath.Join(f.t.TempDir(), name), Password: []byte(testPassword), Headers: headers,
+		Home: filepath.Join(f.t.TempDir(), name), Password: []byte(password), Headers: headers,
 		DID: by.keys.header().DID, KDF: quickKDF,
 	})
 	if err != nil {
@@ -110,7 +117,7 @@ func (f *fleet) join(by *device, name string) *device {
 			f.t.Fatalf("%s: accept header: %v", d.name, err)
 		}
 	}
-	return f.start(name, r.Home)
+	return f.startBy(name, r.Home, password)
 }
 
 // push seals all that changed, puts the batches on the remote, then the blobs,

@@ -3,6 +3,7 @@ package vaultcore
 import (
 	"context"
 	"fmt"
+	"math"
 	"time"
 
 	"github.com/vaultdrive/vaultdrive/vaultcore/history"
@@ -74,7 +75,25 @@ func (l *ledger) namedBlobs() map[seal.ID]bool {
 			}
 		}
 	}
+	for blob := range l.h.Blobs(l.h.Keep(nil, l.seenByActive(), func(b seal.ID) bool { return l.sent[b] })) {
+		named[blob] = true
+	}
 	return named
+}
+
+// seenByActive says whether every active device has a batch. What was replaced
+// under the eyes of all stays replaced; on anything else somebody may have built,
+// by a new name, say, so that it is shown again once what replaced it is deleted.
+func (l *ledger) seenByActive() func(history.At) bool {
+	chains := make(map[seal.ID]seal.Chain, len(l.peers))
+	for id, p := range l.peers {
+		if p.head.Seq > 0 {
+			chains[id] = seal.Chain{Head: p.head, Epoch: p.epoch, HLC: p.hlc, Seen: p.seen}
+		}
+	}
+	s := l.settledAt(seal.HLCAt(l.v.trueMillis()), chains)
+	s.horizon = math.MaxUint64
+	return s.is
 }
 
 // rowNames says whether a row of this device names a blob now.

@@ -40,6 +40,12 @@ func (l *ledger) cutOff(device seal.ID, seq uint64) bool {
 	return listed && d.Revoked && seq > header.Cut[device].Seq
 }
 
+// revoked says whether a device was shut out of the vault.
+func (l *ledger) revoked(device seal.ID) bool {
+	d, listed := l.v.keys.header().Roster(device)
+	return listed && d.Revoked
+}
+
 // newHeader follows a header that began an epoch. Errors: ErrFork when the
 // author of its cut knows another history, ErrLocalRollback when it knows more
 // of ours than we do.
