@@ -15,6 +15,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -354,8 +355,7 @@ func TestMigrateKilled(t *testing.T) {
 	database := metatest.Postgres(t)
 	var puts atomic.Int64
 	var open atomic.Bool
-	reached, ended := make(chan struct{}), make(chan struct{})
-	t.Cleanup(func() { close(ended) })
+	reached, gone := make(chan struct{}), make(chan struct{})
 	o := s3test.Fake(t, func(next http.Handler) http.Handler {
 		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			if r.Method == http.MethodPut && !open.Load() {
@@ -364,16 +364,15 @@ func TestMigrateKilled(t *testing.T) {
 					close(reached)
 				}
 				if n >= 10 { // the bucket hangs until the process is gone
-					select {
-					case <-r.Context().Done():
-					case <-ended:
-					}
+					<-gone
 					return
 				}
 			}
 			next.ServeHTTP(w, r)
 		})
 	})
+	letGo := sync.OnceFunc(func() { close(gone) })
+	t.Cleanup(letGo) // before the bucket is closed
 	store, env := bucketURL(o, "")
 	s := startServer(t)
 	ada := newDevice(t, "ada", s.url, nil, nil)
@@ -399,6 +398,7 @@ func TestMigrateKilled(t *testing.T) {
 	must(t, cmd.Process.Kill())
 	_ = cmd.Wait() // it was killed
 	open.Store(true)
+	letGo()
 
 	half := operator.plain("serve", "--data", filepath.Join(shortTemp(t, "half"), "data"), "--listen", "127.0.0.1:0", "--database", database, "--blobs", store)
 	if r := operator.finish(half); r.code != 80 || !strings.Contains(r.stderr, "migrate again") {
