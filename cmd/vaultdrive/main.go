@@ -113,6 +113,7 @@ func newApp(u *ui) *cli.App {
 	app.Action = needCommand
 	app.OnUsageError = usageError
 	tidyCommands(app.Commands)
+	addExamples("", app.Commands)
 	return app
 }
 
