@@ -126,6 +126,11 @@ func (q *querier) registered(a Account, r Registration) error {
 }
 
 func (q *querier) register(r Registration) error {
+	// Registrations come one after another: each takes the next number. Whoever
+	// writes this row waits for the one before.
+	if err := q.must("INSERT INTO settings(name,value) VALUES('registering','') ON CONFLICT(name) DO UPDATE SET value=excluded.value"); err != nil {
+		return err
+	}
 	var id int64
 	if err := q.one("SELECT coalesce(max(account),0)+1 FROM accounts", nil, &id); err != nil {
 		return err
