@@ -37,6 +37,7 @@ func (p *pacedReader) Read(b []byte) (int, error) {
 	_ = p.c.rc.SetReadDeadline(p.deadline(time.Now())) // not every transport has deadlines
 	n, err := p.r.Read(b)
 	p.n += int64(n)
+	p.c.bodyEnd = p.c.bodyEnd || errors.Is(err, io.EOF)
 	if err != nil && !errors.Is(err, io.EOF) {
 		err = brokenBody(err)
 	}

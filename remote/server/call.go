@@ -39,7 +39,8 @@ type call struct {
 
 	held     *atomic.Int64 // bytes of bodies in memory, of all calls
 	holds    int64         // of this one
-	bodyRead bool
+	bodyRead bool          // in part at least
+	bodyEnd  bool          // to its end
 	wrote    bool
 	status   int
 	sent     int64

@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"os"
 	"strconv"
+	"time"
 
 	"github.com/vaultdrive/vaultdrive/remote/api"
 	"github.com/vaultdrive/vaultdrive/remote/server/metadb"
@@ -38,6 +39,21 @@ func (s *Server) fail(c *call, err error) {
 		h.Set("Connection", "close") // what is unread of the body is not worth reading
 	}
 	writeJSON(c, e.Status, &e)
+	c.linger()
+}
+
+// lingerTime is how long a client that is still sending has to read its answer.
+const lingerTime = 500 * time.Millisecond
+
+// linger is for a client that asked to close after its request, such as a proxy
+// that speaks HTTP/1.0: closing with bytes of it unread resets the connection, and
+// it would lose the answer. For others net/http does the same.
+func (c *call) linger() {
+	if c.r.ContentLength == 0 || c.bodyEnd || !c.r.Close && c.r.ProtoAtLeast(1, 1) {
+		return
+	}
+	_ = c.rc.Flush() // a client that is gone needs no time
+	_ = pause(c.ctx(), lingerTime)
 }
 
 // asAPI puts errors of stores and databases into the words of the API.
