@@ -242,3 +242,44 @@ func TestFound(t *testing.T) {
 	desktop.pullBlobs()
 	desktop.want("a/", "a/x = second")
 }
+
+// A kill at any moment of Found leaves a device that looks for the content
+// again, not one that shows the earlier content for ever.
+func TestFoundThenKilled(t *testing.T) {
+	t.Parallel()
+	f := newFleet(t, "laptop", "desktop")
+	laptop, desktop, ctx := f.devices[0], f.devices[1], context.Background()
+	laptop.mkdir("a")
+	laptop.write("a/x", "first")
+	laptop.push()
+	desktop.pull()
+	laptop.write("a/x", "second")
+	laptop.sealAll(SealOptions{})
+	laptop.pushBatches()
+	desktop.pullBatches()
+	find := func() {
+		wanted, err := desktop.WantedBlobs(ctx)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, w := range wanted {
+			if err := desktop.Found(ctx, []seal.ID{w.Blob}); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	var killed []string
+	desktop.OnCommit(func() { killed = append(killed, crashCopy(t, desktop.Vault, false)) })
+	find()
+	desktop.OnCommit(func() {})
+	if len(killed) == 0 {
+		t.Fatal("Found wrote nothing")
+	}
+	for i, home := range killed {
+		desktop.home = home
+		desktop.open()
+		find()
+		t.Logf("killed after transaction %d of %d", i+1, len(killed))
+		desktop.want("a/", "a/x = (not here)")
+	}
+}

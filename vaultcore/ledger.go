@@ -398,9 +398,14 @@ func (l *ledger) catchUp() error {
 
 // applyLater leaves rows and tree behind what the history says until what changed
 // here may be sealed, be it after a restart.
-func (l *ledger) applyLater() error {
-	_, err := l.v.com.do(func(t *txn) error { return t.setMeta(metaBehind, int64(behindBatch)) })
-	l.late = l.late || err == nil
+func (l *ledger) applyLater(in *incoming) error {
+	_, err := l.v.com.do(func(t *txn) error {
+		return errors.Join(in.write(l, t), t.setMeta(metaBehind, int64(behindBatch)))
+	})
+	if err == nil {
+		l.late = true
+		l.markSent(in.found, true)
+	}
 	return err
 }
 

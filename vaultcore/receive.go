@@ -423,6 +423,7 @@ type incoming struct {
 	puts     map[history.Digest]*seal.Put
 	wraps    []*seal.Wrap
 	sent     map[seal.ID]seal.ID // blob to who sent it
+	found    []seal.ID           // blobs that this device saw on the remote
 	want     []seal.ID           // blobs that others cannot fetch
 	arrived  map[seal.ID]bool    // blobs whose file is in place
 	revoked  bool                // what no op names any more was taken back
@@ -536,6 +537,14 @@ func (in *incoming) write(l *ledger, t *txn) error {
 	}
 	for blob, device := range in.sent {
 		err := t.exec(`INSERT INTO blob_presence(blob,state,device) VALUES(?,1,?) ON CONFLICT(blob) DO NOTHING`, blob[:], device[:])
+		if err != nil {
+			return err
+		}
+	}
+	own := l.v.keys.deviceID()
+	for _, blob := range in.found {
+		err := t.exec(`INSERT INTO blob_presence(blob,state,device,said) VALUES(?,2,?,1)
+			ON CONFLICT(blob) DO UPDATE SET state=2,device=excluded.device`, blob[:], own[:])
 		if err != nil {
 			return err
 		}

@@ -3,6 +3,7 @@ package vaultcore
 import (
 	"context"
 	"errors"
+	"slices"
 	"time"
 
 	"github.com/vaultdrive/vaultdrive/vaultcore/history"
@@ -118,51 +119,56 @@ func (v *Vault) Found(ctx context.Context, blobs []seal.ID) error {
 		return err
 	}
 	defer l.mu.Unlock()
-	device := v.keys.deviceID()
-	_, err = v.com.do(func(t *txn) error {
-		for _, b := range blobs {
-			if err := t.exec(`INSERT INTO blob_presence(blob,state,device,said) VALUES(?,2,?,1)
-				ON CONFLICT(blob) DO UPDATE SET state=2,device=excluded.device`, b[:], device[:]); err != nil {
-				return err
-			}
-		}
-		return nil
-	})
-	if err != nil {
-		return err
+	in := &incoming{found: blobs}
+	for _, b := range blobs {
+		in.note(history.Changed{Attachments: l.pending.byBlob[b]})
 	}
 	l.dueBlobs(blobs, dueMine)
-	var c history.Changed
-	for _, b := range blobs {
-		l.sent[b] = true
-		c.Attachments = append(c.Attachments, l.pending.byBlob[b]...)
-	}
-	if len(c.Attachments) == 0 {
-		return nil
+	if len(in.attached) == 0 {
+		if _, err = v.com.do(func(t *txn) error { return in.write(l, t) }); err == nil {
+			l.markSent(blobs, true)
+		}
+		return err
 	}
 	var changes []Change
 	err = l.hashed(ctx, func() (err error) {
-		changes, err = l.showFound(c)
+		changes, err = l.showFound(in)
 		return err
 	})
 	v.changed(changes...)
 	return err
 }
 
-func (l *ledger) showFound(c history.Changed) ([]Change, error) {
+// showFound says where the contents are in one transaction with the rows that
+// show them, or with the note that these lag behind: nothing else looks for such.
+func (l *ledger) showFound(in *incoming) ([]Change, error) {
 	l.v.ns.Lock()
 	defer l.v.ns.Unlock()
 	if err := l.noneUnhashed(); err != nil {
 		return nil, err
 	}
-	in := &incoming{}
-	in.note(c)
 	if err := l.sealFirst(in); errors.Is(err, errStalled) {
-		return nil, l.applyLater()
+		return nil, l.applyLater(in)
 	} else if err != nil {
 		return nil, err
 	}
-	return l.applyChanged(in.changed(), nil)
+	news := slices.DeleteFunc(slices.Clone(in.found), func(b seal.ID) bool { return l.sent[b] })
+	l.markSent(news, true)
+	changes, err := l.applyChanged(in.changed(), in)
+	if err != nil {
+		l.markSent(news, false)
+	}
+	return changes, err
+}
+
+func (l *ledger) markSent(blobs []seal.ID, sent bool) {
+	for _, b := range blobs {
+		if sent {
+			l.sent[b] = true
+		} else {
+			delete(l.sent, b)
+		}
+	}
 }
 
 // HeldBlob is a sealed content of a live file that is here.
