@@ -212,7 +212,9 @@ func TestAdoptUnmounted(t *testing.T) {
 	if all := ada.listUnverified(); len(all) != 0 {
 		t.Errorf("known before a sync: %v", all)
 	}
-	ada.ok("sync now")
+	if r := ada.run("sync now"); r.code != 0 || !strings.Contains(r.stderr, "2 files that no device has signed") {
+		t.Errorf("sync now: %v", r)
+	}
 	if all := ada.listUnverified(); len(all) != 2 || all[0].Path != "Bank/codes.txt" {
 		t.Fatalf("listed %v", all)
 	}

@@ -181,6 +181,9 @@ func (c *syncCommand) syncNow(ctx context.Context) error {
 			c.ui.note("hint: %s", escapeName(cond.Hint))
 		}
 	}
+	if text := unverifiedText(view.Unverified, view.Deletions); text != "" {
+		c.ui.note("%s", text)
+	}
 	return nil
 }
 
