@@ -4,7 +4,9 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"fmt"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -130,8 +132,49 @@ type conditions struct {
 	// shows it until the vault is closed.
 	tell func(c Condition, alarm bool)
 
-	mu   sync.Mutex
-	list map[string]Condition
+	mu    sync.Mutex
+	list  map[string]Condition
+	texts map[string][]string // of the kinds that may be about several things
+}
+
+// several are the kinds of which each is about one object: all of them are named.
+var several = []string{CondContent, CondMissing, CondDamaged, CondTooLarge, CondAltered}
+
+const (
+	maxTexts = 100 // remembered of a kind
+	maxNamed = 8   // shown
+)
+
+// namely joins the texts of a kind: what they begin with alike is said once.
+func namely(texts []string) string {
+	out := texts[0]
+	said, _, _ := strings.Cut(out, ": ")
+	for _, text := range texts[1:min(len(texts), maxNamed)] {
+		if rest, like := strings.CutPrefix(text, said+": "); like {
+			out += ", " + rest
+		} else {
+			out += "; " + text
+		}
+	}
+	if more := len(texts) - maxNamed; more > 0 {
+		out += fmt.Sprintf(" and %d more", more)
+	}
+	return out
+}
+
+// note enters what a condition of a kind says, and says all of it, and whether it
+// is new; mu is held.
+func (c *conditions) note(kind, text string) (all string, fresh bool) {
+	if !slices.Contains(several, kind) {
+		return text, false
+	}
+	if c.texts == nil {
+		c.texts = make(map[string][]string)
+	}
+	if texts := c.texts[kind]; !slices.Contains(texts, text) && len(texts) < maxTexts {
+		c.texts[kind], fresh = append(texts, text), true
+	}
+	return namely(c.texts[kind]), fresh
 }
 
 // set enters a condition; one that is there keeps its time. It says whether it
@@ -150,10 +193,12 @@ func (c *conditions) enter(kind, text, hint string, alarm bool) bool {
 	if c.list == nil {
 		c.list = make(map[string]Condition)
 	}
-	is := Condition{Kind: kind, Text: text, Hint: hint, Since: old.Since}
+	all, another := c.note(kind, text)
+	is := Condition{Kind: kind, Text: all, Hint: hint, Since: old.Since}
 	c.list[kind] = is
 	c.mu.Unlock()
-	if !known && c.tell != nil {
+	if c.tell != nil && (!known || another && alarm) {
+		is.Text = text
 		c.tell(is, alarm)
 	}
 	return !known
@@ -172,6 +217,7 @@ func (c *conditions) clear(kinds ...string) {
 	defer c.mu.Unlock()
 	for _, kind := range kinds {
 		delete(c.list, kind)
+		delete(c.texts, kind)
 	}
 }
 
