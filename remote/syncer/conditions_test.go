@@ -164,7 +164,7 @@ func TestFull(t *testing.T) {
 	})
 	d.write("Letters/large.txt", strings.Repeat("x", 5000))
 	d.write("Letters/small.txt", "x")
-	d.fails(syncer.ErrUnavailable, syncer.CondFull)
+	d.fails(syncer.ErrFull, syncer.CondFull)
 	if s := d.Status(); s.Up.Count != 1 {
 		t.Errorf("waiting: %+v", s.Up)
 	}
