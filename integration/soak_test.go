@@ -25,7 +25,7 @@ import (
 
 var (
 	soakTime = flag.Duration("soak", 0, "how long TestSoak works; 0: three rounds")
-	soakKeep = flag.String("soak-keep", "", "a directory for the vaults of devices that do not come to hold the same")
+	soakKeep = flag.String("soak-keep", "", "a directory for the vaults of a TestSoak that fails")
 )
 
 // soaker is one person at one device.
@@ -47,7 +47,7 @@ type soaker struct {
 
 // tell notes a step, for who has to find out what became of a save.
 func (p *soaker) tell(format string, args ...any) {
-	p.story = append(p.story, time.Now().Format("05.000 ")+p.name+" "+fmt.Sprintf(format, args...))
+	p.story = append(p.story, time.Now().Format("15:04:05.000 ")+p.name+" "+fmt.Sprintf(format, args...))
 }
 
 // save is one content that a program wrote and closed. Its first line is
@@ -404,10 +404,8 @@ func explain(t *testing.T, people []*soaker, path string) string {
 		data, err := io.ReadAll(f)
 		fmt.Fprintf(&out, "past the page cache: %s, %d bytes, %v\n", identify(data), len(data), err)
 	}
+	keepVaults(t, people)
 	for i, p := range people {
-		if *soakKeep != "" {
-			must(t, os.CopyFS(filepath.Join(*soakKeep, p.name), os.DirFS(p.bed.vault)))
-		}
 		if path != "" {
 			look(p, "now")
 		}
@@ -420,6 +418,15 @@ func explain(t *testing.T, people []*soaker, path string) string {
 	}
 	fmt.Fprintln(&out, stories(people, []string{"? (" + strings.TrimPrefix(path, "Shared/") + ","}))
 	return out.String()
+}
+
+// keepVaults copies the vaults to where -soak-keep says.
+func keepVaults(t *testing.T, people []*soaker) {
+	for _, p := range people {
+		if *soakKeep != "" {
+			must(t, os.CopyFS(filepath.Join(*soakKeep, p.name), os.DirFS(p.bed.vault)))
+		}
+	}
 }
 
 // difference says what one device shows and another does not, and where.
@@ -498,6 +505,7 @@ func account(t *testing.T, people []*soaker) {
 	slices.Sort(lost)
 	t.Logf("%d saves, %d of them read and then replaced or deleted, %d contents are here", total, len(ended), len(here))
 	if len(lost) > 0 {
+		keepVaults(t, people)
 		t.Fatalf("%d closed saves are nowhere:\n%s\n%s", len(lost), strings.Join(lost, "\n"), stories(people, lost))
 	}
 	if total < 20 {
