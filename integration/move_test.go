@@ -39,7 +39,9 @@ func TestMovesOfRemote(t *testing.T) {
 		if s := bob.syncStatus(); s.Remote == next || s.State == "disabled" {
 			t.Fatalf("after the refusal: %+v", s)
 		}
-		ada.ok("sync enable", next)
+		if r := ada.run("sync enable", next); r.code != 0 || !strings.Contains(r.stderr, "It has moved from") {
+			t.Fatalf("ada moves: %v", r)
+		}
 		write(here, "ada after "+filepath.Base(next)[:3])
 		ada.ok("sync now")
 		bob.ok("sync enable", next)

@@ -133,6 +133,7 @@ type syncView struct {
 	Address   string             `json:"address"` // what join takes; empty before sync was ever enabled, and while it is not known here
 	Remote    string             `json:"remote"`
 	Enabled   bool               `json:"enabled"`
+	Moved     string             `json:"moved_from,omitempty"` // of sync enable: the remote of before, if it was another one
 	Kept      bool               `json:"credentials_kept"`
 	Prefetch  string             `json:"prefetch"`
 	UpLimit   int64              `json:"up_limit"`

@@ -16,10 +16,13 @@ func (s *server) routeSync(mux *http.ServeMux) {
 	unary(mux, callSyncEnable, func(ctx context.Context, in syncEnableRequest) (syncView, error) {
 		defer clear(in.Password)
 		// A change that has begun is finished, or it would be half of one.
-		if err := s.sync.enable(context.WithoutCancel(ctx), in); err != nil {
+		from, err := s.sync.enable(context.WithoutCancel(ctx), in)
+		if err != nil {
 			return syncView{}, err
 		}
-		return s.syncStatus(ctx, none{})
+		view, err := s.syncStatus(ctx, none{})
+		view.Moved = from
+		return view, err
 	})
 	unary(mux, callSyncDisable, func(ctx context.Context, _ none) (syncView, error) {
 		if err := s.sync.disable(context.WithoutCancel(ctx)); err != nil {

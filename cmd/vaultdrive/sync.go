@@ -57,7 +57,8 @@ func (c *syncCommand) enableCLI() *cli.Command {
 		ArgsUsage: "[URL]",
 		Description: "URL is file:///DIRECTORY (a NAS, a USB disk, a shared folder), s3://BUCKET/PREFIX?endpoint=https://HOST&region=NAME, or\n" +
 			"https://HOST of a server (vaultdrive serve).\n" +
-			"Without URL the remote stays and the options change. What is stored there is encrypted; the remote sees sizes,\n" +
+			"Another URL than before moves the vault; each device moves by itself. Without URL the remote stays and the options\n" +
+			"change. What is stored there is encrypted; the remote sees sizes,\n" +
 			"counts and times.\n" +
 			"Credentials of a bucket come from AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY or from ~/.aws/credentials, each\n" +
 			"time the vault is mounted. --keep-credentials seals them in the vault instead, under its own keys.",
@@ -101,6 +102,9 @@ func (c *syncCommand) enable(ctx context.Context, cx *cli.Context) error {
 		c.ui.printf("Another device joins with: vaultdrive join --remote %s %s\n", c.ui.name(shellQuote(view.Remote)), view.Address)
 	} else {
 		c.ui.note("The address that lets another device join %s.", addressElsewhere)
+	}
+	if view.Moved != "" {
+		c.ui.note("It has moved from %s. Other devices stay there until the same command is given on them.", c.ui.name(view.Moved))
 	}
 	if cl.pid == 0 {
 		c.ui.note("What is here is uploaded by the next mount, or now with vaultdrive sync now.")

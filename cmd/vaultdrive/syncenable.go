@@ -15,17 +15,21 @@ import (
 	"github.com/vaultdrive/vaultdrive/vaultcore/seal"
 )
 
-// enable makes the remote at an address the vault's, or changes its settings.
-func (s *syncing) enable(ctx context.Context, in syncEnableRequest) error {
+// enable makes the remote at an address the vault's, or changes its settings. from
+// is the address of the remote that was in use till now, if it is another one.
+func (s *syncing) enable(ctx context.Context, in syncEnableRequest) (from string, err error) {
 	s.change.Lock()
 	defer s.change.Unlock()
 	old, known, err := s.vault.Remote(ctx)
 	if err != nil {
-		return err
+		return "", err
 	}
 	next, err := in.settings(old, known)
 	if err != nil {
-		return err
+		return "", err
+	}
+	if known && old.URL != next.URL {
+		from = old.URL
 	}
 	access := in.Access
 	if access == nil && known && old.URL == next.URL {
@@ -40,17 +44,17 @@ func (s *syncing) enable(ctx context.Context, in syncEnableRequest) error {
 	// For other options alone nobody has to be asked.
 	if in.URL != "" || !old.Enabled || in.Access != nil {
 		if next, err = s.claim(ctx, next, access, in); err != nil {
-			return err
+			return "", err
 		}
 	}
 	if known && next.ID != old.ID {
 		if err := s.refuseStranding(ctx, next, access, old.Enabled); err != nil {
-			return err
+			return "", err
 		}
 	}
 	s.halt(true)
 	err = s.vault.SetRemote(ctx, next)
-	return errors.Join(err, s.resume(ctx, access))
+	return from, errors.Join(err, s.resume(ctx, access))
 }
 
 // claim finds out what the remote can do and makes it this vault's.
