@@ -20,6 +20,8 @@ func Audience(address string) (string, error) {
 		return "", fmt.Errorf("%q: a server's address begins with https://", address)
 	case host == "":
 		return "", fmt.Errorf("%q: no host", address)
+	case strings.Contains(host, "%"):
+		return "", fmt.Errorf("%q: a zone is known to one machine only", address)
 	case u.User != nil || u.RawQuery != "" || u.Fragment != "" || u.Path != "" && u.Path != "/":
 		return "", fmt.Errorf("%q: a server's address is scheme, host and port alone", address)
 	}

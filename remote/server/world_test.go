@@ -65,7 +65,7 @@ func onBoth(t *testing.T, o Options, run func(t *testing.T, w *world)) {
 	t.Run("postgres", func(t *testing.T) { run(t, newWorld(t, metatest.Postgres(t), o)) })
 }
 
-func newWorld(t *testing.T, database string, o Options) *world {
+func newWorld(t testing.TB, database string, o Options) *world {
 	t.Helper()
 	w := &world{t: t, dir: t.TempDir(), logs: &lockedBuffer{}, client: http.DefaultClient}
 	w.serve(t, database, o)
@@ -73,7 +73,7 @@ func newWorld(t *testing.T, database string, o Options) *world {
 }
 
 // serve starts the server of a world.
-func (w *world) serve(t *testing.T, database string, o Options) {
+func (w *world) serve(t testing.TB, database string, o Options) {
 	t.Helper()
 	w.clock.Store(time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC).UnixMilli())
 	o.Now = func() time.Time { return time.UnixMilli(w.clock.Load()) }
