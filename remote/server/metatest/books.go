@@ -8,9 +8,17 @@ import (
 	"testing"
 )
 
-// Books checks the sums and references of a server's database, SQLite or
-// PostgreSQL, and gives the objects that it says are stored.
-func Books(t testing.TB, address string) (keys map[string]int64) {
+// Audit gives the audit log, a line for each entry: action, attachment, type and
+// id of the parent, size, author, request.
+func Audit(t testing.TB, address string) []string {
+	t.Helper()
+	db := openBooks(t, address)
+	defer db.Close()
+	return texts(t, db, "SELECT action||' '||attachment||' '||parent_type||' '||parent_id||' '||size||' '||author||' '||request FROM audit_log ORDER BY account, n")
+}
+
+// openBooks opens a server's database to read in all accounts.
+func openBooks(t testing.TB, address string) *sql.DB {
 	t.Helper()
 	driver, source := "sqlite3", "file:"+address+"?mode=ro"
 	if strings.HasPrefix(address, "postgres") {
@@ -20,8 +28,7 @@ func Books(t testing.TB, address string) (keys map[string]int64) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer db.Close()
-	if driver == "pgx" { // of every account, on the one connection that is asked
+	if driver == "pgx" { // on the one connection that is asked
 		db.SetMaxOpenConns(1)
 		if _, err := db.Exec("SELECT set_config('vaultdrive.account','-1',false)"); err != nil {
 			t.Fatal(err)
@@ -30,6 +37,15 @@ func Books(t testing.TB, address string) (keys map[string]int64) {
 	if n := texts(t, db, "SELECT 'x' FROM accounts"); len(n) == 0 {
 		t.Fatal("the books have no account: nothing was looked at")
 	}
+	return db
+}
+
+// Books checks the sums and references of a server's database, SQLite or
+// PostgreSQL, and gives the objects that it says are stored.
+func Books(t testing.TB, address string) (keys map[string]int64) {
+	t.Helper()
+	db := openBooks(t, address)
+	defer db.Close()
 	for what, query := range wrongBooks {
 		if wrong := strings.Join(texts(t, db, query), "; "); wrong != "" {
 			t.Errorf("%s: %s", what, wrong)
