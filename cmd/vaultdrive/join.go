@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"runtime/debug"
 	"strings"
 
 	"github.com/urfave/cli/v2"
@@ -291,6 +292,7 @@ func (c *joinCommand) fillAndAsk(ctx context.Context, vault *vaultcore.Vault, si
 	defer r.Close()
 	bar := c.ui.progress("reading what the devices said", false)
 	defer bar.finish()
+	defer frugal()()
 	if err := site.Fill(ctx, r, vault, bar.set); err != nil {
 		return false, err
 	}
@@ -303,6 +305,16 @@ func (c *joinCommand) fillAndAsk(ctx context.Context, vault *vaultcore.Vault, si
 		c.describe(c.found, c.askedBlindly())
 	}
 	return c.agreed(ctx)
+}
+
+// joinGC is how much garbage, in percent of what is in use, may lie about while the
+// log of others is read, which makes a lot of it.
+const joinGC = 25
+
+// frugal bounds garbage until normal is called.
+func frugal() (normal func()) {
+	before := debug.SetGCPercent(joinGC)
+	return func() { debug.SetGCPercent(before) }
 }
 
 // askedBlindly says whether the remote shows the log only to devices, so that
@@ -323,7 +335,9 @@ func (c *joinCommand) fillLater(ctx context.Context, vault *vaultcore.Vault, sit
 	}
 	if err == nil {
 		bar := c.ui.progress("reading what the devices said", false)
+		normal := frugal()
 		err = site.Fill(ctx, r, vault, bar.set)
+		normal()
 		bar.finish()
 	}
 	if err != nil {

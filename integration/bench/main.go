@@ -33,6 +33,7 @@ func main() {
 	flag.IntVar(&o.bytes, "bytes", 1024, "the `SIZE` of each file of -scale")
 	flag.IntVar(&o.sync, "sync", 0, "measure the first synchronisation of `COUNT` files beside rclone instead")
 	flag.BoolVar(&o.server, "server", false, "measure a server instead; -w names parts of it")
+	flag.IntVar(&o.slow, "slow", 0, "measure what a remote behind a slow line costs an rsync, in `COUNT` pairs of runs, instead")
 	flag.Parse()
 	if err := run(o); err != nil {
 		fmt.Fprintln(os.Stderr, "error:", err)
@@ -43,7 +44,7 @@ func main() {
 type options struct {
 	json, workloads, contestants, program, dir string
 	repetitions                                int
-	scale, bytes, sync                         int
+	scale, bytes, sync, slow                   int
 	server                                     bool
 }
 
@@ -65,6 +66,9 @@ func run(o options) error {
 	}
 	if o.sync > 0 {
 		return syncing(os.Stdout, work, o)
+	}
+	if o.slow > 0 {
+		return slowRemote(os.Stdout, work, o)
 	}
 	if o.server {
 		return serving(os.Stdout, work, o)
