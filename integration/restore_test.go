@@ -74,6 +74,9 @@ func TestRestoredBackupAtServer(t *testing.T) {
 	ada.ok("backup create", file)
 	address := ada.address()
 	back := restoreOf(t, file, nil)
+	if r := back.run("kit create", "--out", filepath.Join(back.dir, "kit")); r.code != 73 || !strings.Contains(r.stderr, "sync enable") {
+		t.Errorf("a new header before sync enable, which would be another history: %v; want 73", r)
+	}
 	wrong := *back
 	wrong.unlock = []string{"--password-file", back.file("wrong", "another long password\n")}
 	if r := wrong.run("sync enable", s.url); r.code != 3 {

@@ -1,6 +1,7 @@
 package vaultcore
 
 import (
+	"cmp"
 	"bytes"
 	"context"
 	"errors"
@@ -38,7 +39,7 @@ const metaOwnEpoch = "own_epoch"
 // only the new password opens the vault, and if this stops half-way the rest
 // is done at the next unlock. progress may be nil. A vault that is synced needs
 // ProposePassword instead. Errors: ErrWrongPassword, seal.ErrWeakPassword,
-// ErrReadOnly, ErrNewEpoch, ErrNeedsRemote.
+// ErrReadOnly, ErrNewEpoch, ErrNeedsRemote, ErrUnlisted.
 func (v *Vault) ChangePassword(ctx context.Context, oldPassword, newPassword []byte, p seal.KDFParams, progress func(done, total int)) error {
 	return v.changePassword(ctx, withPassword(oldPassword), newPassword, p, progress)
 }
@@ -65,13 +66,20 @@ func (v *Vault) changePassword(ctx context.Context, open opener, newPassword []b
 }
 
 // withoutRemote refuses what a vault that is synced does together with its
-// remote.
+// remote. One that came back from a backup may have a remote that has gone on: a
+// header made here would be another history than the one there.
 func (v *Vault) withoutRemote(ctx context.Context) error {
 	r, known, err := v.Remote(ctx)
-	if err == nil && known && r.Enabled {
+	switch {
+	case err != nil:
+		return err
+	case known && r.Enabled:
 		return ErrNeedsRemote
 	}
-	return err
+	if _, listed, err := v.OwnDevice(); err != nil || !listed {
+		return cmp.Or(err, ErrUnlisted)
+	}
+	return nil
 }
 
 func (v *Vault) noteOwnEpoch() error {
