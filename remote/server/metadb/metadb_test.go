@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"os"
 	"path/filepath"
 	"sync"
 	"sync/atomic"
@@ -425,4 +426,21 @@ func TestParents(t *testing.T) {
 			t.Fatalf("%d parents in pages", seen)
 		}
 	})
+}
+
+// TestOnlyTheOwnerReads: the files of a database, also of an older one, are the
+// server's alone.
+func TestOnlyTheOwnerReads(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "meta.db")
+	if err := os.WriteFile(path, nil, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	w := newWorld(t, path)
+	w.account(1)
+	for _, suffix := range []string{"", "-wal", "-shm"} {
+		info, err := os.Stat(path + suffix)
+		if err != nil || info.Mode().Perm() != 0o600 {
+			t.Errorf("%s: %v, %v", suffix, info.Mode(), err)
+		}
+	}
 }
