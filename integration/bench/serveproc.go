@@ -119,8 +119,31 @@ func (p *process) memory() (now, peak float64, err error) {
 	return now, peak, nil
 }
 
+// processorTime is what processes and their children have used of processors.
+func processorTime(roots ...*process) (sum time.Duration) {
+	stats, _ := filepath.Glob("/proc/[0-9]*/stat")
+	for _, path := range stats {
+		text, err := os.ReadFile(path)
+		if err != nil {
+			continue // it has ended
+		}
+		// proc(5): the name in parentheses may have blanks; then state, ppid, …, utime, stime.
+		pid, rest, _ := strings.Cut(string(text), " (")
+		f := strings.Fields(rest[strings.LastIndex(rest, ")")+1:])
+		for _, r := range roots {
+			if id := strconv.Itoa(r.cmd.Process.Pid); pid == id || f[1] == id {
+				user, _ := strconv.Atoi(f[11])
+				system, _ := strconv.Atoi(f[12])
+				sum += time.Duration(user+system) * 10 * time.Millisecond // in ticks of 1/100 s
+			}
+		}
+	}
+	return sum
+}
+
 // cluster is a PostgreSQL of its own, with every commit on the disk.
 type cluster struct {
+	*process
 	bin, dir string
 	as       *syscall.SysProcAttr
 	count    int
@@ -146,7 +169,7 @@ func (b *serveBench) startCluster() (*cluster, error) {
 		return nil, err
 	}
 	server := c.command("postgres", "-D", c.data(), "-k", c.dir, "-c", "listen_addresses=", "-c", "max_connections=100", "-c", "shared_buffers=128MB")
-	if _, err := b.start(server, ""); err != nil {
+	if c.process, err = b.start(server, ""); err != nil {
 		return nil, err
 	}
 	for end := time.Now().Add(30 * time.Second); ; time.Sleep(50 * time.Millisecond) {
