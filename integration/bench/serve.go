@@ -106,11 +106,9 @@ func (b *serveBench) dir(name string) (string, error) {
 // databases are those that a server can use here.
 func (b *serveBench) databases() ([]string, error) {
 	if b.cluster == nil {
-		c, err := b.startCluster()
-		if err != nil {
+		if err := b.startCluster(); err != nil {
 			return nil, err
 		}
-		b.cluster = c
 	}
 	return []string{"sqlite", "postgres"}, nil
 }

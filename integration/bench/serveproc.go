@@ -44,6 +44,9 @@ func (b *serveBench) stop() {
 	for i := len(b.running) - 1; i >= 0; i-- {
 		b.running[i].stop(syscall.SIGINT)
 	}
+	if b.cluster != nil {
+		_ = os.RemoveAll(b.cluster.dir)
+	}
 }
 
 // serve starts a server without limits of rate on a new database.
@@ -152,29 +155,30 @@ type cluster struct {
 // appRole owns the databases: row-level security binds no superuser.
 const appRole = "app"
 
-func (b *serveBench) startCluster() (*cluster, error) {
+func (b *serveBench) startCluster() error {
 	found, err := filepath.Glob("/usr/lib/postgresql/*/bin/initdb")
 	if err != nil || len(found) == 0 {
-		return nil, errors.New("PostgreSQL is not installed: apt-get install postgresql")
+		return errors.New("PostgreSQL is not installed: apt-get install postgresql")
 	}
 	c := &cluster{bin: filepath.Dir(found[len(found)-1])}
 	// A directory of its own: the server runs as somebody else, who may not enter ours.
 	if c.dir, err = os.MkdirTemp("", "vdpg"); err != nil {
-		return nil, err
+		return err
 	}
 	if c.as, err = notRoot(c.dir); err != nil {
-		return nil, err
+		return err
 	}
+	b.cluster = c // from here on stop removes it
 	if err := c.run("initdb", "-D", c.data(), "-U", "vd", "-A", "trust", "-E", "UTF8", "--locale=C"); err != nil {
-		return nil, err
+		return err
 	}
 	server := c.command("postgres", "-D", c.data(), "-k", c.dir, "-c", "listen_addresses=", "-c", "max_connections=100", "-c", "shared_buffers=128MB")
 	if c.process, err = b.start(server, ""); err != nil {
-		return nil, err
+		return err
 	}
 	for end := time.Now().Add(30 * time.Second); ; time.Sleep(50 * time.Millisecond) {
 		if err = c.run("createuser", "-h", c.dir, "-U", "vd", appRole); err == nil || time.Now().After(end) {
-			return c, err
+			return err
 		}
 	}
 }
