@@ -1,8 +1,8 @@
 package vaultcore
 
 import (
-	"cmp"
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
