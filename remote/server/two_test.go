@@ -246,5 +246,8 @@ func (f *failover) poll(p *person, first int, stop <-chan struct{}) {
 			}
 			after = one.N
 		}
+		if c.Head < after {
+			f.t.Errorf("head %d, and there is change %d", c.Head, after)
+		}
 	}
 }

@@ -47,6 +47,7 @@ func (db *DB) Changes(ctx context.Context, account, after int64, limit int) (out
 				return err
 			}
 			out.Changes = append(out.Changes, c)
+			out.Head = max(out.Head, c.N) // one may have come since the look at the head
 			return nil
 		}, &entry)
 		if errors.Is(err, errStop) {

@@ -444,3 +444,36 @@ func TestOnlyTheOwnerReads(t *testing.T) {
 		}
 	}
 }
+
+// TestHeadIsNotBehind: a page of the feed never has a change above the head that it
+// names, whatever comes while it is read.
+func TestHeadIsNotBehind(t *testing.T) {
+	onBoth(t, func(t *testing.T, w *world) {
+		a, _ := w.account(1000)
+		done := make(chan struct{})
+		var wg sync.WaitGroup
+		defer wg.Wait()
+		wg.Go(func() {
+			defer close(done)
+			for range 300 {
+				if _, err := w.PutParent(ctx, a.ID, api.Parent{Type: "item", ID: randomID(), State: api.StateLive}); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+		for reading := true; reading; {
+			select {
+			case <-done:
+				reading = false
+			default:
+			}
+			page, err := w.Changes(ctx, a.ID, 0, 500)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if n := len(page.Changes); n > 0 && page.Changes[n-1].N > page.Head {
+				t.Fatalf("change %d above head %d", page.Changes[n-1].N, page.Head)
+			}
+		}
+	})
+}
