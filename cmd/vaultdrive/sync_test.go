@@ -149,6 +149,19 @@ func TestSyncStatusForPeople(t *testing.T) {
 	}
 }
 
+// Who gives an address that does not answer is not told to wait for it.
+func TestSyncEnableSaysWhatToDo(t *testing.T) {
+	p := newPlace(t)
+	for _, address := range []string{"s3://b?endpoint=http://127.0.0.1:1&region=us-east-1", "file://" + p.dir + "/none"} {
+		t.Setenv("AWS_ACCESS_KEY_ID", "key")
+		t.Setenv("AWS_SECRET_ACCESS_KEY", "secret")
+		code, _, said := p.run("sync", "enable", address)
+		if code == 0 || !strings.Contains(said, "nothing has changed") || !strings.Contains(said, "give the command again") {
+			t.Errorf("%s: %d, %s", address, code, said)
+		}
+	}
+}
+
 // TestSyncByCommands goes through a directory with no mount at all.
 func TestSyncByCommands(t *testing.T) {
 	p := newPlace(t)

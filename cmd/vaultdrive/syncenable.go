@@ -12,6 +12,7 @@ import (
 	"github.com/vaultdrive/vaultdrive/remote"
 	"github.com/vaultdrive/vaultdrive/remote/syncer"
 	"github.com/vaultdrive/vaultdrive/vaultcore"
+	"github.com/vaultdrive/vaultdrive/vaultcore/blob"
 	"github.com/vaultdrive/vaultdrive/vaultcore/seal"
 )
 
@@ -44,7 +45,7 @@ func (s *syncing) enable(ctx context.Context, in syncEnableRequest) (from string
 	// For other options alone nobody has to be asked.
 	if in.URL != "" || !old.Enabled || in.Access != nil {
 		if next, err = s.claim(ctx, next, access, in); err != nil {
-			return "", err
+			return "", notEnabled(err)
 		}
 	}
 	if known && next.ID != old.ID {
@@ -55,6 +56,20 @@ func (s *syncing) enable(ctx context.Context, in syncEnableRequest) (from string
 	s.halt(true)
 	err = s.vault.SetRemote(ctx, next)
 	return from, errors.Join(err, s.resume(ctx, access))
+}
+
+// notEnabled is a failed enable as a person meets it: what can be done about a
+// remote in use, above all to wait, is not what helps here.
+func notEnabled(err error) error {
+	switch {
+	case errors.Is(err, syncer.ErrUntrusted):
+		return err
+	case errors.Is(err, syncer.ErrNoStore):
+		return blob.WithHint(err, "nothing has changed: make the directory or bucket, or mount it, then give the command again")
+	case errors.Is(err, syncer.ErrUnavailable):
+		return blob.WithHint(err, "nothing has changed: look at the address and the network, then give the command again")
+	}
+	return err
 }
 
 // claim finds out what the remote can do and makes it this vault's.
