@@ -26,7 +26,7 @@ type book struct {
 }
 
 // numbers are the counts that changes of an account move; see the table.
-type numbers struct{ used, reserved, trash, log, head int64 }
+type numbers struct{ used, reserved, trash, log, head, audits int64 }
 
 // print is what an Idempotency-Key was used for.
 type print struct{ print, id string }
@@ -56,8 +56,8 @@ func (q *querier) lockLater(account int64) error {
 		namers: map[string]map[string]bool{}, prints: map[string]*print{}}
 	q.book = b
 	n := &b.was
-	return q.fetch("SELECT vault,quota,used,reserved,trash,log,head FROM accounts WHERE account=$1 FOR UPDATE", []any{account},
-		func() error { b.found, b.now = true, b.was; return nil }, &b.vault, &b.quota, &n.used, &n.reserved, &n.trash, &n.log, &n.head)
+	return q.fetch("SELECT vault,quota,used,reserved,trash,log,head,audits FROM accounts WHERE account=$1 FOR UPDATE", []any{account},
+		func() error { b.found, b.now = true, b.was; return nil }, &b.vault, &b.quota, &n.used, &n.reserved, &n.trash, &n.log, &n.head, &n.audits)
 }
 
 func (q *querier) locked() error {
@@ -79,8 +79,8 @@ func (q *querier) settle() error {
 	}
 	now, was := b.now, b.was
 	b.was = now
-	return q.must(`UPDATE accounts SET used=used+$2, reserved=reserved+$3, trash=trash+$4, log=log+$5, head=head+$6 WHERE account=$1`,
-		b.account, now.used-was.used, now.reserved-was.reserved, now.trash-was.trash, now.log-was.log, now.head-was.head)
+	return q.must(`UPDATE accounts SET used=used+$2, reserved=reserved+$3, trash=trash+$4, log=log+$5, head=head+$6, audits=audits+$7 WHERE account=$1`,
+		b.account, now.used-was.used, now.reserved-was.reserved, now.trash-was.trash, now.log-was.log, now.head-was.head, now.audits-was.audits)
 }
 
 // fits says whether so many bytes more are within the quota.

@@ -24,7 +24,7 @@ type table struct {
 // way do not: their bodies are cut, so nothing is reserved or pledged, and the
 // client sends again.
 var accountTables = []table{
-	{name: "accounts", key: "account", columns: "account,vault,did,remote,boot,plan,quota,used,0 AS reserved,trash,log,head,disabled,created"},
+	{name: "accounts", key: "account", columns: "account,vault,did,remote,boot,plan,quota,used,0 AS reserved,trash,log,head,audits,disabled,created"},
 	{name: "devices", key: "device", columns: "account,device,pk,revoked,cut,seq,hash"},
 	{name: "sessions", key: "token", columns: "token,account,device,expires"},
 	{name: "headers", key: "seq", columns: "account,seq,hash,body"},

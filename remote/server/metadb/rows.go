@@ -232,9 +232,10 @@ type Audit struct {
 }
 
 func (q *querier) audit(account int64, a Audit) error {
+	q.book.now.audits++
 	return q.must(`INSERT INTO audit_log(account,n,time,action,attachment,parent_type,parent_id,size,author,request)
-		VALUES($1,(SELECT coalesce(max(n),0)+1 FROM audit_log WHERE account=$1),$2,$3,$4,$5,$6,$7,$8,$9)`,
-		account, q.ms, a.Action, a.Row.ID, a.Row.ParentType, a.Row.ParentID, a.Row.SizeBytes, a.By, a.Request)
+		VALUES($1,$2,$3,$4,$5,$6,$7,$8,$9,$10)`,
+		account, q.book.now.audits, q.ms, a.Action, a.Row.ID, a.Row.ParentType, a.Row.ParentID, a.Row.SizeBytes, a.By, a.Request)
 }
 
 // DeleteRow ends an attachment; its blob goes to the trash unless another row

@@ -75,6 +75,7 @@ var wrongBooks = map[string]string{
 	"a blob pledged to nobody":                     "SELECT b.blob FROM blobs b WHERE pledge<>'' AND NOT EXISTS (SELECT 1 FROM upload_intents i WHERE i.account=b.account AND i.slot=b.pledge)",
 	"a released blob that is never purged":         "SELECT blob FROM blobs WHERE (state='released')<>(purge_at IS NOT NULL)",
 	"one object of two blobs":                      "SELECT storage_key FROM blobs WHERE state IN ('present','released') GROUP BY storage_key HAVING count(*)>1",
+	"audits is not the count of entries":           sumOf("audits", "SELECT count(*) FROM audit_log l WHERE l.account=a.account"),
 	"a gap in the audit log":                       "SELECT 'account '||account FROM audit_log GROUP BY account HAVING max(n)<>count(*)",
 	"an upload without its entry in the audit log": "SELECT r.id FROM vault_attachments r WHERE r.version=1 AND r.author='client' AND NOT EXISTS (SELECT 1 FROM audit_log l WHERE l.account=r.account AND l.attachment=r.id AND l.action='upload')",
 }

@@ -15,6 +15,7 @@ CREATE TABLE accounts (
   trash    BIGINT NOT NULL DEFAULT 0,  -- of released blobs
   log      BIGINT NOT NULL DEFAULT 0,  -- of headers, batches, checkpoints
   head     BIGINT NOT NULL DEFAULT 0,  -- newest number of the feed
+  audits   BIGINT NOT NULL DEFAULT 0,  -- entries of the audit log
   disabled BIGINT NOT NULL DEFAULT 0,
   created  BIGINT NOT NULL,
   CHECK (used >= 0 AND reserved >= 0 AND trash >= 0 AND log >= 0)
@@ -195,7 +196,7 @@ CREATE TABLE rate (
 
 CREATE TABLE audit_log (
   account     BIGINT NOT NULL,
-  n           BIGINT NOT NULL,         -- counts up within the account
+  n           BIGINT NOT NULL,         -- counts up within the account, without a gap
   time        BIGINT NOT NULL,
   action      TEXT   NOT NULL,
   attachment  TEXT   NOT NULL,
