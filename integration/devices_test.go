@@ -300,8 +300,8 @@ func TestOfflineMount(t *testing.T) {
 	if r := ada.run("sync now"); r.code != 60 || !strings.Contains(r.stderr, "hint: ") {
 		t.Errorf("sync now: %v; want 60 and a hint", r)
 	}
-	if r := ada.run("wait", "--timeout", "1s"); r.code != 32 {
-		t.Errorf("wait: %v; want 32", r)
+	if r := ada.run("wait", "--timeout", "1m"); r.code != 60 || !strings.Contains(r.stderr, "hint: ") {
+		t.Errorf("wait: %v; want 60 at once and a hint", r)
 	}
 	here.stop.Do(func() {
 		if r := ada.finish(ada.plain("umount", here.dir)); r.code != 0 || !strings.Contains(r.stderr, "Not uploaded yet: ") {

@@ -124,7 +124,7 @@ func TestEnableRefuses(t *testing.T) {
 		{"keys in the address", nil, []string{"s3://me:secret@bucket/x"}, 52, "AWS_ACCESS_KEY_ID"},
 		{"no such bucket", keys, []string{"s3://nobody-has-it/x" + bucket}, 60, "bucket"},
 		{"credentials of a directory", nil, []string{"--keep-credentials", "file:///srv/nas"}, 2, "only a bucket"},
-		{"no directory", nil, []string{"file:///srv/none/of/these"}, 60, "mounted"},
+		{"no directory", nil, []string{"file:///srv/none/of/these"}, 60, "mount it"},
 		{"no prefetch", nil, []string{"--prefetch", "some", "file:///srv/nas"}, 2, "all, pinned or none"},
 		{"no rate", nil, []string{"--limit-up", "fast", "file:///srv/nas"}, 2, "500K"},
 		{"nothing to enable", nil, nil, 2, "address"},
