@@ -61,12 +61,14 @@ func (b *serveBench) uploadsInto(p *process, database string, accounts int) erro
 	for i := range uploadClients {
 		wg.Go(func() { load.note(members[i%accounts].uploadUntil(load.start, load.start.Add(uploadFor))) })
 	}
-	time.Sleep(uploadWarm)
+	time.Sleep(uploadWarm / 2)
+	analyzed := b.cluster.analyze()
+	time.Sleep(time.Until(load.start))
 	before := used()
 	wg.Wait()
 	per := (used() - before).Seconds() * 1000 / float64(len(load.took))
-	if load.err != nil {
-		return load.err
+	if err := errors.Join(analyzed, load.err); err != nil {
+		return err
 	}
 	name := fmt.Sprintf("10 KiB uploads, %d clients, %d accounts", uploadClients, accounts)
 	if accounts == 1 {
