@@ -15,7 +15,6 @@ CREATE TABLE accounts (
   trash    BIGINT NOT NULL DEFAULT 0,  -- of released blobs
   log      BIGINT NOT NULL DEFAULT 0,  -- of headers, batches, checkpoints
   head     BIGINT NOT NULL DEFAULT 0,  -- newest number of the feed
-  audits   BIGINT NOT NULL DEFAULT 0,  -- entries of the audit log
   disabled BIGINT NOT NULL DEFAULT 0,
   created  BIGINT NOT NULL,
   CHECK (used >= 0 AND reserved >= 0 AND trash >= 0 AND log >= 0)

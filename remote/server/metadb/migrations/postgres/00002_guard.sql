@@ -1,3 +1,8 @@
+-- Entries of the audit log, counted in the account: the next number needs no look
+-- at all of them.
+ALTER TABLE accounts ADD COLUMN audits BIGINT NOT NULL DEFAULT 0;
+UPDATE accounts SET audits = (SELECT coalesce(max(n), 0) FROM audit_log l WHERE l.account = accounts.account);
+
 -- Row-level security: a transaction sees the rows of the account that it named
 -- in vaultdrive.account, those of all where it named -1, and none where it named
 -- nobody. FORCE binds the owner of the tables, who serves; a superuser is bound
