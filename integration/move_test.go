@@ -32,6 +32,7 @@ func TestMovesOfRemote(t *testing.T) {
 		write(here, "ada before "+filepath.Base(next)[:3])
 		syncAll(ada, bob)
 		write(there, "bob before "+filepath.Base(next)[:3])
+		syncAll(bob, ada) // or ada's last look may find a content that it would lose
 		r := bob.run("sync enable", next)
 		if r.code != 51 || !strings.Contains(r.stderr, "prefetch") {
 			t.Fatalf("bob moves away from what it does not have: %v; want 51 and what to do", r)
