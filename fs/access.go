@@ -34,17 +34,8 @@ func (f *fileSystem) Access(_ <-chan struct{}, in *fuse.AccessIn) fuse.Status {
 		return fuse.OK
 	}
 	var a fuse.Attr
-	if isHidden(in.NodeId) {
-		if st := f.hidden.getAttr(in.NodeId, &a); !st.Ok() {
-			return st
-		}
-	} else {
-		n := f.nodes.get(in.NodeId)
-		if n == nil {
-			return estale
-		}
-		va := f.vault.Attr(n)
-		f.fill(&a, &va)
+	if _, st := f.attrOf(in.NodeId, &a); !st.Ok() {
+		return st
 	}
 	if a.Mode&unix.S_IFMT == unix.S_IFREG && a.Mode&0o111 == 0 {
 		return fuse.EACCES

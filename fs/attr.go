@@ -87,22 +87,31 @@ func timeOf(valid, set, useNow uint32, sec uint64, nsec uint32, now int64) *int6
 	return &t
 }
 
+// attrOf gives the attributes of a node, and what the vault says of it unless it
+// is a hidden one.
+func (f *fileSystem) attrOf(id uint64, out *fuse.Attr) (*vaultcore.Attr, fuse.Status) {
+	if isHidden(id) {
+		return nil, f.hidden.getAttr(id, out)
+	}
+	n := f.nodes.get(id)
+	if n == nil {
+		return nil, estale
+	}
+	a := f.vault.Attr(n)
+	f.fill(out, &a)
+	return &a, fuse.OK
+}
+
 // Statx is asked only by programs that want the time of birth.
 func (f *fileSystem) Statx(_ <-chan struct{}, in *fuse.StatxIn, out *fuse.StatxOut) fuse.Status {
 	f.count(&in.InHeader)
 	var a fuse.Attr
 	out.Mask = unix.STATX_BASIC_STATS
-	if isHidden(in.NodeId) {
-		if st := f.hidden.getAttr(in.NodeId, &a); !st.Ok() {
-			return st
-		}
-	} else {
-		n := f.nodes.get(in.NodeId)
-		if n == nil {
-			return estale
-		}
-		va := f.vault.Attr(n)
-		f.fill(&a, &va)
+	va, st := f.attrOf(in.NodeId, &a)
+	if !st.Ok() {
+		return st
+	}
+	if va != nil {
 		out.SetTimeout(cacheFor)
 		sec, nsec := split(va.Btime)
 		out.Btime = fuse.SxTime{Sec: sec, Nsec: nsec}

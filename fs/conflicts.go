@@ -19,26 +19,21 @@ type conflictView struct {
 	vault *vaultcore.Vault
 	asset *vaultcore.Node // shown as the whole mount; nil: all are
 
-	mu     sync.Mutex
-	read   time.Time // when the list was read; zero for never
-	list   []*conflictLink
-	byNode map[uint64]*conflictLink // listed or known to the kernel
-	next   uint64                   // next nodeid; cookies count beside it
+	mu   sync.Mutex
+	read time.Time // when the list was read; zero for never
+	list []*conflictLink
+	ids  nodeids[*conflictLink]
 }
 
 type conflictLink struct {
+	viewNode
 	name    string
 	target  string
-	node    uint64
 	changed int64
-	lookups uint64
-	listed  bool
 }
 
-func (l *conflictLink) cookie() uint64 { return l.node - hiddenConflictLinks + cookieParent + 1 }
-
 func newConflictView(v *vaultcore.Vault, asset *vaultcore.Node) *conflictView {
-	return &conflictView{vault: v, asset: asset, byNode: make(map[uint64]*conflictLink), next: hiddenConflictLinks}
+	return &conflictView{vault: v, asset: asset, ids: newNodeids[*conflictLink](hiddenConflictLinks)}
 }
 
 // readLocked reads the conflicts from the vault. A link keeps its nodeid.
@@ -60,8 +55,7 @@ func (c *conflictView) readLocked() error {
 	}
 	for _, l := range old {
 		if !slices.Contains(c.list, l) {
-			l.listed = false
-			c.dropLocked(l)
+			c.ids.unlist(l)
 		}
 	}
 	slices.SortFunc(c.list, func(a, b *conflictLink) int { return int(a.node) - int(b.node) })
@@ -85,21 +79,15 @@ func (c *conflictView) addLocked(v *vaultcore.ConflictVersion, at string, old []
 	taken[name] = true
 	target := "../../" + at
 	i := slices.IndexFunc(old, func(l *conflictLink) bool { return l.name == name && l.target == target })
-	if i < 0 {
-		c.next++
-		old, i = []*conflictLink{{name: name, target: target, node: c.next - 1}}, 0
-		c.byNode[old[0].node] = old[0]
+	var l *conflictLink
+	if i >= 0 {
+		l = old[i]
+	} else {
+		l = &conflictLink{name: name, target: target}
+		c.ids.add(l)
 	}
-	l := old[i]
 	l.changed, l.listed = v.Changed.UnixNano(), true
 	c.list = append(c.list, l)
-}
-
-// dropLocked lets go of a link that is neither listed nor known to the kernel.
-func (c *conflictView) dropLocked(l *conflictLink) {
-	if !l.listed && l.lookups == 0 {
-		delete(c.byNode, l.node)
-	}
 }
 
 // lookup gives the nodeid behind a name and counts a reference; 0 if there is
@@ -124,16 +112,13 @@ func (c *conflictView) lookup(name string) (uint64, error) {
 func (c *conflictView) forget(node, lookups uint64) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if l := c.byNode[node]; l != nil {
-		l.lookups -= min(lookups, l.lookups)
-		c.dropLocked(l)
-	}
+	c.ids.forget(node, lookups)
 }
 
 func (c *conflictView) get(node uint64) (conflictLink, bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	l := c.byNode[node]
+	l := c.ids.nodes[node]
 	if l == nil {
 		return conflictLink{}, false
 	}
@@ -151,7 +136,7 @@ func (c *conflictView) entries(after uint64, add func(fuse.DirEntry) bool) error
 		}
 	}
 	for _, l := range c.list {
-		if l.cookie() > after && !add(fuse.DirEntry{Name: l.name, Ino: l.node, Off: l.cookie(), Mode: fuse.S_IFLNK}) {
+		if c.ids.cookie(l) > after && !add(fuse.DirEntry{Name: l.name, Ino: l.node, Off: c.ids.cookie(l), Mode: fuse.S_IFLNK}) {
 			break
 		}
 	}

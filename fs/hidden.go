@@ -90,29 +90,30 @@ func (h *hiddenTree) lookup(dir uint64, name string, out *fuse.EntryOut) fuse.St
 			}
 		}
 	case hiddenTrash:
-		return h.found(h.trash.lookup(name))(out)
+		id, err := h.trash.lookup(name)
+		return h.found(id, err, out)
 	case hiddenConflicts:
-		return h.found(h.conflicts.lookup(name))(out)
+		id, err := h.conflicts.lookup(name)
+		return h.found(id, err, out)
 	default:
 		if dir != hiddenUnverified && !h.unverified.isDir(dir) {
 			return fuse.ENOTDIR
 		}
-		return h.found(h.unverified.lookup(dir, name))(out)
+		id, err := h.unverified.lookup(dir, name)
+		return h.found(id, err, out)
 	}
 	return fuse.ENOENT
 }
 
 // found answers a lookup with the nodeid that a view gave.
-func (h *hiddenTree) found(id uint64, err error) func(*fuse.EntryOut) fuse.Status {
-	return func(out *fuse.EntryOut) fuse.Status {
-		switch {
-		case err != nil:
-			return h.fs.errno("LOOKUP", err)
-		case id == 0:
-			return fuse.ENOENT
-		}
-		return h.entry(id, out)
+func (h *hiddenTree) found(id uint64, err error, out *fuse.EntryOut) fuse.Status {
+	switch {
+	case err != nil:
+		return h.fs.errno("LOOKUP", err)
+	case id == 0:
+		return fuse.ENOENT
 	}
+	return h.entry(id, out)
 }
 
 func (h *hiddenTree) entry(id uint64, out *fuse.EntryOut) fuse.Status {

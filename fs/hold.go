@@ -13,7 +13,7 @@ import (
 // That overlaps with what the program still reads of the file before.
 //
 // It holds one file at a time, which bounds the memory, and only until the
-// program has opened it, has gone past it, or holdFor is over.
+// program has opened it, has gone past it, has removed it, or holdFor is over.
 type holder struct {
 	// Set at construction.
 	vault    *vaultcore.Vault
@@ -74,6 +74,17 @@ func (h *holder) follow(s *stream, now, next *vaultcore.Node) {
 	}
 	if next != nil && h.node == nil && !h.ended && h.large(next) && h.vault.Open(next, false, false) == nil {
 		h.holdLocked(next, s)
+	}
+	h.mu.Unlock()
+	h.release(old)
+}
+
+// letGo gives the file back if it has lost its name: what it takes is wanted.
+func (h *holder) letGo() {
+	h.mu.Lock()
+	var old *vaultcore.Node
+	if h.node != nil && h.vault.Attr(h.node).Nlink == 0 {
+		old = h.dropLocked()
 	}
 	h.mu.Unlock()
 	h.release(old)

@@ -95,8 +95,8 @@ func ready(v *vaultcore.Vault, n *vaultcore.Node) bool {
 }
 
 // TestHeldFileIsLetGo wants a held file to end as any other that nobody has
-// open: when it is not opened after all, when the program leaves it out, and
-// when the mount ends.
+// open: when it is not opened after all, when the program leaves it out, when it is
+// removed, and when the mount ends.
 func TestHeldFileIsLetGo(t *testing.T) {
 	eachFormat(t, func(t *testing.T, write string) {
 		m, c := largeFiles(t, write, 10)
@@ -114,9 +114,19 @@ func TestHeldFileIsLetGo(t *testing.T) {
 		if m.held() != m.node("A/"+largeName(6)) || !free(4) {
 			t.Error("what was left out is held")
 		}
+		// What is removed gives its room back at once.
+		n := m.node("A/" + largeName(6))
+		c.must(call{Op: "unlink", Path: m.a + "/" + largeName(6)})
+		if m.held() != nil || opened(m.v, n) {
+			t.Error("held after it was removed")
+		}
+		m.readLarge(c, 7)
+		if m.held() != m.node("A/"+largeName(8)) {
+			t.Error("the next is not held")
+		}
 		hold := m.s.fs.ahead.hold
 		m.unmount()
-		if hold.node != nil || !free(6) {
+		if hold.node != nil || !free(8) {
 			t.Error("held after the end of the mount")
 		}
 	})

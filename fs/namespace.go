@@ -67,7 +67,9 @@ func (f *fileSystem) Unlink(_ <-chan struct{}, h *fuse.InHeader, name string) fu
 	if reserved(h.NodeId, name) {
 		return fuse.EPERM
 	}
-	return f.errno("UNLINK", f.vault.Unlink(dir, name))
+	err := f.vault.Unlink(dir, name)
+	f.ahead.hold.letGo()
+	return f.errno("UNLINK", err)
 }
 
 // Rmdir removes an empty folder, or in the root of the vault an empty asset.
@@ -105,7 +107,9 @@ func (f *fileSystem) Rename(_ <-chan struct{}, in *fuse.RenameIn, name, newName 
 	default:
 		return fuse.EINVAL
 	}
-	return f.errno("RENAME", f.vault.Rename(dir, name, newDir, newName, flags))
+	err := f.vault.Rename(dir, name, newDir, newName, flags)
+	f.ahead.hold.letGo()
+	return f.errno("RENAME", err)
 }
 
 // Link gives a file made by TMPFILE its name. There are no hard links: an

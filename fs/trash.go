@@ -27,29 +27,19 @@ type trashView struct {
 	list   []*trashFile
 	byName map[string]*trashFile
 	byID   map[string]*trashFile
-	byNode map[uint64]*trashFile // listed or known to the kernel
-	next   uint64                // next nodeid; cookies count beside it
+	ids    nodeids[*trashFile]
 }
 
 type trashFile struct {
+	viewNode
 	id      string
 	name    string
-	node    uint64
 	size    int64
 	deleted int64
-	lookups uint64
-	listed  bool
 }
 
-func (t *trashFile) cookie() uint64 { return t.node - hiddenTrashFiles + cookieParent + 1 }
-
 func newTrashView(v *vaultcore.Vault) *trashView {
-	return &trashView{
-		vault:  v,
-		byID:   make(map[string]*trashFile),
-		byNode: make(map[uint64]*trashFile),
-		next:   hiddenTrashFiles,
-	}
+	return &trashView{vault: v, byID: make(map[string]*trashFile), ids: newNodeids[*trashFile](hiddenTrashFiles)}
 }
 
 // readLocked reads the trash from the vault.
@@ -67,8 +57,7 @@ func (t *trashView) readLocked() error {
 	}
 	for id, f := range old {
 		if t.byID[id] == nil {
-			f.listed = false
-			t.dropLocked(f)
+			t.ids.unlist(f)
 		}
 	}
 	sort.Slice(t.list, func(i, j int) bool { return t.list[i].node < t.list[j].node })
@@ -78,20 +67,12 @@ func (t *trashView) readLocked() error {
 
 func (t *trashView) addLocked(e *vaultcore.TrashEntry, f *trashFile) {
 	if f == nil {
-		f = &trashFile{id: e.ID, name: trashName(e), node: t.next, size: e.Size, deleted: e.Deleted.UnixNano()}
-		t.next++
-		t.byNode[f.node] = f
+		f = &trashFile{id: e.ID, name: trashName(e), size: e.Size, deleted: e.Deleted.UnixNano()}
+		t.ids.add(f)
 	}
 	f.listed = true
 	t.list = append(t.list, f)
 	t.byID[f.id], t.byName[f.name] = f, f
-}
-
-// dropLocked lets go of a file that is neither listed nor known to the kernel.
-func (t *trashView) dropLocked(f *trashFile) {
-	if !f.listed && f.lookups == 0 {
-		delete(t.byNode, f.node)
-	}
 }
 
 // lookup gives the nodeid behind a name and counts a reference; 0 if there
@@ -115,16 +96,13 @@ func (t *trashView) lookup(name string) (uint64, error) {
 func (t *trashView) forget(node, lookups uint64) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if f := t.byNode[node]; f != nil {
-		f.lookups -= min(lookups, f.lookups)
-		t.dropLocked(f)
-	}
+	t.ids.forget(node, lookups)
 }
 
 func (t *trashView) get(node uint64) (trashFile, bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	f := t.byNode[node]
+	f := t.ids.nodes[node]
 	if f == nil {
 		return trashFile{}, false
 	}
@@ -141,9 +119,9 @@ func (t *trashView) entries(after uint64, add func(fuse.DirEntry) bool) error {
 			return err
 		}
 	}
-	i := sort.Search(len(t.list), func(i int) bool { return t.list[i].cookie() > after })
+	i := sort.Search(len(t.list), func(i int) bool { return t.ids.cookie(t.list[i]) > after })
 	for _, f := range t.list[i:] {
-		if !add(fuse.DirEntry{Name: f.name, Ino: f.node, Off: f.cookie(), Mode: fuse.S_IFREG}) {
+		if !add(fuse.DirEntry{Name: f.name, Ino: f.node, Off: t.ids.cookie(f), Mode: fuse.S_IFREG}) {
 			break
 		}
 	}

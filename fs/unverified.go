@@ -31,24 +31,19 @@ type unverifiedView struct {
 	read   time.Time // when the list was read; zero for never
 	took   time.Duration
 	byPath map[string]*unverifiedNode
-	byNode map[uint64]*unverifiedNode // listed or known to the kernel
-	next   uint64                     // next nodeid; cookies count beside it
+	ids    nodeids[*unverifiedNode]
 }
 
 type unverifiedNode struct {
+	viewNode
 	path     string // "" for the directory of all
 	dir      bool
 	id       string
 	version  string // of a row
 	size     int64
 	added    int64
-	node     uint64
-	lookups  uint64
-	listed   bool
 	children []*unverifiedNode // by nodeid
 }
-
-func (n *unverifiedNode) cookie() uint64 { return n.node - hiddenUnverifiedNodes + cookieParent + 1 }
 
 func (n *unverifiedNode) mode() uint32 {
 	if n.dir {
@@ -58,7 +53,7 @@ func (n *unverifiedNode) mode() uint32 {
 }
 
 func newUnverifiedView(v *vaultcore.Vault, asset *vaultcore.Node) *unverifiedView {
-	return &unverifiedView{vault: v, asset: asset, byNode: make(map[uint64]*unverifiedNode), next: hiddenUnverifiedNodes}
+	return &unverifiedView{vault: v, asset: asset, ids: newNodeids[*unverifiedNode](hiddenUnverifiedNodes)}
 }
 
 // readLocked reads the list from the vault.
@@ -73,7 +68,7 @@ func (v *unverifiedView) readLocked() error {
 		only = v.vault.InfoOf(v.asset).ID
 	}
 	old := v.byPath
-	v.byPath = map[string]*unverifiedNode{"": {dir: true, node: hiddenUnverified}}
+	v.byPath = map[string]*unverifiedNode{"": {dir: true, viewNode: viewNode{node: hiddenUnverified}}}
 	for i := range list {
 		u := &list[i]
 		if asset := u.Asset(); u.InDir() && (only == "" || asset.UUID() == only) {
@@ -82,8 +77,7 @@ func (v *unverifiedView) readLocked() error {
 	}
 	for p, n := range old {
 		if v.byPath[p] != n {
-			n.listed = false
-			v.dropLocked(n)
+			v.ids.unlist(n)
 		}
 	}
 	for _, n := range v.byPath {
@@ -142,9 +136,8 @@ func (v *unverifiedView) dirLocked(at string, old map[string]*unverifiedNode) *u
 }
 
 func (v *unverifiedView) newLocked(at string) *unverifiedNode {
-	n := &unverifiedNode{path: at, node: v.next}
-	v.next++
-	v.byNode[n.node] = n
+	n := &unverifiedNode{path: at}
+	v.ids.add(n)
 	return n
 }
 
@@ -154,19 +147,12 @@ func (v *unverifiedView) enterLocked(parent, n *unverifiedNode) {
 	parent.children = append(parent.children, n)
 }
 
-// dropLocked lets go of a node that is neither listed nor known to the kernel.
-func (v *unverifiedView) dropLocked(n *unverifiedNode) {
-	if !n.listed && n.lookups == 0 {
-		delete(v.byNode, n.node)
-	}
-}
-
 // pathLocked gives the path of a directory; false for what is none.
 func (v *unverifiedView) pathLocked(dir uint64) (string, bool) {
 	if dir == hiddenUnverified {
 		return "", true
 	}
-	n := v.byNode[dir]
+	n := v.ids.nodes[dir]
 	if n == nil || !n.dir {
 		return "", false
 	}
@@ -207,16 +193,13 @@ func (v *unverifiedView) lookup(dir uint64, name string) (uint64, error) {
 func (v *unverifiedView) forget(node, lookups uint64) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	if n := v.byNode[node]; n != nil {
-		n.lookups -= min(lookups, n.lookups)
-		v.dropLocked(n)
-	}
+	v.ids.forget(node, lookups)
 }
 
 func (v *unverifiedView) get(node uint64) (unverifiedNode, bool) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	n := v.byNode[node]
+	n := v.ids.nodes[node]
 	if n == nil {
 		return unverifiedNode{}, false
 	}
@@ -246,7 +229,7 @@ func (v *unverifiedView) entries(dir, after uint64, add func(fuse.DirEntry) bool
 		return nil
 	}
 	for _, n := range d.children {
-		if n.cookie() > after && !add(fuse.DirEntry{Name: path.Base(n.path), Ino: n.node, Off: n.cookie(), Mode: n.mode()}) {
+		if v.ids.cookie(n) > after && !add(fuse.DirEntry{Name: path.Base(n.path), Ino: n.node, Off: v.ids.cookie(n), Mode: n.mode()}) {
 			break
 		}
 	}
