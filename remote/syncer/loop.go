@@ -71,6 +71,9 @@ func (e *Engine) Run(ctx context.Context) error {
 	})
 	e.running(1)
 	defer e.running(-1)
+	// Whoever has just mounted the drive uses it; what was asked for before this, or
+	// is answered by the kernel's caches, pokes nobody.
+	e.Poke()
 	listening, stop := context.WithCancel(ctx)
 	var wg sync.WaitGroup
 	defer wg.Wait()

@@ -54,3 +54,19 @@ func TestRun(t *testing.T) {
 	laptop.until("the answer is here", func() bool { return laptop.read("Letters/a.txt") == "dearest" })
 	laptop.until("all is done", func() bool { s := laptop.Status(); return s.State == "idle" && s.Up.Count == 0 })
 }
+
+// A drive is in use from its mount on: nobody has to ask for anything for it to
+// look at the remote again soon.
+func TestInUseFromTheStart(t *testing.T) {
+	t.Parallel()
+	f := newFleet(t, folder(t), "laptop", "desktop")
+	laptop, desktop := f.devices[0], f.devices[1]
+	f.sync()
+	desktop.engineWith(func(string, string) fault { return fault{} })
+	desktop.run()
+	desktop.until("it has looked", func() bool { return desktop.Status().Online })
+	laptop.write("Letters/a.txt", "dear")
+	laptop.sync()
+	desktop.until("it looks again", func() bool { return desktop.read("Letters/a.txt") == "dear" })
+	desktop.halt()
+}
