@@ -269,11 +269,31 @@ func (e *Engine) SyncNow(ctx context.Context, heal bool) error {
 	if err := e.syncLog(ctx, heal); err != nil {
 		return err
 	}
+	errs := e.syncContents(ctx)
+	// A connection that broke in the middle says nothing about the remote, which may
+	// have been started anew: who asks for all of it waits for another look.
+	for range goesOnAfter {
+		if ctx.Err() != nil || !e.up.isHeld() && !e.down.isHeld() {
+			break
+		}
+		if err := e.syncLog(ctx, heal); err != nil {
+			return err
+		}
+		errs = e.syncContents(ctx)
+	}
+	return errors.Join(append(errs, e.trouble())...)
+}
+
+// goesOnAfter is how often SyncNow begins again when the remote stopped answering
+// after it had answered.
+const goesOnAfter = 2
+
+// syncContents is the part of SyncNow about contents, and what is said of them.
+func (e *Engine) syncContents(ctx context.Context) []error {
 	errs := []error{e.up.drain(ctx, true)}
 	errs = append(errs, e.say(ctx), e.projectNow(ctx), e.down.drain(ctx, true))
 	e.tendNow(ctx)
-	errs = append(errs, e.settleSoon(ctx))
-	return errors.Join(append(errs, e.trouble())...)
+	return append(errs, e.settleSoon(ctx))
 }
 
 // syncLog is the part of SyncNow about headers and batches.

@@ -243,6 +243,12 @@ func (l *lane) hold() {
 	l.held = true
 }
 
+func (l *lane) isHeld() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.held
+}
+
 // pushed says up to which own batch the remote has all.
 func (l *lane) pushed(seq uint64) {
 	l.mu.Lock()

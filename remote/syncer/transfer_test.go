@@ -355,3 +355,36 @@ func TestPrefetch(t *testing.T) {
 		t.Errorf("asked for: %q", got)
 	}
 }
+
+// Who asks for all of it gets it from a remote that was started anew meanwhile: a
+// look of the loop that broke with the old one is not the end.
+func TestSyncNowOutlivesRestart(t *testing.T) {
+	t.Parallel()
+	f := newFleet(t, folder(t), "laptop", "desktop")
+	laptop, desktop := f.devices[0], f.devices[1]
+	laptop.write("Letters/a.txt", "dear")
+	laptop.write("Letters/b.txt", "sir")
+	laptop.sync()
+	var fetched, broken atomic.Bool
+	looked := make(chan struct{})
+	desktop.o.Prefetch = syncer.PrefetchAll
+	desktop.engineWith(func(op, key string) fault {
+		switch {
+		case op == "GetBlob" && !fetched.Swap(true):
+			<-looked
+			return fault{err: syncer.ErrUnavailable}
+		case op == "Changes" && fetched.Load() && !broken.Swap(true):
+			return fault{err: syncer.ErrUnavailable}
+		}
+		return fault{}
+	})
+	desktop.run()
+	done := make(chan error)
+	go func() { done <- desktop.trySync() }()
+	desktop.until("the remote is away", func() bool { return broken.Load() && !desktop.Status().Online })
+	close(looked)
+	f.must(<-done)
+	if desktop.read("Letters/a.txt")+desktop.read("Letters/b.txt") != "dearsir" || len(desktop.wanted()) != 0 {
+		t.Error("not all is here")
+	}
+}
