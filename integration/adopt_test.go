@@ -51,15 +51,20 @@ func waitRead(t *testing.T, path, want string) {
 	})
 }
 
+// servedPair gives a server and two devices of one vault on it.
+func servedPair(t *testing.T) (s *served, ada, bob *bed) {
+	needFUSE(t)
+	s = startServer(t)
+	ada = newDevice(t, "ada", s.url, nil, nil)
+	return s, ada, newDevice(t, "bob", s.url, nil, ada)
+}
+
 // TestAdopt: what a client of the server uploads, which has the password and
 // nothing else, is shown on every mounted drive by itself, apart and read-only,
 // and becomes a file of the drive when somebody says so, on all devices.
 func TestAdopt(t *testing.T) {
 	t.Parallel()
-	needFUSE(t)
-	s := startServer(t)
-	ada := newDevice(t, "ada", s.url, nil, nil)
-	bob := newDevice(t, "bob", s.url, nil, ada)
+	s, ada, bob := servedPair(t)
 	here, there := ada.mountAgain(), bob.mountAgain()
 	must(t, os.WriteFile(filepath.Join(here.asset("Passport"), "scan.txt"), []byte("the scan"), 0o644))
 	ada.ok("sync now")
@@ -152,10 +157,7 @@ func second[T any](_ T, err error) error { return err }
 // has the server keep the file.
 func TestAdoptDeletion(t *testing.T) {
 	t.Parallel()
-	needFUSE(t)
-	s := startServer(t)
-	ada := newDevice(t, "ada", s.url, nil, nil)
-	bob := newDevice(t, "bob", s.url, nil, ada)
+	s, ada, bob := servedPair(t)
 	here, there := ada.mountAgain(), bob.mountAgain()
 	dir := here.asset("Passport")
 	for _, name := range []string{"keep.txt", "drop.txt"} {

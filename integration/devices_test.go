@@ -32,6 +32,18 @@ var remotes = map[string]func(t *testing.T) (url string, env []string){
 	},
 }
 
+// onEveryRemote runs a test on each kind of remote.
+func onEveryRemote(t *testing.T, run func(t *testing.T, remote string, env []string)) {
+	t.Parallel()
+	for name, place := range remotes {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			remote, env := place(t)
+			run(t, remote, env)
+		})
+	}
+}
+
 // newDevice is a machine of the vault at a remote; the first one makes both.
 func newDevice(t *testing.T, name, remote string, env []string, first *bed) *bed {
 	t.Helper()
@@ -89,59 +101,49 @@ func syncAll(devices ...*bed) {
 // TestTwoDevices is a day of two people with one vault: rsync into one mount,
 // reading, listing and an open reader in the other.
 func TestTwoDevices(t *testing.T) {
-	t.Parallel()
 	needTool(t, "rsync", "rsync")
-	for name, place := range remotes {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			remote, env := place(t)
-			ada := newDevice(t, "ada", remote, env, nil)
-			bob := newDevice(t, "bob", remote, env, ada)
-			here, there := ada.mountAgain(), bob.mountAgain()
-			source := sampleTree(t)
-			must(t, os.Mkdir(here.path("Insurance"), 0o755))
-			tool(t, source, "rsync", "-a", source+"/", here.path("Insurance")+"/")
-			ada.ok("wait", here.path("Insurance"))
-			bob.ok("sync now")
-			tool(t, source, "diff", "-r", source, there.path("Insurance"))
-			if moved := tool(t, source, "rsync", "-ainO", "--delete", source+"/", there.path("Insurance")+"/"); moved != "" {
-				t.Errorf("rsync would move to the other device:\n%s", moved)
-			}
-			liveChanges(t, ada, bob, here, there)
-			if s := bob.syncStatus(); s.Queue != 0 || s.State != "idle" || s.Remote != remote || len(s.Devices) != 2 || len(s.Conditions) != 0 {
-				t.Errorf("sync status of bob: %+v", s)
-			}
-			here.unmount()
-			there.unmount()
-			ada.checkClean()
-			bob.checkClean()
-		})
-	}
+	onEveryRemote(t, func(t *testing.T, remote string, env []string) {
+		ada := newDevice(t, "ada", remote, env, nil)
+		bob := newDevice(t, "bob", remote, env, ada)
+		here, there := ada.mountAgain(), bob.mountAgain()
+		source := sampleTree(t)
+		must(t, os.Mkdir(here.path("Insurance"), 0o755))
+		tool(t, source, "rsync", "-a", source+"/", here.path("Insurance")+"/")
+		ada.ok("wait", here.path("Insurance"))
+		bob.ok("sync now")
+		tool(t, source, "diff", "-r", source, there.path("Insurance"))
+		if moved := tool(t, source, "rsync", "-ainO", "--delete", source+"/", there.path("Insurance")+"/"); moved != "" {
+			t.Errorf("rsync would move to the other device:\n%s", moved)
+		}
+		liveChanges(t, ada, bob, here, there)
+		if s := bob.syncStatus(); s.Queue != 0 || s.State != "idle" || s.Remote != remote || len(s.Devices) != 2 || len(s.Conditions) != 0 {
+			t.Errorf("sync status of bob: %+v", s)
+		}
+		here.unmount()
+		there.unmount()
+		ada.checkClean()
+		bob.checkClean()
+	})
 }
 
 // TestJoinedDeviceHasItsName: the others call a device by its name from the moment
 // it has joined, before it is used, and know that of the first one.
 func TestJoinedDeviceHasItsName(t *testing.T) {
-	t.Parallel()
-	for name, place := range remotes {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			remote, env := place(t)
-			ada := newDevice(t, "ada", remote, env, nil)
-			bob := newDevice(t, "bob", remote, env, ada)
-			ada.ok("sync now")
-			for _, b := range []*bed{ada, bob} {
-				var names []string
-				for _, d := range b.syncStatus().Devices {
-					names = append(names, d.Name)
-				}
-				slices.Sort(names)
-				if got := strings.Join(names, " "); got != "ada bob" {
-					t.Errorf("devices are called %q, want ada and bob", got)
-				}
+	onEveryRemote(t, func(t *testing.T, remote string, env []string) {
+		ada := newDevice(t, "ada", remote, env, nil)
+		bob := newDevice(t, "bob", remote, env, ada)
+		ada.ok("sync now")
+		for _, b := range []*bed{ada, bob} {
+			var names []string
+			for _, d := range b.syncStatus().Devices {
+				names = append(names, d.Name)
 			}
-		})
-	}
+			slices.Sort(names)
+			if got := strings.Join(names, " "); got != "ada bob" {
+				t.Errorf("devices are called %q, want ada and bob", got)
+			}
+		}
+	})
 }
 
 // sampleTree makes files of both formats, folders, a link and an empty file.

@@ -342,7 +342,13 @@ func (m *mount) unmount() {
 	m.stop.Do(func() {
 		m.b.t.Helper()
 		m.checkHoldings()
-		if r := m.b.finish(m.b.plain("umount", m.dir)); r.code != 0 {
+		var r result
+		// The stressor "io" of TestStressNG opens every mount of the machine for a moment.
+		poll(time.Minute, func() bool {
+			r = m.b.finish(m.b.plain("umount", m.dir))
+			return !strings.Contains(r.stderr, "in use by stress-ng-io")
+		})
+		if r.code != 0 {
 			m.b.t.Errorf("umount: %v", r)
 		}
 		select {

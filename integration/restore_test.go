@@ -26,40 +26,35 @@ func (b *bed) putText(text, path string) {
 // device of the vault again, whatever the remote is, above all that happened since
 // the backup was made; what was saved on it before arrives on the others.
 func TestRestoredBackupComesBack(t *testing.T) {
-	t.Parallel()
-	for name, place := range remotes {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			url, env := place(t)
-			ada := newDevice(t, "ada", url, env, nil)
-			ada.ok("asset add", "Letters")
-			ada.putText("before", "Letters/old")
-			file := filepath.Join(ada.dir, "b.nt2backup")
-			ada.ok("backup create", file)
-			bob := newDevice(t, "bob", url, env, ada)
-			syncAll(ada, bob)
-			bob.putText("since", "Letters/new")
-			syncAll(bob, ada)
-			back := restoreOf(t, file, env)
-			back.putText("on the machine that came back", "Letters/mine")
-			if r := back.run("backup create", filepath.Join(back.dir, "c.nt2backup")); r.code != 73 {
-				t.Errorf("a backup before sync enable: %v; want 73", r)
-			}
-			back.ok("sync enable", "--device-name", "back", url)
-			syncAll(back, ada, bob)
-			for _, b := range []*bed{ada, bob, back} {
-				for path, want := range map[string]string{"old": "before", "new": "since", "mine": "on the machine that came back"} {
-					if got := b.ok("get", "Letters/"+path, "-"); got != want {
-						t.Errorf("%s reads %q, want %q", path, got, want)
-					}
-				}
-				if s := b.syncStatus(); len(s.Devices) != 3 || len(s.Conditions) != 0 || s.Queue != 0 {
-					t.Errorf("afterwards: %+v", s)
+	onEveryRemote(t, func(t *testing.T, url string, env []string) {
+		ada := newDevice(t, "ada", url, env, nil)
+		ada.ok("asset add", "Letters")
+		ada.putText("before", "Letters/old")
+		file := filepath.Join(ada.dir, "b.nt2backup")
+		ada.ok("backup create", file)
+		bob := newDevice(t, "bob", url, env, ada)
+		syncAll(ada, bob)
+		bob.putText("since", "Letters/new")
+		syncAll(bob, ada)
+		back := restoreOf(t, file, env)
+		back.putText("on the machine that came back", "Letters/mine")
+		if r := back.run("backup create", filepath.Join(back.dir, "c.nt2backup")); r.code != 73 {
+			t.Errorf("a backup before sync enable: %v; want 73", r)
+		}
+		back.ok("sync enable", "--device-name", "back", url)
+		syncAll(back, ada, bob)
+		for _, b := range []*bed{ada, bob, back} {
+			for path, want := range map[string]string{"old": "before", "new": "since", "mine": "on the machine that came back"} {
+				if got := b.ok("get", "Letters/"+path, "-"); got != want {
+					t.Errorf("%s reads %q, want %q", path, got, want)
 				}
 			}
-			back.ok("backup create", filepath.Join(back.dir, "c.nt2backup"))
-		})
-	}
+			if s := b.syncStatus(); len(s.Devices) != 3 || len(s.Conditions) != 0 || s.Queue != 0 {
+				t.Errorf("afterwards: %+v", s)
+			}
+		}
+		back.ok("backup create", filepath.Join(back.dir, "c.nt2backup"))
+	})
 }
 
 // TestRestoredBackupAtServer: what a server knows and a backup does not. The
@@ -103,33 +98,28 @@ func TestRestoredBackupAtServer(t *testing.T) {
 // TestRestoredBackupAfterPasswordChange: the backup opens with the password of its
 // time, and the vault at the remote has another one by now.
 func TestRestoredBackupAfterPasswordChange(t *testing.T) {
-	t.Parallel()
-	for name, place := range remotes {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			url, env := place(t)
-			ada := newDevice(t, "ada", url, env, nil)
-			ada.ok("asset add", "Letters")
-			ada.putText("kept", "Letters/f")
-			file := filepath.Join(ada.dir, "b.nt2backup")
-			ada.ok("backup create", file)
-			ada.changePassword("another battery staple horse")
-			ada.ok("sync now")
-			back := restoreOf(t, file, env)
-			r := back.run("sync enable", "--device-name", "back", url)
-			if r.code != 56 || !strings.Contains(r.stderr, "hint: ") {
-				t.Fatalf("sync enable with the old password: %v; want 56 and what to do", r)
-			}
-			next := back.file("next", "another battery staple horse\n")
-			back.unlock = []string{"--password-file", next}
-			back.ok("sync enable", "--device-name", "back", url)
-			back.ok("sync now")
-			ada.ok("sync now")
-			if got := back.ok("get", "Letters/f", "-"); got != "kept" {
-				t.Errorf("it reads %q", got)
-			}
-		})
-	}
+	onEveryRemote(t, func(t *testing.T, url string, env []string) {
+		ada := newDevice(t, "ada", url, env, nil)
+		ada.ok("asset add", "Letters")
+		ada.putText("kept", "Letters/f")
+		file := filepath.Join(ada.dir, "b.nt2backup")
+		ada.ok("backup create", file)
+		ada.changePassword("another battery staple horse")
+		ada.ok("sync now")
+		back := restoreOf(t, file, env)
+		r := back.run("sync enable", "--device-name", "back", url)
+		if r.code != 56 || !strings.Contains(r.stderr, "hint: ") {
+			t.Fatalf("sync enable with the old password: %v; want 56 and what to do", r)
+		}
+		next := back.file("next", "another battery staple horse\n")
+		back.unlock = []string{"--password-file", next}
+		back.ok("sync enable", "--device-name", "back", url)
+		back.ok("sync now")
+		ada.ok("sync now")
+		if got := back.ok("get", "Letters/f", "-"); got != "kept" {
+			t.Errorf("it reads %q", got)
+		}
+	})
 }
 
 // TestRestoredBackupAtNewServer: devices and server are lost. The backup and a new

@@ -205,11 +205,11 @@ func TestGates(t *testing.T) {
 	}
 }
 
-// A content seen on the remote is shown from then on.
-func TestFound(t *testing.T) {
-	t.Parallel()
+// newWaiting gives two devices, of which one waits for a content of the other: it
+// knows of it, and shows the one before.
+func newWaiting(t *testing.T) (laptop, desktop *device) {
 	f := newFleet(t, "laptop", "desktop")
-	laptop, desktop, ctx := f.devices[0], f.devices[1], context.Background()
+	laptop, desktop = f.devices[0], f.devices[1]
 	laptop.mkdir("a")
 	laptop.write("a/x", "first")
 	laptop.push()
@@ -218,6 +218,14 @@ func TestFound(t *testing.T) {
 	laptop.sealAll(SealOptions{})
 	laptop.pushBatches()
 	desktop.pullBatches()
+	return laptop, desktop
+}
+
+// A content seen on the remote is shown from then on.
+func TestFound(t *testing.T) {
+	t.Parallel()
+	laptop, desktop := newWaiting(t)
+	ctx := context.Background()
 	desktop.want("a/", "a/x = first")
 	wanted, err := desktop.WantedBlobs(ctx)
 	if err != nil || len(wanted) != 1 || !wanted[0].Pending {
@@ -247,16 +255,8 @@ func TestFound(t *testing.T) {
 // again, not one that shows the earlier content for ever.
 func TestFoundThenKilled(t *testing.T) {
 	t.Parallel()
-	f := newFleet(t, "laptop", "desktop")
-	laptop, desktop, ctx := f.devices[0], f.devices[1], context.Background()
-	laptop.mkdir("a")
-	laptop.write("a/x", "first")
-	laptop.push()
-	desktop.pull()
-	laptop.write("a/x", "second")
-	laptop.sealAll(SealOptions{})
-	laptop.pushBatches()
-	desktop.pullBatches()
+	_, desktop := newWaiting(t)
+	ctx := context.Background()
 	find := func() {
 		wanted, err := desktop.WantedBlobs(ctx)
 		if err != nil {

@@ -2,6 +2,7 @@ package vaultcore
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"strings"
 	"unicode"
@@ -133,13 +134,21 @@ type foundRow struct {
 }
 
 // openRows lists what is not settled of the server's rows, unopened.
-func (v *Vault) openRows(where string, args ...dbValue) (out []foundRow, err error) {
+func (v *Vault) openRows(where string, args ...dbValue) ([]foundRow, error) {
+	return v.queryOpen("row", where, args...)
+}
+
+// openKeys is openRows without what the rows say.
+func (v *Vault) openKeys() ([]foundRow, error) { return v.queryOpen("NULL", "1") }
+
+func (v *Vault) queryOpen(row, where string, args ...dbValue) (out []foundRow, err error) {
 	v.readMu.Lock()
 	defer v.readMu.Unlock()
 	if v.reader == nil {
 		return nil, ErrClosed
 	}
-	err = v.reader.query("SELECT kind,id,number,state,row FROM server_rows WHERE state>2 AND state<5 AND "+where+" LIMIT ?", func(c []dbValue) error {
+	sql := "SELECT kind,id,number,state," + row + " FROM server_rows WHERE state>2 AND state<5 AND " + where + " LIMIT ?"
+	err = v.reader.query(sql, func(c []dbValue) error {
 		s := rowScanner{c: c}
 		f := foundRow{key: rowKey{s.num() == 1, s.id()}}
 		number := s.num()
@@ -158,24 +167,9 @@ func (v *Vault) openRows(where string, args ...dbValue) (out []foundRow, err err
 	return out, err
 }
 
-// openKeys is openRows without what the rows say.
-func (v *Vault) openKeys() (out []foundRow, err error) {
-	v.readMu.Lock()
-	defer v.readMu.Unlock()
-	if v.reader == nil {
-		return nil, ErrClosed
-	}
-	err = v.reader.query("SELECT kind,id,state FROM server_rows WHERE state>2 AND state<5 LIMIT ?", func(c []dbValue) error {
-		s := rowScanner{c: c}
-		out = append(out, foundRow{key: rowKey{s.num() == 1, s.id()}, state: s.num()})
-		return nil
-	}, int64(maxUnattested))
-	return out, err
-}
-
 // rowOfID finds the unattested row of an attachment or asset. Error: ErrNotFound.
 func (v *Vault) rowOfID(id seal.ID) (*foundRow, error) {
-	rows, err := v.openRows("id=?", id[:])
+	rows, err := v.openRows("kind IN (0,1) AND id=?", id[:]) // the primary key
 	if err != nil {
 		return nil, err
 	}
@@ -185,6 +179,19 @@ func (v *Vault) rowOfID(id seal.ID) (*foundRow, error) {
 		}
 	}
 	return nil, fmt.Errorf("%w among what is unverified: %s", ErrNotFound, id.UUID())
+}
+
+// IsUnverified says whether something of Unverified still waits for a person.
+func (v *Vault) IsUnverified(u Unverified) bool {
+	id, err := seal.ParseUUID(u.ID)
+	if err != nil {
+		return false
+	}
+	if u.State == UnverifiedRevoked {
+		return v.isTakenBack(id)
+	}
+	_, err = v.rowOfID(id)
+	return !errors.Is(err, ErrNotFound)
 }
 
 // stillOpen says whether a row is not settled by what was done here since it was

@@ -43,8 +43,8 @@ func (s *server) adopt(ctx context.Context, in adoptRequest, k *sink) error {
 		}
 		answer := adoptAnswer{}
 		answer.Adopted, err = decide(ctx, u)
-		if errors.Is(err, vaultcore.ErrNotFound) && u.State != vaultcore.UnverifiedDeletion && s.settledAlready(ctx, u) {
-			continue
+		if errors.Is(err, vaultcore.ErrNotFound) && u.State != vaultcore.UnverifiedDeletion && !s.vault.IsUnverified(u) {
+			continue // what was done to another settled it too, as a file brings its asset
 		}
 		if err != nil {
 			answer.Error = toWire(err)
@@ -54,17 +54,6 @@ func (s *server) adopt(ctx context.Context, in adoptRequest, k *sink) error {
 		}
 	}
 	return nil
-}
-
-// settledAlready says that something is not unverified any more: what was done to
-// another of the list has settled it too, as a file brings its asset.
-func (s *server) settledAlready(ctx context.Context, u vaultcore.Unverified) bool {
-	list, err := s.vault.Unverified(ctx)
-	if err != nil {
-		return false
-	}
-	_, err = vaultcore.SelectUnverified(list, []string{u.ID}, false)
-	return err != nil
 }
 
 // filesFirst puts assets behind what lies in them.

@@ -5,11 +5,15 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net/http"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"time"
+
+	"github.com/vaultdrive/vaultdrive/remote/api"
 )
 
 // serving measures a server of its own, on SQLite and on PostgreSQL, both on
@@ -103,12 +107,35 @@ func (b *serveBench) dir(name string) (string, error) {
 	return dir, os.MkdirAll(dir, 0o700)
 }
 
-// databases are those that a server can use here.
-func (b *serveBench) databases() ([]string, error) {
+// onEach runs a part on each database that a server can use here.
+func (b *serveBench) onEach(run func(p *process, database string) error) error {
 	if b.cluster == nil {
 		if err := b.startCluster(); err != nil {
-			return nil, err
+			return err
 		}
 	}
-	return []string{"sqlite", "postgres"}, nil
+	for _, database := range []string{"sqlite", "postgres"} {
+		p, err := b.serve(database)
+		if err != nil {
+			return err
+		}
+		if err := run(p, database); err != nil {
+			return fmt.Errorf("%s: %w", database, err)
+		}
+		p.stop(syscall.SIGINT)
+	}
+	return nil
+}
+
+// alone serves one account on SQLite, and makes the body of an upload of 25 MiB
+// into it.
+func (b *serveBench) alone(client *http.Client) (p *process, m *member, body []byte, err error) {
+	if p, err = b.serve("sqlite"); err != nil {
+		return nil, nil, nil, err
+	}
+	if m, err = register(p.url, client); err != nil {
+		return nil, nil, nil, err
+	}
+	body, err = m.upload(api.MaxFile)
+	return p, m, body, err
 }

@@ -22,17 +22,9 @@ const (
 // downloads fetches the raw 25 MiB of one file from the server and from nginx,
 // in turn, over one connection each.
 func (b *serveBench) downloads() error {
-	p, err := b.serve("sqlite")
-	if err != nil {
-		return err
-	}
 	client := &http.Client{}
 	defer client.CloseIdleConnections()
-	m, err := register(p.url, client)
-	if err != nil {
-		return err
-	}
-	body, err := m.upload(api.MaxFile)
+	p, m, body, err := b.alone(client)
 	if err != nil {
 		return err
 	}
@@ -135,12 +127,7 @@ func (m *member) save(row api.Row, path string) error {
 	if err != nil {
 		return err
 	}
-	res, err := m.client.Do(req)
-	if err != nil {
-		return err
-	}
-	defer res.Body.Close()
-	raw, err := io.ReadAll(res.Body)
+	raw, err := m.answer(req)
 	if err != nil {
 		return err
 	}

@@ -25,23 +25,14 @@ const (
 // uploads stores files of 10 KiB by JSON, 32 clients at a time, each answer a
 // durable one: into one account, and into one account for each client.
 func (b *serveBench) uploads() error {
-	databases, err := b.databases()
-	if err != nil {
-		return err
-	}
-	for _, database := range databases {
-		p, err := b.serve(database)
-		if err != nil {
-			return err
-		}
+	return b.onEach(func(p *process, database string) error {
 		for _, accounts := range []int{1, uploadClients} {
 			if err := b.uploadsInto(p, database, accounts); err != nil {
-				return fmt.Errorf("%s, %d accounts: %w", database, accounts, err)
+				return fmt.Errorf("%d accounts: %w", accounts, err)
 			}
 		}
-		p.stop(syscall.SIGINT)
-	}
-	return nil
+		return nil
+	})
 }
 
 func (b *serveBench) uploadsInto(p *process, database string, accounts int) error {
@@ -124,17 +115,9 @@ func (m *member) uploadUntil(start, end time.Time) (took []float64, err error) {
 // bodies sends 100 bodies of 25 MiB at once, none of them whole before all have
 // begun, and looks at the memory of the server.
 func (b *serveBench) bodies() error {
-	p, err := b.serve("sqlite")
-	if err != nil {
-		return err
-	}
 	client := &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: bodyCount}}
 	defer client.CloseIdleConnections()
-	m, err := register(p.url, client)
-	if err != nil {
-		return err
-	}
-	body, err := m.upload(api.MaxFile)
+	p, m, body, err := b.alone(client)
 	if err != nil {
 		return err
 	}

@@ -120,24 +120,27 @@ func (m *member) request(method, path string, body io.Reader) (*http.Request, er
 	return req, nil
 }
 
-// send gives an error for every answer that is not of success.
+// send reads the answer into out, unless that is nil.
 func (m *member) send(req *http.Request, out any) error {
+	raw, err := m.answer(req)
+	if err != nil || out == nil {
+		return err
+	}
+	return json.Unmarshal(raw, out)
+}
+
+// answer gives an error for every answer that is not of success.
+func (m *member) answer(req *http.Request) ([]byte, error) {
 	res, err := m.client.Do(req)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	defer res.Body.Close()
 	raw, err := io.ReadAll(res.Body)
-	if err != nil {
-		return err
+	if err == nil && res.StatusCode >= 300 {
+		err = fmt.Errorf("%s %s: %s %.300s", req.Method, req.URL.Path, res.Status, raw)
 	}
-	if res.StatusCode >= 300 {
-		return fmt.Errorf("%s %s: %s %.300s", req.Method, req.URL.Path, res.Status, raw)
-	}
-	if out == nil {
-		return nil
-	}
-	return json.Unmarshal(raw, out)
+	return raw, err
 }
 
 // uploadFields is the seed's upload (version 3) of some plaintext, all but its

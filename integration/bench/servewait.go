@@ -11,7 +11,6 @@ import (
 	"slices"
 	"strings"
 	"sync"
-	"syscall"
 	"time"
 
 	"github.com/vaultdrive/vaultdrive/remote/api"
@@ -27,23 +26,7 @@ const (
 // polls lets 10,000 connections wait for changes, as many of an account as may,
 // and looks at the server's memory. Then something changes in one account after
 // another.
-func (b *serveBench) polls() error {
-	databases, err := b.databases()
-	if err != nil {
-		return err
-	}
-	for _, database := range databases {
-		p, err := b.serve(database)
-		if err != nil {
-			return err
-		}
-		if err := b.pollsOf(p, database); err != nil {
-			return fmt.Errorf("%s: %w", database, err)
-		}
-		p.stop(syscall.SIGINT)
-	}
-	return nil
-}
+func (b *serveBench) polls() error { return b.onEach(b.pollsOf) }
 
 func (b *serveBench) pollsOf(p *process, database string) error {
 	client := &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: uploadClients}}
