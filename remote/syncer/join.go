@@ -124,7 +124,7 @@ const (
 	// readAtATime is how many batches are fetched at a time.
 	readAtATime = 8
 	// applyAtATime is how many are given to the vault in one go.
-	applyAtATime = 4
+	applyAtATime = 8
 )
 
 // Fill brings what the remote has of the vault's log into a new home of it: the

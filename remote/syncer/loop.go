@@ -38,6 +38,7 @@ type loopState struct {
 	changed       time.Time
 	dirty         time.Time
 	sealTried     time.Time
+	sealAfter     time.Time
 	unsaid        time.Time
 	sealed        time.Time
 	unpushed      bool
@@ -224,7 +225,7 @@ func (e *Engine) factsLocked() facts {
 	f := facts{
 		now: e.o.Now(), online: e.online, stopped: e.clockTooWrong || e.cond.has(stopping()...), metered: e.o.Metered,
 		used: e.used, polled: e.polled, reconciled: e.reconciled, failed: e.failed, failures: e.failures, jitter: e.jitter, soon: e.soon, bell: e.bell, rung: e.rung, expected: e.expected,
-		unsealed: e.unsealed, changed: e.changed, dirty: e.dirty, sealTried: e.sealTried, unsaid: e.unsaid, sealed: e.sealed,
+		unsealed: e.unsealed, changed: e.changed, dirty: e.dirty, sealTried: e.sealTried, sealAfter: e.sealAfter, unsaid: e.unsaid, sealed: e.sealed,
 		unpushed: e.unpushed, pushAgain: e.pushAgain,
 	}
 	if until, closed := e.gates.closed(gateLog); closed {

@@ -10,6 +10,7 @@ const (
 	sealQuiet  = time.Second      // nothing changed for that long
 	sealAtMost = 10 * time.Second // after the first change, whatever happens
 	sealRows   = 200              // changed rows that make about a full batch
+	sealPause  = 9                // times as long as a batch took, while the mount has work
 	sayWithin  = 15 * time.Minute // after a confirmation
 	lifeEvery  = 24 * time.Hour   // an empty batch, as a sign of life
 
@@ -48,6 +49,7 @@ type facts struct {
 	changed   time.Time // last change
 	dirty     time.Time // since when something has been unsealed
 	sealTried time.Time // last attempt, whatever came of it
+	sealAfter time.Time // programs that work in the mount come first until then
 	unsaid    time.Time // since when a confirmation has been untold; zero: none
 	sealed    time.Time // last own batch; zero: unknown
 	unpushed  bool
@@ -58,6 +60,7 @@ type facts struct {
 type step struct {
 	poll, reconcile               bool
 	seal, everything, empty, push bool
+	gentle                        bool // nobody waits for it: programs come first
 	again                         time.Time
 }
 
@@ -65,7 +68,7 @@ func (s step) any() bool { return s.poll || s.seal || s.push }
 
 // next decides.
 func next(f facts) step {
-	s := step{again: f.now.Add(pollIdle)}
+	s := step{again: f.now.Add(pollIdle), gentle: true}
 	at := nextPoll(f)
 	if !f.now.Before(at) {
 		s.poll = true
@@ -163,6 +166,9 @@ func (s *step) decideSeal(f facts) {
 		// have come to nothing.
 		if t := f.sealTried.Add(sealQuiet); t.After(at) {
 			at = t
+		}
+		if f.sealAfter.After(at) {
+			at = f.sealAfter
 		}
 		s.seal = !f.now.Before(at)
 		s.everything = s.seal && f.now.Sub(f.dirty) >= sealAtMost

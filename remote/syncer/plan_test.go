@@ -38,6 +38,9 @@ func TestNext(t *testing.T) {
 		{"changes for some time", func(f *facts) { f.unsealed, f.changed, f.dirty = 1, noon, ago(sealAtMost-500*time.Millisecond) }, step{}, 500 * time.Millisecond},
 		{"a batch is full", func(f *facts) { f.unsealed, f.changed, f.dirty = sealRows, noon, noon }, step{seal: true}, 0},
 		{"a batch is full and was just made", func(f *facts) { f.unsealed, f.changed, f.dirty, f.sealTried = sealRows, noon, noon, noon }, step{}, sealQuiet},
+		{"a batch was made, and programs work", func(f *facts) {
+			f.unsealed, f.changed, f.dirty, f.sealTried, f.sealAfter = sealRows, noon, ago(sealAtMost), ago(time.Second), noon.Add(2*time.Second)
+		}, step{}, 2 * time.Second},
 		{"changed, offline", func(f *facts) {
 			f.unsealed, f.changed, f.dirty, f.online = 9, ago(time.Hour), ago(time.Hour), false
 		}, step{}, pollInUse},
@@ -62,7 +65,10 @@ func TestNext(t *testing.T) {
 		c.is(&f)
 		got := next(f)
 		again := got.again
-		got.again = time.Time{}
+		if !got.gentle {
+			t.Errorf("%s: it does not heed programs", c.name)
+		}
+		got.again, got.gentle = time.Time{}, false
 		if got != c.want {
 			t.Errorf("%s: %+v, want %+v", c.name, got, c.want)
 		}
@@ -72,6 +78,23 @@ func TestNext(t *testing.T) {
 		if again.Before(noon) || again.After(noon.Add(pollIdle)) {
 			t.Errorf("%s: again in %v", c.name, again.Sub(noon))
 		}
+	}
+}
+
+// While programs work in the mount sealing takes a tenth of their time, but not
+// when somebody waits for it.
+func TestSealingGivesWay(t *testing.T) {
+	busy := true
+	e := &Engine{o: Options{Now: func() time.Time { return noon }, Busy: func() bool { return busy }}}
+	if e.givesWay(step{}, time.Second) || !e.sealAfter.IsZero() {
+		t.Error("somebody waits, and it pauses")
+	}
+	if !e.givesWay(step{gentle: true}, 100*time.Millisecond) || !e.sealAfter.Equal(noon.Add(900*time.Millisecond)) {
+		t.Errorf("after 100 ms it goes on at %v", e.sealAfter)
+	}
+	busy = false
+	if e.givesWay(step{gentle: true}, time.Second) {
+		t.Error("nobody works, and it pauses")
 	}
 }
 

@@ -84,7 +84,7 @@ func (e *Engine) seal(ctx context.Context, s step) error {
 		}
 		e.noteSealed(b, more)
 		s.empty = false
-		if b == nil || !again && !more {
+		if b == nil || e.givesWay(s, e.o.Now().Sub(now)) || !again && !more {
 			return nil
 		}
 		// At once, so that contents go up while the next batch is made.
@@ -92,6 +92,18 @@ func (e *Engine) seal(ctx context.Context, s step) error {
 			return err
 		}
 	}
+}
+
+// givesWay says whether sealing pauses after a batch that took so long: then it
+// takes a tenth of the time of programs that work in the mount.
+func (e *Engine) givesWay(s step, took time.Duration) bool {
+	if !s.gentle || !e.o.Busy() {
+		return false
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.sealAfter = e.o.Now().Add(sealPause * took)
+	return true
 }
 
 // riders are the ops that tell what was confirmed, and ask for what is missing.
