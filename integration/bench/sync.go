@@ -182,7 +182,7 @@ func (s *syncBench) measure(name string, files int, size int64) error {
 		return err
 	}
 	defer os.RemoveAll(source)
-	up, down, err := s.ours(source)
+	up, down, err := s.ours(source, files)
 	if err != nil {
 		return err
 	}
@@ -218,7 +218,7 @@ func fillSource(dir string, files int, size int64) error {
 
 // ours copies the source into a mount, then times sync now there, and on a
 // device that has just joined.
-func (s *syncBench) ours(source string) (up, down float64, err error) {
+func (s *syncBench) ours(source string, files int) (up, down float64, err error) {
 	first, err := s.newDevice()
 	if err != nil {
 		return 0, 0, err
@@ -229,7 +229,7 @@ func (s *syncBench) ours(source string) (up, down float64, err error) {
 	if err := exec.Command("cp", "-r", source, filepath.Join(first.mnt, "Source")).Run(); err != nil {
 		return 0, 0, err
 	}
-	if _, err := first.run("wait"); err != nil {
+	if err := first.rest(files); err != nil {
 		return 0, 0, err
 	}
 	remote := s.url(fmt.Sprintf("ours%d", s.count))
@@ -260,6 +260,21 @@ func (s *syncBench) ours(source string) (up, down float64, err error) {
 	}
 	_, err = runEnv(os.Environ(), "diff", "-r", source, filepath.Join(second.mnt, "Source"))
 	return up, down, err
+}
+
+// rest waits until all contents are files of their own: what was closed last waits
+// in the database for that, and the copying is not what is measured.
+func (d *syncDevice) rest(files int) error {
+	if _, err := d.run("wait"); err != nil {
+		return err
+	}
+	for end := time.Now().Add(2 * time.Minute); time.Now().Before(end); time.Sleep(100 * time.Millisecond) {
+		blobs, err := filepath.Glob(filepath.Join(d.vault, "attachments", "*.bin"))
+		if err != nil || len(blobs) >= files {
+			return err
+		}
+	}
+	return errors.New("the vault does not come to rest")
 }
 
 func (d *syncDevice) address() (string, error) {

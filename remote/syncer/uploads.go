@@ -107,17 +107,14 @@ func (e *Engine) sent(ctx context.Context, blob seal.ID) error {
 // verified reads a content once before a byte of it goes out: what was put under
 // a name stays there. A small one is in memory then.
 func verified(ctx context.Context, src *vaultcore.UploadSource) (io.ReaderAt, error) {
-	var memory bytes.Buffer
-	h := sha256.New()
-	to := io.Writer(h)
 	if src.Len <= smallSize {
-		memory.Grow(int(src.Len))
-		to = io.MultiWriter(h, &memory)
+		return verifiedSmall(src)
 	}
+	h := sha256.New()
 	buf := make([]byte, 256<<10)
 	for in := io.NewSectionReader(src, 0, src.Len); ; {
 		n, err := in.Read(buf)
-		to.Write(buf[:n]) // neither of them fails
+		h.Write(buf[:n]) // never fails
 		if err == io.EOF {
 			break
 		}
@@ -129,12 +126,24 @@ func verified(ctx context.Context, src *vaultcore.UploadSource) (io.ReaderAt, er
 		}
 	}
 	if [32]byte(h.Sum(nil)) != src.SHA256 {
-		return nil, fmt.Errorf("%w: %w: its bytes have changed since it was saved", errHere, vaultcore.ErrDamaged)
-	}
-	if src.Len <= smallSize {
-		return bytes.NewReader(memory.Bytes()), nil
+		return nil, errChanged()
 	}
 	return src, nil
+}
+
+func verifiedSmall(src *vaultcore.UploadSource) (io.ReaderAt, error) {
+	content := make([]byte, src.Len)
+	if _, err := io.ReadFull(io.NewSectionReader(src, 0, src.Len), content); err != nil {
+		return nil, fmt.Errorf("%w: %w", errHere, err)
+	}
+	if sha256.Sum256(content) != src.SHA256 {
+		return nil, errChanged()
+	}
+	return bytes.NewReader(content), nil
+}
+
+func errChanged() error {
+	return fmt.Errorf("%w: %w: its bytes have changed since it was saved", errHere, vaultcore.ErrDamaged)
 }
 
 // uploaded notes that others have to be told.
