@@ -145,6 +145,8 @@ type syncView struct {
 	// Unverified and Deletions wait for vaultdrive adopt.
 	Unverified int `json:"unverified"`
 	Deletions  int `json:"deletions_asked"`
+	// Healed is what sync now --heal did.
+	Healed *syncer.Healed `json:"healed,omitempty"`
 	// Queue is how much is left to do: changes to publish, batches, transfers.
 	Queue int `json:"queue"`
 	syncer.Status

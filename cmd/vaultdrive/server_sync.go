@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"net/http"
@@ -62,16 +63,25 @@ func (s *server) syncNow(ctx context.Context, in syncNowRequest, k *sink) error 
 	if err != nil {
 		return err
 	}
-	err = following(ctx, run.engine, k, func(ctx context.Context) error { return run.engine.SyncNow(ctx, in.Heal) })
+	var healed *syncer.Healed
+	err = following(ctx, run.engine, k, func(ctx context.Context) error {
+		if !in.Heal {
+			return run.engine.SyncNow(ctx)
+		}
+		h, err := run.engine.Heal(ctx)
+		healed = &h
+		return err
+	})
 	s.settle(ctx)
-	if err != nil {
+	if err != nil && healed == nil {
 		return err
 	}
-	view, err := s.syncStatus(ctx, none{})
-	if err != nil {
-		return err
+	view, serr := s.syncStatus(ctx, none{})
+	if serr == nil {
+		view.Healed = healed.Complete()
+		serr = k.item(view)
 	}
-	return k.item(view)
+	return cmp.Or(err, serr) // what was put back is told with an error too
 }
 
 func (s *server) syncWait(ctx context.Context, in syncWaitRequest, k *sink) error {
@@ -91,7 +101,7 @@ func (s *server) syncWait(ctx context.Context, in syncWaitRequest, k *sink) erro
 	}
 	err = following(ctx, run.engine, k, func(ctx context.Context) error {
 		if !s.sync.steady {
-			return run.engine.SyncNow(ctx, false) // there is no loop to wait for
+			return run.engine.SyncNow(ctx) // there is no loop to wait for
 		}
 		return run.engine.Wait(ctx, ids)
 	})

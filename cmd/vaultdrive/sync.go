@@ -5,6 +5,8 @@ import (
 	"errors"
 
 	"github.com/urfave/cli/v2"
+
+	"github.com/vaultdrive/vaultdrive/remote/syncer"
 )
 
 // syncCommand turns synchronisation on and off, does it now, and shows it.
@@ -38,7 +40,7 @@ func syncCLI(u *ui) *cli.Command {
 				Name:  "now",
 				Usage: "make vault and remote agree at once, and wait for it",
 				Flags: c.flags(&cli.BoolFlag{Name: "heal", Destination: &c.heal,
-					Usage: "put back what the remote has lost and this device still has"}),
+					Usage: "read all that is there, and put back what the remote has lost or altered and this device still has"}),
 				Action: none(c.syncNow),
 			},
 			{
@@ -173,11 +175,14 @@ func (c *syncCommand) syncNow(ctx context.Context) error {
 		return nil
 	})
 	bar.finish()
+	if c.json && (err == nil || view.Healed != nil) {
+		return errors.Join(err, c.ui.writeJSON(view))
+	}
+	if view.Healed != nil {
+		c.showHealed(view.Healed)
+	}
 	if err != nil {
 		return err
-	}
-	if c.json {
-		return c.ui.writeJSON(view)
 	}
 	for _, cond := range view.Conditions {
 		c.ui.warn("%s", escapeName(cond.Text))
@@ -190,6 +195,26 @@ func (c *syncCommand) syncNow(ctx context.Context) error {
 	}
 	return nil
 }
+
+// showHealed says what was put back, and which objects were false.
+func (c *syncCommand) showHealed(h *syncer.Healed) {
+	if h.PutBack == 0 && len(h.Replaced)+len(h.False) == 0 {
+		c.ui.printf("The remote has all that is held here, as it was put there.\n")
+	}
+	if h.PutBack > 0 {
+		c.ui.printf("Put back: %s that the remote had lost.\n", plural(h.PutBack, "object"))
+	}
+	for i, key := range h.Replaced {
+		if i == mostNamed {
+			c.ui.printf("  and %d more\n", len(h.Replaced)-i)
+			break
+		}
+		c.ui.printf("Replaced, it was not what was put there: %s\n", c.ui.name(key))
+	}
+}
+
+// mostNamed is how many things of a kind are named, where there may be thousands.
+const mostNamed = 20
 
 func (c *syncCommand) status(ctx context.Context) error {
 	return c.ask(ctx, callSyncStatus, func(cl *client, view *syncView) { syncPrinter{&c.common, cl.pid}.show(view) })

@@ -235,6 +235,9 @@ func (r *Remote) Settle(ctx context.Context, s syncer.Settlement) (syncer.Settle
 	if err := ctx.Err(); err != nil {
 		return syncer.Settled{}, err
 	}
+	if len(s.False) > 0 {
+		return syncer.Settled{}, fmt.Errorf("%w: a server lets nobody replace what it has", syncer.ErrDenied)
+	}
 	var out syncer.Settled
 	if err := r.release(ctx, s.Release, nil); err != nil {
 		return out, err

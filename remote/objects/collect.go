@@ -95,6 +95,9 @@ func (r *Remote) Settle(ctx context.Context, s syncer.Settlement) (syncer.Settle
 	c := collecting{r: r}
 	keys, err := pairKeys(s.Done)
 	if err == nil {
+		keys, err = falseKeys(keys, s.False)
+	}
+	if err == nil {
 		err = c.remove(ctx, keys)
 	}
 	if err == nil && s.Collect != nil {
@@ -108,6 +111,20 @@ func pairKeys(keys []string) (gone []stored, err error) {
 	for _, key := range keys {
 		if k, err := syncer.ParseKey(key); err != nil || k.Kind != syncer.KeyPair {
 			return nil, fmt.Errorf("%w: %.80q is no key of a pairing", syncer.ErrKey, key)
+		}
+		gone = append(gone, stored{id: key})
+	}
+	return gone, nil
+}
+
+// falseKeys adds the keys of objects that are to be put anew.
+func falseKeys(gone []stored, keys []string) ([]stored, error) {
+	for _, key := range keys {
+		k, err := syncer.ParseKey(key)
+		small := err == nil && (k.Kind == syncer.KeyHeader || k.Kind == syncer.KeyBatch || k.Kind == syncer.KeyCheckpoint)
+		id, isBlob := strings.CutSuffix(strings.TrimPrefix(key, "blobs/"), ".bin")
+		if !small && !(isBlob && syncer.ValidBlob(id) && key == "blobs/"+id+".bin") {
+			return nil, fmt.Errorf("%w: %.80q is nothing that is put again", syncer.ErrKey, key)
 		}
 		gone = append(gone, stored{id: key})
 	}

@@ -342,7 +342,7 @@ func TestAlteredBatch(t *testing.T) {
 				t.Errorf("the desktop shows %q", got)
 			}
 			f.must(os.Remove(f.batchOf(laptop, seq+1)))
-			f.must(laptop.SyncNow(context.Background(), true))
+			laptop.heal()
 			desktop.sync()
 			desktop.hasNone()
 			desktop.want("Letters/", "Letters/a.txt = dearest")
@@ -376,6 +376,16 @@ func TestAlteredBlob(t *testing.T) {
 	desktop.sync()
 	desktop.hasNone()
 	f.agree()
+}
+
+// heal syncs and puts back what the remote lost or altered.
+func (d *device) heal() syncer.Healed {
+	d.f.t.Helper()
+	h, err := d.Heal(context.Background())
+	if err != nil {
+		d.f.t.Fatalf("%s: heal: %v", d.name, err)
+	}
+	return h
 }
 
 // sync2 syncs and does not mind what cannot be fetched.
@@ -468,7 +478,7 @@ func TestRemoteWentBack(t *testing.T) {
 		d.want("Letters/", "Letters/a.txt = dear", "Letters/b.txt = later", "Letters/c.txt = later too")
 	}
 	for _, d := range f.devices {
-		f.must(d.SyncNow(context.Background(), true))
+		d.heal()
 	}
 	f.sync()
 	for _, d := range f.devices {

@@ -42,7 +42,7 @@ func (e *Engine) download(ctx context.Context, j *vaultcore.Job) error {
 		if bad {
 			e.wantOf(j.Blob)
 			return blob.WithHint(fmt.Errorf("%w: %w", errCorrupt, err),
-				"vaultdrive sync status says which object to delete there; a device that has the content sends it again")
+				"vaultdrive sync now --heal on a device that has the content puts the true one back")
 		}
 		if notThere(err) {
 			if pending {

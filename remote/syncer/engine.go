@@ -257,29 +257,31 @@ func (e *Engine) give() { <-e.turn }
 
 // SyncNow makes vault and remote agree at once: looks at everything there and
 // takes it, seals, pushes, uploads, and fetches what Prefetch asks for. It
-// returns when all is done; what could not be done is the error. heal also puts
-// back what the remote has lost and is held here.
-func (e *Engine) SyncNow(ctx context.Context, heal bool) error {
+// returns when all is done; what could not be done is the error.
+func (e *Engine) SyncNow(ctx context.Context) error { return e.syncNow(ctx, nil) }
+
+// syncNow is SyncNow, with healing if h is not nil.
+func (e *Engine) syncNow(ctx context.Context, h *healing) error {
 	defer e.enter()()
 	e.Poke()
 	if err := e.load(ctx); err != nil {
 		e.meet(err)
 		return err
 	}
-	if err := e.syncLog(ctx, heal); err != nil {
+	if err := e.syncLog(ctx, h); err != nil {
 		return err
 	}
-	errs := e.syncContents(ctx)
+	errs := e.syncContents(ctx, h)
 	// A connection that broke in the middle says nothing about the remote, which may
 	// have been started anew: who asks for all of it waits for another look.
 	for range goesOnAfter {
 		if ctx.Err() != nil || !e.up.isHeld() && !e.down.isHeld() {
 			break
 		}
-		if err := e.syncLog(ctx, heal); err != nil {
+		if err := e.syncLog(ctx, h); err != nil {
 			return err
 		}
-		errs = e.syncContents(ctx)
+		errs = e.syncContents(ctx, h)
 	}
 	return errors.Join(append(errs, e.trouble())...)
 }
@@ -289,22 +291,25 @@ func (e *Engine) SyncNow(ctx context.Context, heal bool) error {
 const goesOnAfter = 2
 
 // syncContents is the part of SyncNow about contents, and what is said of them.
-func (e *Engine) syncContents(ctx context.Context) []error {
-	errs := []error{e.up.drain(ctx, true)}
+func (e *Engine) syncContents(ctx context.Context, h *healing) (errs []error) {
+	if h != nil {
+		errs = append(errs, h.contents(ctx))
+	}
+	errs = append(errs, e.up.drain(ctx, true))
 	errs = append(errs, e.say(ctx), e.projectNow(ctx), e.down.drain(ctx, true))
 	e.tendNow(ctx)
 	return append(errs, e.settleSoon(ctx))
 }
 
 // syncLog is the part of SyncNow about headers and batches.
-func (e *Engine) syncLog(ctx context.Context, heal bool) error {
+func (e *Engine) syncLog(ctx context.Context, h *healing) error {
 	if err := e.take(ctx); err != nil {
 		return err
 	}
 	defer e.give()
 	err := e.round(ctx, step{poll: true, reconcile: true, seal: true, everything: true, empty: e.silent(), push: true})
-	if err == nil && heal {
-		err = e.heal(ctx)
+	if err == nil && h != nil {
+		err = h.log(ctx)
 	}
 	return err
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -102,7 +103,8 @@ func (f *faulty) StatBlobs(ctx context.Context, blobs []string) (sizes []int64, 
 }
 
 func (f *faulty) Settle(ctx context.Context, s syncer.Settlement) (done syncer.Settled, err error) {
-	err = f.around(ctx, "Settle", "", func() (err error) {
+	key := strings.Join(s.False, " ")
+	err = f.around(ctx, "Settle", key, func() (err error) {
 		done, err = f.Remote.Settle(ctx, s)
 		return err
 	})

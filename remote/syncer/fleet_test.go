@@ -267,7 +267,7 @@ func (d *device) sync() {
 func (d *device) trySync() error {
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
-	return d.SyncNow(ctx, false)
+	return d.SyncNow(ctx)
 }
 
 func (f *fleet) sync() {

@@ -1,90 +1,109 @@
 package syncer
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
-
-	"github.com/vaultdrive/vaultdrive/vaultcore/seal"
+	"strings"
 )
 
-// heal puts back what the remote has lost and is held here: headers, batches of
-// every device, contents. The turn is held.
-func (e *Engine) heal(ctx context.Context) error {
+// Healed is what healing did.
+type Healed struct {
+	PutBack  int      `json:"put_back"` // objects that the remote had lost
+	Replaced []string `json:"replaced"` // keys of objects that were not what was put there
+	False    []string `json:"false"`    // those that stay so, each with what is in the way
+}
+
+// Complete leaves no list null; nil stays nil.
+func (h *Healed) Complete() *Healed {
+	if h != nil && h.Replaced == nil {
+		h.Replaced = []string{}
+	}
+	if h != nil && h.False == nil {
+		h.False = []string{}
+	}
+	return h
+}
+
+// Heal is SyncNow, and puts back what the remote has lost or holds otherwise than it
+// was put there, as far as it is held here: headers, checkpoints, batches of every
+// device, contents. All of that is read there, so it takes its time. What it did is
+// told with an error too. ErrOtherBytes: something stays false.
+func (e *Engine) Heal(ctx context.Context) (Healed, error) {
+	h := &healing{e: e}
+	err := e.syncNow(ctx, h)
+	return h.Healed, errors.Join(err, h.left())
+}
+
+// healing is one call of Heal.
+type healing struct {
+	e *Engine
+	Healed
+}
+
+// left is the error about what stays false.
+func (h *healing) left() error {
+	if len(h.False) == 0 {
+		return nil
+	}
+	return fmt.Errorf("%w, and they could not be put right: %s", errStaysFalse, someOf(h.False))
+}
+
+// errStaysFalse: healing left something.
+var errStaysFalse = fmt.Errorf("some objects are not what was put there: %w", ErrOtherBytes)
+
+// someOf names the first of some things, and how many more there are.
+func someOf(things []string) string {
+	out := strings.Join(things[:min(len(things), maxNamed)], ", ")
+	if more := len(things) - maxNamed; more > 0 {
+		out += fmt.Sprintf(" and %d more", more)
+	}
+	return out
+}
+
+// log puts right headers, checkpoints and batches. The turn is held.
+func (h *healing) log(ctx context.Context) error {
+	e := h.e
+	h.False = nil // of an attempt that did not come to its end
 	there, err := listThere(ctx, e.o.Remote)
 	if err != nil {
 		return err
 	}
-	errs := []error{putHeaders(ctx, e.o.Vault, e.o.Remote, there)}
-	errs = append(errs, e.checkHeaders(ctx, there))
-	errs = append(errs, putPoints(ctx, e.o.Vault, e.o.Remote, there), putChains(ctx, e.o.Vault, e.o.Remote, there), e.healBlobs(ctx))
+	r := &counting{Remote: e.o.Remote}
+	err = errors.Join(putHeaders(ctx, e.o.Vault, r, there), putPoints(ctx, e.o.Vault, r, there), putChains(ctx, e.o.Vault, r, there))
+	h.PutBack += r.puts
+	if err != nil {
+		return err
+	}
+	before := len(h.Replaced)
+	if err := h.compareLog(ctx, there); err != nil {
+		return err
+	}
+	if len(h.Replaced) > before { // conditions that it brought about are over
+		if err := e.round(ctx, step{poll: true, reconcile: true}); err != nil {
+			return err
+		}
+	}
+	for _, what := range h.False {
+		e.meet(fmt.Errorf("%s: %w", what, ErrOtherBytes))
+	}
 	e.mu.Lock()
 	e.unsettled = true
 	e.mu.Unlock()
-	return errors.Join(errs...)
-}
-
-// checkHeaders names the headers there that are not ours: the vault has no use for
-// them, but a device that joins begins with them.
-func (e *Engine) checkHeaders(ctx context.Context, there map[string]bool) error {
-	envelopes, err := e.o.Vault.HeaderEnvelopes(0)
-	if err != nil {
-		return err
-	}
-	for _, envelope := range envelopes {
-		h, err := seal.ParseEnvelope(envelope)
-		if err != nil {
-			return err
-		}
-		if !there[HeaderKey(h.Seq)] {
-			continue
-		}
-		b, err := e.o.Remote.Get(ctx, HeaderKey(h.Seq))
-		if errors.Is(err, ErrNotFound) {
-			continue // just taken away: the next look says so
-		}
-		if err == nil && !bytes.Equal(b, envelope) {
-			err = ErrOtherBytes
-		}
-		if errors.Is(err, ErrOtherBytes) || errors.Is(err, ErrTooLarge) {
-			e.meet(fmt.Errorf("header %d: %w", h.Seq, ErrOtherBytes))
-		} else if err != nil {
-			return err
-		}
-	}
 	return nil
 }
 
-// healBlobs queues the contents held here that the remote does not have whole.
-func (e *Engine) healBlobs(ctx context.Context) error {
-	held, err := e.o.Vault.HeldBlobs(ctx)
-	if err != nil {
-		return err
+// counting counts what is put.
+type counting struct {
+	Remote
+	puts int
+}
+
+// Put implements Remote.
+func (c *counting) Put(ctx context.Context, key string, content []byte) error {
+	err := c.Remote.Put(ctx, key, content)
+	if err == nil {
+		c.puts++
 	}
-	var lost []seal.ID
-	for len(held) > 0 {
-		some := held[:min(len(held), statChunk)]
-		held = held[len(some):]
-		ids := make([]string, len(some))
-		for i, b := range some {
-			ids[i] = b.Blob.Hex()
-		}
-		sizes, err := e.o.Remote.StatBlobs(ctx, ids)
-		if err != nil {
-			return err
-		}
-		for i, b := range some {
-			if sizes[i] != b.Len {
-				lost = append(lost, b.Blob)
-			}
-		}
-	}
-	if len(lost) == 0 {
-		return nil
-	}
-	if err := e.o.Vault.NotThere(ctx, lost); err != nil {
-		return fmt.Errorf("queue lost contents: %w", err)
-	}
-	return e.loadJobs(ctx)
+	return err
 }

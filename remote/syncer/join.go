@@ -110,7 +110,7 @@ func (s *Site) readHeaders(ctx context.Context, r Remote, newest uint64) error {
 		}
 		if _, err := seal.ParseEnvelope(b); err != nil {
 			return blob.WithHint(fmt.Errorf("header %d at the remote: %w", seq, err),
-				"somebody changed it there; vaultdrive sync now --heal on a device of the vault says what to do")
+				"somebody changed it there; vaultdrive sync now --heal on a device of the vault puts the true one back")
 		}
 		s.Headers = append(s.Headers, b)
 	}
@@ -229,7 +229,7 @@ func Introduce(ctx context.Context, v *vaultcore.Vault, r Remote) error {
 	if err := e.load(ctx); err != nil {
 		return err
 	}
-	if err := e.syncLog(ctx, false); err != nil {
+	if err := e.syncLog(ctx, nil); err != nil {
 		return err
 	}
 	return e.settleSoon(ctx)

@@ -174,6 +174,10 @@ type Upload struct {
 type Settlement struct {
 	// Done are pair keys that served or are too old.
 	Done []string
+	// False are keys of headers, batches, parts of checkpoints and blobs, these as
+	// "blobs/<id>.bin", that are not what was put there. Whoever asks holds the true
+	// bytes and puts them next. Only for a remote with Caps.Delete.
+	False []string
 	// Collect asks a remote without a mind of its own to remove what nobody
 	// needs. Never with a chain held, forked or incomplete, and only right after
 	// everything was applied.

@@ -173,7 +173,7 @@ func (e *Engine) clearTransfers() {
 // of condition that holds it up.
 func (e *Engine) transferFailed(j vaultcore.Job, err error) (why string) {
 	name := e.nameOf(j.Blob)
-	object := "blobs/" + j.Blob.Hex() + ".bin"
+	object := name + " (" + blobObject(j.Blob) + ")"
 	m := meaningOf(err)
 	switch {
 	case errors.Is(err, errNotYet):
@@ -190,11 +190,9 @@ func (e *Engine) transferFailed(j vaultcore.Job, err error) (why string) {
 		m = meaning{kind: CondDamaged, text: "the copy on this device cannot be sent, its bytes have changed: " + name,
 			hint: "copy the file over it from a backup or from another device"}
 	case errors.Is(err, errCorrupt):
-		m = meaning{kind: CondContent, text: "the remote holds other bytes than were put there: " + name,
-			hint: "delete the object " + object + " there; a device that has the content sends it again"}
+		m = meaning{kind: CondContent, text: "the remote holds other bytes than were put there: " + object, hint: healHint}
 	case errors.Is(err, ErrOtherBytes):
-		m = meaning{kind: CondContent, text: "the remote holds other bytes under the name of a content: " + name,
-			hint: "delete the object " + object + " there, then run `vaultdrive sync now`"}
+		m = meaning{kind: CondContent, text: "the remote holds other bytes under the name of a content: " + object, hint: healHint}
 	case j.Up:
 		e.lookSoon() // is it the remote as a whole?
 		return ""
@@ -208,6 +206,12 @@ func (e *Engine) transferFailed(j vaultcore.Job, err error) (why string) {
 	e.cond.raise(m.kind, m.text, m.hint)
 	return m.kind
 }
+
+// healHint is about objects that are not what was put there.
+const healHint = "`vaultdrive sync now --heal` on a device that has the true one puts it in the place of the false one"
+
+// blobObject is the key of a content on the remote.
+func blobObject(blob seal.ID) string { return "blobs/" + blob.Hex() + ".bin" }
 
 // nameOf names a content to a person: the files that show it, or its id.
 func (e *Engine) nameOf(blob seal.ID) string {
