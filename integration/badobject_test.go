@@ -127,12 +127,12 @@ func playBadObject(t *testing.T, kind, condition string, hurt func(t *testing.T,
 			t.Errorf("%s reads wrong on bob", name)
 		}
 	}
+	healed := ada.ok("sync now", "--heal")
 	for _, path := range hurtPaths {
-		if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			t.Fatal(err)
+		if name := filepath.Base(path); condition != "batches-missing" && condition != "content-missing" && !strings.Contains(healed, name) {
+			t.Errorf("healing does not name %s:\n%s", name, healed)
 		}
 	}
-	ada.ok("sync now", "--heal")
 	if !poll(time.Minute, func() bool {
 		bob.run("sync now")
 		return slices.IndexFunc([]string{"old", "first", "second"}, func(name string) bool {

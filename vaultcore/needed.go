@@ -49,13 +49,14 @@ func (v *Vault) Needed(ctx context.Context) (Needed, error) {
 			n.Older = append(n.Older, c.CheckpointID)
 		}
 	}
-	named := l.namedBlobs()
+	named := l.namedBlobs(true)
 	n.Named = func(blob seal.ID) bool { return named[blob] || v.rowNames(blob) }
 	return n, nil
 }
 
-// namedBlobs gives the contents that the history names.
-func (l *ledger) namedBlobs() map[seal.ID]bool {
+// namedBlobs gives the contents that the history names: of what is deleted only with
+// trash.
+func (l *ledger) namedBlobs(trash bool) map[seal.ID]bool {
 	named := make(map[seal.ID]bool)
 	since := history.HLC(hlcBefore(seal.HLCAt(l.v.trueMillis()), trashAge))
 	for id := range l.h.Attachments() {
@@ -70,7 +71,7 @@ func (l *ledger) namedBlobs() map[seal.ID]bool {
 			}
 		}
 		for _, f := range a.Dead {
-			if f.Deleted >= since {
+			if trash && f.Deleted >= since {
 				named[f.Blob] = true
 			}
 		}

@@ -167,7 +167,7 @@ func (p *projecting) refuse(k rowKey, e *knownRow) {
 		return
 	}
 	if p.named == nil {
-		p.named = p.l.namedBlobs()
+		p.named = p.l.namedBlobs(true)
 	}
 	if b := e.row.Blob; !p.named[b] && !p.l.v.rowNames(b) {
 		if p.w.Release == nil {

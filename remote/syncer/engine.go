@@ -73,6 +73,7 @@ type Engine struct {
 	beyond     bool   // the remote has batches in our name that are not here
 	chains     map[seal.ID]*chain
 	rows       rowState
+	spent      spentState
 	limits     *Limits // as the remote said last
 }
 

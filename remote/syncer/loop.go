@@ -160,6 +160,9 @@ func (e *Engine) again(s step) time.Time {
 	if e.rows.due && e.caps.Rows && e.online && e.rows.again.Before(at) {
 		at = e.rows.again
 	}
+	if e.spent.due && e.caps.Rows && e.online && e.spent.again.Before(at) {
+		at = e.spent.again
+	}
 	if e.unsettled && !e.settling {
 		if try := e.settleTried.Add(settleEvery); try.Before(at) {
 			at = try

@@ -31,13 +31,15 @@ type rowState struct {
 // projectIdle writes the rows that are due, when nothing else is.
 func (e *Engine) projectIdle(ctx context.Context) {
 	e.mu.Lock()
-	due := e.rows.due && e.caps.Rows && !e.o.Now().Before(e.rows.again)
+	due := e.caps.Rows && (e.rows.due && !e.o.Now().Before(e.rows.again) || e.spentDue())
 	e.mu.Unlock()
 	if !due || e.take(ctx) != nil {
 		return
 	}
 	defer e.give()
-	_ = e.project(ctx) // it is tried again
+	if e.project(ctx) == nil { // else it is tried again
+		_ = e.releaseSpent(ctx, false)
+	}
 }
 
 // projectNow is for SyncNow: it pulls where others were faster.
@@ -53,7 +55,10 @@ func (e *Engine) projectNow(ctx context.Context) (err error) {
 	}
 	defer e.give()
 	for range rowsRounds {
-		if err = e.project(ctx); err == nil || ctx.Err() != nil {
+		if err = e.project(ctx); err == nil {
+			return e.releaseSpent(ctx, true)
+		}
+		if ctx.Err() != nil {
 			return err
 		}
 		if err := e.round(ctx, step{poll: true, push: true}); err != nil {

@@ -128,6 +128,7 @@ func (e *Engine) takeChanges(ctx context.Context, ch Changes, reconcile bool) er
 	e.cursor, e.whole, e.rows.atEnd = ch.Next, whole, !ch.More
 	e.rows.all = e.rows.all || reconcile
 	e.rows.due = e.rows.due || reconcile || len(ch.List) > 0
+	e.spent.due = e.spent.due || reconcile || len(ch.List) > 0
 	remote := e.remote
 	e.mu.Unlock()
 	if !whole {

@@ -226,6 +226,7 @@ func (e *Engine) allPushed(last uint64) {
 	e.mu.Lock()
 	e.unpushed, e.pushFailures, e.pushAgain = false, 0, time.Time{}
 	e.rows.due = e.rows.due || last > e.pushed
+	e.spent.due = e.spent.due || last > e.pushed
 	e.pushed = max(e.pushed, last)
 	e.mu.Unlock()
 	e.up.pushed(last)
