@@ -148,3 +148,77 @@ func playBadObject(t *testing.T, kind, condition string, hurt func(t *testing.T,
 		}
 	}
 }
+
+// TestBadCopies: a content that was altered at the remote and is read from there in
+// part, and one that was altered on this device: each is an alarm that names the file
+// and what to do, doing that helps, and status says it once.
+func TestBadCopies(t *testing.T) {
+	t.Parallel()
+	needFUSE(t)
+	remote, _ := remotes["directory"](t)
+	dir := strings.TrimPrefix(remote, "file://")
+	ada := newDevice(t, "ada", remote, nil, nil)
+	bob := newDevice(t, "bob", remote, nil, ada)
+	rnd := rand.New(rand.NewPCG(7, 7))
+	large := string(noise(rnd, 27<<20)) // of version 4
+	ada.ok("asset add", "Letters")
+	ada.ok("put", ada.file("large", large), "Letters/large")
+	ada.ok("sync now")
+	object := objects(t, dir, "blobs/")[0]
+	hurtAt(t, object, 20<<20)
+	bob.ok("sync enable", "--prefetch", "none")
+	there := bob.mountAgain()
+	there.expect("level=WARN")
+	if r := bob.run("get", "Letters/large", "-"); r.code == 0 {
+		t.Error("bob reads what was altered")
+	}
+	oneAlarm(t, bob, "Letters/large", "sync now --heal")
+	if cond := bob.syncStatus().Conditions; len(cond) != 1 || cond[0].Kind != "content-altered" || !strings.Contains(cond[0].Hint, "--heal") {
+		t.Errorf("bob names %+v", cond)
+	}
+	ada.ok("sync now", "--heal")
+	if got := bob.ok("get", "Letters/large", "-"); got != large {
+		t.Error("bob reads something else after healing")
+	}
+
+	copies, err := filepath.Glob(filepath.Join(ada.vault, "attachments", "*.bin"))
+	must(t, err)
+	hurtAt(t, copies[0], 20<<20)
+	here := ada.mountAgain()
+	here.expect("level=WARN")
+	if r := ada.run("get", "Letters/large", "-"); r.code == 0 {
+		t.Error("ada reads what was altered on her disk")
+	}
+	oneAlarm(t, ada, "Letters/large", "vaultdrive evict")
+	ada.ok("evict", "Letters/large")
+	if got := ada.ok("get", "Letters/large", "-"); got != large {
+		t.Error("ada reads something else from the remote")
+	}
+}
+
+// oneAlarm wants status to show one alarm, with these words.
+func oneAlarm(t *testing.T, b *bed, words ...string) {
+	t.Helper()
+	var alarms []string
+	for line := range strings.Lines(b.ok("status")) {
+		if strings.HasPrefix(line, "alarm") {
+			alarms = append(alarms, line)
+		}
+	}
+	if len(alarms) != 1 || slices.ContainsFunc(words, func(w string) bool { return !strings.Contains(alarms[0], w) }) {
+		t.Errorf("alarms with %q: %q", words, alarms)
+	}
+}
+
+// hurtAt alters a byte of a file.
+func hurtAt(t *testing.T, path string, at int64) {
+	t.Helper()
+	f, err := os.OpenFile(path, os.O_RDWR, 0)
+	must(t, err)
+	defer f.Close()
+	var b [1]byte
+	_, err = f.ReadAt(b[:], at)
+	must(t, err)
+	_, err = f.WriteAt([]byte{b[0] ^ 1}, at)
+	must(t, err)
+}

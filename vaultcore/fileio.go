@@ -1,6 +1,9 @@
 package vaultcore
 
-import "math"
+import (
+	"errors"
+	"math"
+)
 
 // ReadAt fills dst from off; it is short only at the end of the file. What is
 // elsewhere is waited for as long as Limits.FetchWait says, with no lock held.
@@ -14,10 +17,36 @@ func (v *Vault) ReadAt(n *Node, dst []byte, off int64) (int, error) {
 // cancel is closed, a wait for a network ends with ErrInterrupted.
 func (v *Vault) ReadAtUntil(cancel <-chan struct{}, n *Node, dst []byte, off int64) (int, error) {
 	got, err := v.tryRead(n, dst, off)
-	if err != nil {
-		return v.readAgain(err, cancel, n, dst, off)
+	if err == nil {
+		return got, nil
 	}
-	return got, nil
+	if got, err = v.readAgain(err, cancel, n, dst, off); errors.Is(err, ErrDamaged) {
+		v.tellDamaged(n)
+	}
+	return got, err
+}
+
+// tellDamaged raises an alarm about a file whose copy on this device cannot be read.
+// What is wrong at the remote has its own.
+func (v *Vault) tellDamaged(n *Node) {
+	o := n.open.Load()
+	if o == nil {
+		return
+	}
+	o.mu.RLock()
+	here := o.content != nil && o.content.place.Load() != placeElsewhere
+	o.mu.RUnlock()
+	if !here {
+		return
+	}
+	v.tree.RLock()
+	path := shownPath(n)
+	v.tree.RUnlock()
+	hint := "copy the file over it from a backup; `vaultdrive rescue` writes what can still be read"
+	if v.LedgerOn() {
+		hint = "`vaultdrive evict` of the file gives that copy up if the remote has the content, and reading fetches it from there; else copy the file over it from a backup"
+	}
+	v.alarm("damaged", path+": the copy on this device is damaged, and nothing of it was shown; "+hint)
 }
 
 func (v *Vault) readAgain(err error, cancel <-chan struct{}, n *Node, dst []byte, off int64) (got int, _ error) {

@@ -60,6 +60,7 @@ type Vault struct {
 	scratchDir   *blob.Dir
 	scratchNames []string
 	root         *Node
+	onCorrupt    atomic.Pointer[func(seal.ID)]
 	nextRow      atomic.Int64
 
 	shelf    *shelf

@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"os"
 	"slices"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -201,7 +202,8 @@ func (s *server) addSync(ctx context.Context, view *statusView) error {
 		if c.Hint != "" {
 			text += " (" + c.Hint + ")"
 		}
-		if !slices.Contains(view.Alarms, c.Text) {
+		// What was raised is an alarm of the vault already, with the same beginning.
+		if !slices.ContainsFunc(view.Alarms, func(a string) bool { return strings.HasPrefix(a, c.Text) }) {
 			view.Alarms = append(view.Alarms, text)
 		}
 	}

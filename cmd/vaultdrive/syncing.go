@@ -50,7 +50,6 @@ func newSyncing(vault *vaultcore.Vault, log *slog.Logger) *syncing {
 	s := &syncing{vault: vault, log: log}
 	vault.OnFetch(s.fetch)
 	vault.OnFetchRange(s.fetchRange)
-	vault.OnFetchRange(s.fetchRange)
 	vault.OnConfirm(s.confirm)
 	return s
 }

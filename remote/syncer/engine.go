@@ -101,6 +101,7 @@ func New(o Options) *Engine {
 			o.Vault.Report(c.Kind, c.Text)
 		}
 	}
+	o.Vault.OnCorrupt(e.falseThere)
 	e.notes.write = o.Vault.Sent
 	e.up, e.down = newLane(e, true, o.UpLimit), newLane(e, false, o.DownLimit)
 	return e

@@ -56,3 +56,11 @@ func (u *unread) has(kind string, now time.Time) bool {
 	}
 	return false
 }
+
+// falseThere tells of a content that was read in part, and is not what was put at the
+// remote; its holders are asked for it.
+func (e *Engine) falseThere(id seal.ID) {
+	e.unread.failed(id, CondContent, e.o.Now())
+	e.wantOf(id)
+	e.cond.raise(CondContent, "the remote holds other bytes than were put there: "+e.nameOf(id)+" ("+blobObject(id)+")", healHint)
+}
