@@ -66,6 +66,13 @@ func (v *Vault) ownName() (string, error) {
 	return string(name), nil
 }
 
+// sealName seals the name of this device for ownName.
+func (v *Vault) sealName(name string) []byte {
+	var a seal.RowAAD
+	a.Reset(metaLedger)
+	return v.keys.local().SealRow(nil, []byte(name), a.Sum())
+}
+
 // OwnDevice is this device as the roster lists it, or would: a vault that came
 // back from a backup has a device that is not listed yet, and seals nothing.
 func (v *Vault) OwnDevice() (d seal.Device, listed bool, err error) {

@@ -122,9 +122,7 @@ func (v *Vault) EnableLedger(ctx context.Context, name string) error {
 		if name == "" || len(name) > seal.MaxDeviceName {
 			return fmt.Errorf("%w: device name of %d bytes", ErrInvalid, len(name))
 		}
-		var a seal.RowAAD
-		a.Reset(metaLedger)
-		sealed := v.keys.local().SealRow(nil, []byte(name), a.Sum())
+		sealed := v.sealName(name)
 		_, err := v.com.do(func(t *txn) error {
 			if err := ledgerIndexes(t.conn); err != nil {
 				return err

@@ -19,6 +19,7 @@ const metaDeviceKey = "device_key"
 // any more that others would not take for a fork.
 type NewDevice struct {
 	Entry seal.Device // for the roster
+	Name  string      // what other devices call it; empty: as the old one
 	dsk   seal.Key
 }
 
@@ -47,6 +48,9 @@ func (v *Vault) BecomeDevice(ctx context.Context, d *NewDevice, common uint64) e
 		return err
 	}
 	defer l.mu.Unlock()
+	if len(d.Name) > seal.MaxDeviceName {
+		return fmt.Errorf("%w: device name of %d bytes", ErrInvalid, len(d.Name))
+	}
 	if listed, _ := v.keys.header().Roster(d.Entry.ID); listed != d.Entry {
 		return fmt.Errorf("%w: the new identity is not in the roster", ErrUnknownDevice)
 	}
@@ -92,9 +96,11 @@ func (m *moving) prepare() error {
 	if m.common == last {
 		return nil
 	}
-	name, err := m.l.v.ownName()
-	if err != nil {
-		return err
+	name := m.d.Name
+	if name == "" {
+		if name, err = m.l.v.ownName(); err != nil {
+			return err
+		}
 	}
 	if err := m.seal(&seal.DeviceName{Name: name}); err != nil {
 		return err
@@ -207,6 +213,11 @@ func (m *moving) write(t *txn) error {
 		}
 	}
 	id := m.d.Entry.ID
+	if m.d.Name != "" {
+		if err := t.setMeta(metaLedger, m.l.v.sealName(m.d.Name)); err != nil {
+			return err
+		}
+	}
 	return errors.Join(
 		t.exec("UPDATE transfer_jobs SET seq=? WHERE up=1", int64(m.own.head.Seq)),
 		t.setMeta("device", idBytes(id)), t.setMeta(metaDeviceKey, m.keyFile))

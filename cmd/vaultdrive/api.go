@@ -42,6 +42,7 @@ const (
 	callUnenroll     = "device/unenroll"
 	callDevices      = "device/list"
 	callNewID        = "device/new-id"
+	callEnlist       = "device/enlist"
 	callApprove      = "device/approve"
 	callRevoke       = "device/revoke"
 	callUnmount      = "unmount"
@@ -155,6 +156,8 @@ type deviceRequest struct {
 	Password []byte      `json:"password,omitempty"`
 	Devices  []string    `json:"devices,omitempty"` // ids
 	Code     string      `json:"code,omitempty"`    // of a pairing
+	Name     string      `json:"name,omitempty"`    // of a device that gets a new identity
+	Host     string      `json:"host,omitempty"`    // what it is called if nobody says, and nobody else is
 	Access   *accessKeys `json:"access,omitempty"`
 }
 

@@ -54,6 +54,16 @@ func TestBackupCommands(t *testing.T) {
 		said{"backup create --vault " + back + " --password-file " + pw + " " + file + "2", 0, "1 content"},
 		said{"backup restore --fill --vault " + p.home + "/ " + file + "2", 0, "0 contents put back"},
 	)
+	waits := filepath.Join(p.dir, "waits") + "/"
+	with := " --vault " + waits + " --password-file " + pw
+	p.says(
+		said{"backup restore" + with + " " + file, 0, "The vault is back"},
+		said{"backup create" + with + " " + file + "3", 73, "--no-remote"},
+		said{"device enroll --no-remote --new-id" + with, 2, "exclude each other"},
+		said{"device enroll --no-remote" + with, 0, "in the roster"},
+		said{"device enroll --no-remote" + with, 2, "nothing is to be done"},
+		said{"backup create" + with + " " + file + "3", 0, "1 content"},
+	)
 }
 
 // lose takes the only content away.

@@ -17,6 +17,8 @@ type deviceCommand struct {
 	common
 	keyFile string
 	newID   bool
+	name    string
+	alone   bool
 	yes     bool
 }
 
@@ -39,13 +41,24 @@ func deviceCLI(u *ui) *cli.Command {
 			Description: "Without a keyring, --device-key writes the key to a file outside the vault; mount --device-key FILE, or the\n" +
 				"systemd credential " + credentialDeviceKey + ", then opens it. An earlier key of this device becomes worthless.\n" +
 				"--new-id is for a vault whose directory was put back to an older state or copied from another machine, where sync says\n" +
-				"so: it becomes a device of its own. The password is needed, the remote has to be reachable, the vault not mounted.",
+				"so: it becomes a device of its own. The password is needed, the remote has to be reachable, the vault not mounted.\n" +
+				"--no-remote is for a vault that came back from a backup when no remote of it is left: its device becomes one of the\n" +
+				"vault at once. Where a remote is left sync enable does that. Both need the password.",
 			Flags: append(c.flagsToAsk(),
 				&cli.StringFlag{Name: "device-key", Destination: &c.keyFile, Usage: "write the key to `FILE`, which must not exist, or to standard output (-)"},
-				&cli.BoolFlag{Name: "new-id", Destination: &c.newID, Usage: "make this copy of the vault another device; what it holds and others lack is kept"}),
+				&cli.BoolFlag{Name: "new-id", Destination: &c.newID, Usage: "make this copy of the vault another device; what it holds and others lack is kept"},
+				&cli.StringFlag{Name: "device-name", Destination: &c.name, Usage: "with --new-id: what other devices call this one; default: the host's `NAME`, with a number if another has it"},
+				&cli.BoolFlag{Name: "no-remote", Destination: &c.alone, Usage: "the vault came back from a backup and no remote of it is left: let this device in at once"}),
 			Action: noOperands(func(ctx context.Context) error {
-				if c.newID {
+				switch {
+				case c.newID && c.alone:
+					return usage("--new-id and --no-remote exclude each other")
+				case c.name != "" && (!c.newID || len(c.name) > seal.MaxDeviceName):
+					return usage("--device-name goes with --new-id and has at most %d bytes", seal.MaxDeviceName)
+				case c.newID:
 					return c.renew(ctx)
+				case c.alone:
+					return c.enlist(ctx)
 				}
 				return c.enroll(ctx)
 			}),

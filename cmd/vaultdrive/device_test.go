@@ -111,3 +111,17 @@ func TestDeviceRevoke(t *testing.T) {
 		t.Fatalf("a revoked device is heard:\n%s", out)
 	}
 }
+
+// A device that gets a new identity is called as nobody is: its copy goes on under the
+// old name.
+func TestNewNames(t *testing.T) {
+	p, pw, bob := twoDevices(t)
+	for i, want := range []string{hostName(), hostName() + " 2"} {
+		p.says(said{"device enroll --new-id --vault " + bob + " --password-file " + pw, 0, "a device of its own"})
+		p.ok("sync", "now", "--vault", bob, "--password-file", pw)
+		p.ok("sync", "now")
+		if out := p.ok("device", "list", "--password-file", pw); strings.Count(out, "bob") != 1 || !strings.Contains(out, want) {
+			t.Errorf("after %d new identities no device is called %s:\n%s", i+1, want, out)
+		}
+	}
+}

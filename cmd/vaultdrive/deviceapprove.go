@@ -15,7 +15,7 @@ func (c *deviceCommand) approveCLI() *cli.Command {
 		ArgsUsage: "CODE",
 		Description: "Look that the code is the one the new device shows: it stands for its keys. The password is needed here, and none\n" +
 			"there. The device reads everything from then on.",
-		Flags: c.flags(),
+		Flags: c.flags(&cli.BoolFlag{Name: "yes", Aliases: []string{"y"}, Destination: &c.yes, Usage: "do not ask whether the code is right"}),
 		Action: func(cx *cli.Context) error {
 			if cx.NArg() != 1 {
 				return usage("device approve takes one CODE")
@@ -39,6 +39,13 @@ func (c *deviceCommand) approve(ctx context.Context, code string) error {
 	}
 	defer clear(password)
 	defer cl.close(ctx)
+	if !c.yes && !c.json {
+		// A script has no terminal, and it has typed the code.
+		if yes, err := askYes(ctx, "Is "+c.ui.name(code)+" what the new device shows?"); err == nil && !yes {
+			c.ui.note("Nothing was changed.")
+			return nil
+		}
+	}
 	access, err := (&accessSource{}).find("")
 	if err != nil {
 		return err

@@ -31,7 +31,8 @@ func (c *deviceCommand) renew(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := cl.call(ctx, callNewID, deviceRequest{Password: password, Access: access}, nil); err != nil {
+	in := deviceRequest{Password: password, Access: access, Name: c.name, Host: hostName()}
+	if err := cl.call(ctx, callNewID, in, nil); err != nil {
 		return err
 	}
 	if c.json {
@@ -39,5 +40,31 @@ func (c *deviceCommand) renew(ctx context.Context) error {
 	}
 	c.ui.note("This copy of the vault is a device of its own now. What it holds and others lack travels with the next sync.")
 	c.ui.note("If the other copy is not in use any more, revoke its device: vaultdrive device list, vaultdrive device revoke.")
+	return nil
+}
+
+// enlist lets the device of a vault that came back from a backup into the roster at
+// once, since the user says that no remote is left.
+func (c *deviceCommand) enlist(ctx context.Context) error {
+	if c.keyFile != "" {
+		return usage("give --no-remote first, then enroll the device")
+	}
+	home, err := selectVault(c.vault)
+	if err != nil {
+		return err
+	}
+	cl, password, err := c.withPassword(ctx, home, "let this device in")
+	if err != nil {
+		return err
+	}
+	defer clear(password)
+	defer cl.close(ctx)
+	if err := cl.call(ctx, callEnlist, deviceRequest{Password: password}, nil); err != nil {
+		return err
+	}
+	if c.json {
+		return c.ui.writeJSON(map[string]any{"vault": home.id, "listed": true})
+	}
+	c.ui.note("This device is in the roster of the vault now. A remote of before that turns up again has another history: do not use both.")
 	return nil
 }

@@ -43,20 +43,28 @@ func (c *deviceCommand) revoke(ctx context.Context, which []string) error {
 		return err
 	}
 	request.Password = password
-	if !c.yes {
-		if c.json {
-			return usage("with --json device revoke needs --yes")
-		}
-		yes, err := askYes(ctx, "Shut out for good: "+joinNames(c.ui, which)+"?")
-		if err != nil {
-			return usage("nothing was changed; --yes revokes without asking")
-		}
-		if !yes {
-			c.ui.note("Nothing was changed.")
-			return nil
-		}
+	if ok, err := c.sure(ctx, "Shut out for good: "+joinNames(c.ui, which)+"?", "revoke"); !ok {
+		return err
 	}
 	return c.doRevoke(ctx, cl, request)
+}
+
+// sure asks before something that cannot be undone, unless --yes was given.
+func (c *deviceCommand) sure(ctx context.Context, question, command string) (bool, error) {
+	if c.yes {
+		return true, nil
+	}
+	if c.json {
+		return false, usage("with --json device %s needs --yes", command)
+	}
+	yes, err := askYes(ctx, question)
+	if err != nil {
+		return false, usage("nothing was changed; --yes does it without asking")
+	}
+	if !yes {
+		c.ui.note("Nothing was changed.")
+	}
+	return yes, nil
 }
 
 func joinNames(u *ui, names []string) string {

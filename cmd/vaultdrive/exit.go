@@ -171,7 +171,7 @@ var exitTable = []exitRow{
 	{errRuntimeDir, "runtime_dir", 46, "it must be a directory of yours with mode 0700"},
 	{backup.ErrForeign, "foreign_backup", 71, "it is a backup of another vault, or the DID was mistyped"},
 	{backup.ErrIncomplete, "incomplete_backup", 72, "backup create --missing goes on without them; prefetch them first where a remote has them"},
-	{vaultcore.ErrUnlisted, "not_in_roster", 73, "the vault came back from a backup: sync enable enrolls its device, or restore again with --no-remote if no remote is left"},
+	{vaultcore.ErrUnlisted, "not_in_roster", 73, "the vault came back from a backup: sync enable enrolls its device, or device enroll --no-remote if no remote is left"},
 	{metadb.ErrMoved, "server_moved", 80, "start the server there; serve migrate --undo makes this the server's place again"},
 	{metadb.ErrHalfMoved, "server_half_moved", 80, "run vaultdrive serve migrate again: it goes on"},
 	{move.ErrOccupied, "server_occupied", 81, "name a new database, and a bucket or prefix without objects under vaults/"},

@@ -46,9 +46,11 @@ func TestKeyringKnowsLaterState(t *testing.T) {
 		said{"sync status", 0, "--new-id"},
 		said{"asset add Meanwhile", 0, ""},
 		said{"sync now", 55, "has pushed batch"},
-		said{"device enroll --new-id --password-file " + pw, 0, "a device of its own"},
+		said{"device enroll --new-id --device-name bob --password-file " + pw, 2, "called bob already"},
+		said{"device enroll --new-id --device-name spare --password-file " + pw, 0, "a device of its own"},
 	)
 	p.ok("sync", "now", "--password-file", pw)
+	p.says(said{"device list --password-file " + pw, 0, "spare"}, said{"device list --password-file " + pw, 0, "ada"})
 	p.says(said{"ls --password-file " + pw, 0, "Meanwhile"})
 }
 

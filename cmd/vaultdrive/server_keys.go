@@ -1,8 +1,10 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
+	"fmt"
 	"net/http"
 
 	"github.com/vaultdrive/vaultdrive/remote/syncer"
@@ -55,6 +57,10 @@ func (s *server) routeKeys(mux *http.ServeMux) {
 	unary(mux, callNewID, func(ctx context.Context, in deviceRequest) (none, error) {
 		defer clear(in.Password)
 		return none{}, s.newIdentity(context.WithoutCancel(ctx), in)
+	})
+	unary(mux, callEnlist, func(ctx context.Context, in deviceRequest) (none, error) {
+		defer clear(in.Password)
+		return none{}, s.enlistAlone(context.WithoutCancel(ctx), in)
 	})
 	unary(mux, callApprove, func(ctx context.Context, in deviceRequest) (deviceRequest, error) {
 		defer clear(in.Password)
@@ -177,7 +183,52 @@ func (s *server) newIdentity(ctx context.Context, in deviceRequest) error {
 	if r == nil {
 		return fail(errSyncOff, "without sync there is nobody to tell two copies apart for", "synchronisation is off")
 	}
-	return syncer.NewIdentity(ctx, s.vault, r, in.Password)
+	name, err := s.newName(ctx, in)
+	if err != nil {
+		return err
+	}
+	return syncer.NewIdentity(ctx, s.vault, r, in.Password, name)
+}
+
+// newName is what a device with a new identity is called: no other has that name, the
+// one that it was copied from above all.
+func (s *server) newName(ctx context.Context, in deviceRequest) (string, error) {
+	devices, err := s.vault.Devices(ctx)
+	if err != nil {
+		return "", err
+	}
+	taken := make(map[string]bool)
+	for _, d := range devices {
+		taken[d.Name] = true
+	}
+	if in.Name != "" && taken[in.Name] {
+		return "", fail(errUsage, "give another name with --device-name", "a device is called %s already", in.Name)
+	}
+	name := cmp.Or(in.Name, in.Host)
+	for i := 2; taken[name]; i++ {
+		name = fmt.Sprintf("%.*s %d", seal.MaxDeviceName-4, in.Host, i)
+	}
+	return name, nil
+}
+
+// enlistAlone puts the device of a vault that came back from a backup into the roster,
+// where no remote is left that has a newer header.
+func (s *server) enlistAlone(ctx context.Context, in deviceRequest) error {
+	if _, known, err := s.vault.Remote(ctx); err != nil || known {
+		return cmp.Or(err, fail(errUsage, "vaultdrive sync enable enrolls this device there", "the vault has a remote"))
+	}
+	d, listed, err := s.vault.OwnDevice()
+	if err != nil {
+		return err
+	}
+	if listed {
+		return fail(errUsage, "nothing is to be done: vaultdrive device list shows it", "this device is in the roster of the vault")
+	}
+	c, err := s.vault.ProposeDevice(ctx, in.Password, d)
+	if err != nil {
+		return err
+	}
+	return c.Commit(ctx)
 }
 
 // approve lets in the device that asks with a code.

@@ -336,10 +336,12 @@ func receiveListed(ctx context.Context, v *vaultcore.Vault, r Remote, list []Cha
 // NewIdentity makes this home another device of the vault, after it was put back
 // to an older state or copied: what the remote does not have of its own chain is
 // sealed again in the new name, and nothing is lost. The vault has to be closed
-// then. Errors as of ChangePassword.
-func NewIdentity(ctx context.Context, v *vaultcore.Vault, r Remote, password []byte) error {
+// then. Others call it name, or as before if that is empty. Errors as of
+// ChangePassword.
+func NewIdentity(ctx context.Context, v *vaultcore.Vault, r Remote, password []byte, name string) error {
 	d := vaultcore.NewIdentity()
 	defer d.Wipe()
+	d.Name = name
 	if err := AddDevice(ctx, v, r, password, d.Entry); err != nil {
 		return err
 	}

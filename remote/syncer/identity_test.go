@@ -33,7 +33,7 @@ func (d *device) twin(home string) *device {
 func (d *device) renew() {
 	d.f.t.Helper()
 	old := d.v.DeviceID()
-	d.f.must(syncer.NewIdentity(context.Background(), d.v, d.remote, []byte(password)))
+	d.f.must(syncer.NewIdentity(context.Background(), d.v, d.remote, []byte(password), ""))
 	d.restart()
 	if d.v.DeviceID() == old {
 		d.f.t.Fatalf("%s is still %s", d.name, old)
