@@ -46,7 +46,7 @@ func (v *Vault) Conditions() (list []Condition) {
 	}
 	if v.EpochPending() {
 		list = append(list, Condition{ConditionNewPassword, "the password was changed on another device, or a device was revoked",
-			"give the password of now once: vaultdrive passwd --accept, or the next mount; files saved meanwhile are safe here and travel afterwards"})
+			"give the password of now once: vaultdrive passwd --accept, or the next mount; files saved meanwhile are safe here and travel afterwards; if no password of yours is right, somebody who knows an old one made it: vaultdrive passwd --refuse"})
 	}
 	return list
 }

@@ -70,6 +70,12 @@ func (v *Vault) acceptLocked(next *seal.SignedHeader) (begun bool, err error) {
 	if known := chain.find(next.Seq); known != nil && known.Hash() == next.Hash() {
 		return v.headerThere(chain)
 	}
+	if chain.foreign() && chain.find(next.Seq) != nil {
+		if err := next.VerifySignature(now.DID); err != nil {
+			return false, foreignHeader(err)
+		}
+		return false, v.replacePending(next, now, chain)
+	}
 	if err := v.verifyHeader(next, now, chain); err != nil || next.Seq == now.Seq {
 		return false, err
 	}

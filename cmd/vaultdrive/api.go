@@ -36,6 +36,7 @@ const (
 	callBarrier      = "barrier"
 	callPassword     = "password"
 	callAccept       = "password/accept"
+	callRefuse       = "password/refuse"
 	callKit          = "kit"
 	callKitRestore   = "kit-restore"
 	callEnroll       = "device/enroll"

@@ -18,6 +18,7 @@ type passwdCommand struct {
 	next   passwordSource
 	kdf    string
 	accept bool
+	refuse bool
 }
 
 func passwdCLI(u *ui) *cli.Command {
@@ -30,9 +31,11 @@ func passwdCLI(u *ui) *cli.Command {
 			"if the rest is interrupted it goes on at the next unlock. A recovery kit stays good. The current password is needed, a device key cannot\n" +
 			"do this; with --device-key the key of this device goes on opening the vault.\n" +
 			"Of a vault that is synced the remote has to be reachable. Other devices go on saving, and sync again once they are\n" +
-			"given the new password: at their next mount, or with passwd --accept beside a running one.",
+			"given the new password: at their next mount, or with passwd --accept beside a running one. A change that none of your\n" +
+			"passwords opens was made by somebody who knows an old one and can write to the remote: --refuse drops it.",
 		Flags: c.flags(append(newPasswordFlags(&c.next),
 			&cli.StringFlag{Name: "kdf", Destination: &c.kdf, Value: "keep", Usage: "`COST` of an unlock: keep it, or raise it to the default"},
+			&cli.BoolFlag{Name: "refuse", Destination: &c.refuse, Usage: "the change of password that waits here was made by nobody of yours: drop it, and take it away from the remote"},
 			&cli.BoolFlag{Name: "accept", Destination: &c.accept, Usage: "give this device the password that was changed on another one"})...,
 		),
 		Action: func(cx *cli.Context) error {
@@ -41,6 +44,12 @@ func passwdCLI(u *ui) *cli.Command {
 			}
 			if c.kdf != "keep" && c.kdf != "default" {
 				return usage("--kdf %s: it is keep or default", c.kdf)
+			}
+			if c.accept && c.refuse {
+				return usage("--accept and --refuse exclude each other")
+			}
+			if c.refuse {
+				return c.refuseNew(cx.Context)
 			}
 			if c.accept {
 				return c.acceptNew(cx.Context)
@@ -119,6 +128,37 @@ func (c *passwdCommand) acceptNew(ctx context.Context) error {
 		return c.ui.writeJSON(map[string]any{"accepted": true})
 	}
 	c.ui.note("The password is accepted; synchronisation goes on.")
+	return nil
+}
+
+// refuseNew drops a change of password that none of the user's devices made.
+func (c *passwdCommand) refuseNew(ctx context.Context) error {
+	home, err := selectVault(c.vault)
+	if err != nil {
+		return err
+	}
+	password, err := c.password.forAction(ctx, c.ui, "Password of this device: ", "refuse the change of password")
+	if err != nil {
+		return err
+	}
+	defer clear(password)
+	cl, err := c.connectWith(ctx, home, password)
+	if err != nil {
+		return err
+	}
+	defer cl.close(ctx)
+	access, err := (&accessSource{}).find("")
+	if err != nil {
+		return err
+	}
+	if err := cl.call(ctx, callRefuse, passwordRequest{Old: password, Access: access}, nil); err != nil {
+		return err
+	}
+	if c.json {
+		return c.ui.writeJSON(map[string]any{"refused": true})
+	}
+	c.ui.note("The change of password that waited is dropped; synchronisation goes on under the password of this device.")
+	c.ui.note("Whoever made it knows an old password and can write to the remote: change the remote's credentials. Whoever knew a password of the vault keeps what existed then.")
 	return nil
 }
 

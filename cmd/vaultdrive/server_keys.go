@@ -28,6 +28,12 @@ func (s *server) routeKeys(mux *http.ServeMux) {
 		s.sync.poke()
 		return none{}, err
 	})
+	unary(mux, callRefuse, func(ctx context.Context, in passwordRequest) (none, error) {
+		defer clear(in.Old)
+		err := s.refuseHeaders(context.WithoutCancel(ctx), in)
+		s.sync.poke()
+		return none{}, err
+	})
 	unary(mux, callKit, func(ctx context.Context, in passwordRequest) (textAnswer, error) {
 		defer clear(in.Old)
 		sheet, err := s.createKit(context.WithoutCancel(ctx), in.Old)
@@ -229,6 +235,18 @@ func (s *server) enlistAlone(ctx context.Context, in deviceRequest) error {
 		return err
 	}
 	return c.Commit(ctx)
+}
+
+// refuseHeaders drops a change of password that nobody of the user's made.
+func (s *server) refuseHeaders(ctx context.Context, in passwordRequest) error {
+	r, err := s.headerRemote(ctx, in.Access)
+	if err != nil {
+		return err
+	}
+	if r == nil {
+		return s.vault.RefuseHeaders(ctx, in.Old)
+	}
+	return syncer.RefuseHeaders(ctx, s.vault, r, in.Old)
 }
 
 // approve lets in the device that asks with a code.

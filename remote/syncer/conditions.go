@@ -67,7 +67,7 @@ var meanings = []meaning{
 	{seal.ErrFork, CondFork, "two histories of one device were seen", "the vault is read-only until that is settled; see the alarms, and revoke the device if it is not under your control", true},
 	{vaultcore.ErrRevoked, CondRevoked, "this device was revoked: it syncs no more", "what it holds stays readable; to use the vault here again, join it as a new device", true},
 	{vaultcore.ErrNewEpoch, CondPassword, "the password was changed on another device, or a device was revoked",
-		"give the password of now once: vaultdrive passwd --accept, or the next mount; files saved meanwhile are safe here and travel afterwards", false},
+		"give the password of now once: vaultdrive passwd --accept, or the next mount; files saved meanwhile are safe here and travel afterwards; if no password of yours is right, somebody who knows an old one made it: vaultdrive passwd --refuse", false},
 	{vaultcore.ErrUnknownDevice, CondUnknown, "a batch of a device that no header of the vault knows", "it is not applied; was a device revoked, or is somebody writing to the remote?", false},
 	{vaultcore.ErrStaleEpoch, CondStale, "a batch of a revoked device, or of a password that is over", "it is never applied; change the remote's credentials if that device should not write there", false},
 	{seal.ErrNewer, CondNewer, "another device writes what this version does not know", "update the program on this device", false},

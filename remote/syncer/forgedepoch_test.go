@@ -175,3 +175,78 @@ func (x *forger) readsNothing(t *testing.T, f *fleet, d *device) {
 		}
 	}
 }
+
+// TestForgedEpochRecovers: the owner of the remote who knows an old password puts a
+// forged change of password in the place of the true one. The device that has seen it
+// goes on with the true one when that is put back, and hears that there were two; where
+// there is no true one the user's word drops it, here and at the remote.
+func TestForgedEpochRecovers(t *testing.T) {
+	t.Parallel()
+	f := newFleet(t, folder(t), "ada", "bob")
+	ada, bob := f.devices[0], f.devices[1]
+	ada.write("A/f.txt", "f")
+	f.sync()
+	x := newForger(t, f)
+	first := f.header(1)
+	ctx := t.Context()
+	f.must(syncer.ChangePassword(ctx, ada.v, ada.remote, []byte(password), []byte(secondPassword), seal.KDFParams{}))
+	ada.sync()
+	place := filepath.Join(f.dir(), syncer.HeaderKey(3))
+	true3, err := os.ReadFile(place)
+	f.must(err)
+	f.must(os.WriteFile(place, x.epoch(t, first, f.header(2), func(*seal.Header) {}), 0o600))
+	_ = bob.trySync()
+	bob.write("A/later.txt", "later")
+	if err := bob.v.AcceptPassword(ctx, []byte(secondPassword)); !errors.Is(err, vaultcore.ErrWrongPassword) {
+		t.Fatalf("a password of the user's for the forged header: %v", err)
+	}
+	f.must(os.WriteFile(place, true3, 0o600))
+	bob.restart() // what waits is kept
+	_ = bob.trySync()
+	f.must(bob.v.AcceptPassword(ctx, []byte(secondPassword)))
+	bob.alarmed("two different changes of the password", "--refuse")
+	f.sync()
+	f.agree()
+	bob.want("A/", "A/f.txt = f", "A/later.txt = later")
+
+	// Behind the true one, where nothing else will ever be shown.
+	f.must(os.WriteFile(filepath.Join(f.dir(), syncer.HeaderKey(4)), x.epoch(t, first, f.header(3), func(*seal.Header) {}), 0o600))
+	for _, d := range f.devices {
+		_ = d.trySync()
+		d.write("A/by "+d.name, "meanwhile")
+	}
+	if !bob.v.EpochPending() || !ada.v.EpochPending() {
+		t.Fatal("the forged header does not wait")
+	}
+	if err := syncer.RefuseHeaders(ctx, ada.v, ada.remote, []byte(password)); !errors.Is(err, vaultcore.ErrWrongPassword) {
+		t.Errorf("refused with an old password: %v", err)
+	}
+	for _, d := range f.devices {
+		f.must(syncer.RefuseHeaders(ctx, d.v, d.remote, []byte(secondPassword)))
+	}
+	f.sync()
+	f.sync()
+	f.agree()
+	ada.want("A/", "A/by ada = meanwhile", "A/by bob = meanwhile", "A/f.txt = f", "A/later.txt = later")
+	f.must(syncer.ChangePassword(ctx, ada.v, ada.remote, []byte(secondPassword), []byte(password), seal.KDFParams{}))
+}
+
+// TestNewPasswordStaysKnown: once a device knows of a new password no other header
+// makes it go on under the old keys, which whoever knows the old password has.
+func TestNewPasswordStaysKnown(t *testing.T) {
+	t.Parallel()
+	f := newFleet(t, folder(t), "ada", "bob")
+	ada, bob := f.devices[0], f.devices[1]
+	f.sync()
+	x := newForger(t, f)
+	second := f.header(2)
+	f.must(syncer.ChangePassword(t.Context(), ada.v, ada.remote, []byte(password), []byte(secondPassword), seal.KDFParams{}))
+	_ = bob.trySync()
+	same, err := second.Next(&x.ids, func(*seal.Header) {})
+	f.must(err)
+	if err := bob.v.AcceptHeader(t.Context(), same.Envelope()); !errors.Is(err, vaultcore.ErrNewEpoch) || !bob.v.EpochPending() {
+		t.Errorf("a header of the old epoch in the place of the new one: %v", err)
+	}
+	bob.alarmed("shows another header", "--refuse")
+	f.must(bob.v.AcceptPassword(t.Context(), []byte(secondPassword)))
+}

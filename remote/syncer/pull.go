@@ -105,6 +105,9 @@ func (e *Engine) takeChanges(ctx context.Context, ch Changes, reconcile bool) er
 		return err
 	}
 	if reconcile { // one that was refused is not told of again
+		if err := e.waitingHeaders(ctx); err != nil {
+			return err
+		}
 		if _, err := e.nextHeaders(ctx); err != nil {
 			return err
 		}
