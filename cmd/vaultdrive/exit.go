@@ -287,8 +287,8 @@ func (u *ui) report(err error) int {
 	return row.exit
 }
 
-// oneLine gives the text of an error; joined errors stand side by side.
-func oneLine(err error) string { return strings.ReplaceAll(err.Error(), "\n", "; ") }
+// oneLine gives the text of an error for a person, in one line.
+func oneLine(err error) string { return plainly(err.Error()) }
 
 // wireError is how a failure travels from the daemon to a command.
 type wireError struct {
