@@ -16,6 +16,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/rs/zerolog"
+
 	"github.com/vaultdrive/vaultdrive/remote/server/metatest"
 )
 
@@ -46,6 +48,7 @@ func TestMain(m *testing.M) {
 		os.Exit(playRole(role))
 	}
 	flag.Parse()
+	zerolog.SetGlobalLevel(zerolog.Disabled) // toxiproxy's toxics trace to a logger of their own
 	os.Exit(runTests(m))
 }
 
