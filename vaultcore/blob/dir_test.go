@@ -231,6 +231,40 @@ func TestDirFollowsNoLink(t *testing.T) {
 	}
 }
 
+// TestDirForeignGivesWay puts a blob where somebody has put what is none: Head
+// says that nothing is there, so a put has to succeed. A folder with something
+// in it stays.
+func TestDirForeignGivesWay(t *testing.T) {
+	path := t.TempDir()
+	d := openDir(t, path)
+	outside := filepath.Join(t.TempDir(), "secret")
+	os.WriteFile(outside, []byte("outside"), 0o600)
+	for _, createOnly := range []bool{true, false} {
+		os.Symlink(outside, filepath.Join(path, "link"))
+		os.Symlink("/nowhere", filepath.Join(path, "dangling"))
+		unix.Mkfifo(filepath.Join(path, "pipe"), 0o600)
+		os.Mkdir(filepath.Join(path, "empty"), 0o700)
+		for _, key := range []string{"link", "dangling", "pipe", "empty"} {
+			if err := d.Put(t.Context(), key, strings.NewReader("x"), 1, createOnly); err != nil {
+				t.Fatalf("put %s (createOnly %v): %v", key, createOnly, err)
+			}
+			if a, err := d.Head(t.Context(), key); err != nil || a.Size != 1 {
+				t.Fatalf("head %s: %+v, %v", key, a, err)
+			}
+			os.Remove(filepath.Join(path, key))
+		}
+	}
+	if b, err := os.ReadFile(outside); err != nil || string(b) != "outside" {
+		t.Fatalf("what a link pointed to: %q, %v", b, err)
+	}
+	os.MkdirAll(filepath.Join(path, "full", "sub"), 0o700)
+	for _, createOnly := range []bool{true, false} {
+		if err := d.Put(t.Context(), "full", strings.NewReader("x"), 1, createOnly); err == nil {
+			t.Fatal("a folder with something in it was replaced")
+		}
+	}
+}
+
 func TestDirMovedAndClosed(t *testing.T) {
 	parent := t.TempDir()
 	path := filepath.Join(parent, "a")

@@ -62,11 +62,15 @@ func (d *Dir) putTemp(ctx context.Context, dir *os.File, temp string, r io.Reade
 // publish gives a complete and synced temporary file its name.
 func (d *Dir) publish(dir *os.File, temp, name string, createOnly bool) error {
 	fd := int(dir.Fd())
-	var err error
-	if createOnly {
-		err = d.renameNoReplace(fd, temp, name)
-	} else {
-		err = rename(fd, temp, name)
+	move := func() error {
+		if createOnly {
+			return d.renameNoReplace(fd, temp, name)
+		}
+		return rename(fd, temp, name)
+	}
+	err := move()
+	if (err == unix.EEXIST || err == unix.EISDIR) && removeForeign(fd, name) {
+		err = move()
 	}
 	if err == unix.EISDIR || err == unix.ENOTEMPTY {
 		return fmt.Errorf("%w: it is a folder of other keys", ErrKey)
@@ -377,9 +381,30 @@ func createIn(dir *os.File, name string) (*os.File, error) {
 	return os.NewFile(uintptr(fd), path.Join(dir.Name(), name)), nil
 }
 
+// exists says whether a plain file has the name. Anything else is no blob, to
+// Head and Get too, and gives way.
 func exists(dir *os.File, name string) bool {
 	var st unix.Stat_t
-	return lstatat(int(dir.Fd()), name, &st) == nil
+	return lstatat(int(dir.Fd()), name, &st) == nil && st.Mode&unix.S_IFMT == unix.S_IFREG
+}
+
+// removeForeign takes away what is neither a plain file nor a folder with
+// something in it: a link, a pipe or an empty folder that somebody put where a
+// blob belongs would keep the name from being used for ever.
+func removeForeign(dir int, name string) bool {
+	var st unix.Stat_t
+	if lstatat(dir, name, &st) != nil {
+		return false
+	}
+	flags := 0
+	switch st.Mode & unix.S_IFMT {
+	case unix.S_IFREG:
+		return false
+	case unix.S_IFDIR:
+		flags = unix.AT_REMOVEDIR
+	}
+	_, err := retryEINTR(func() (int, error) { return 0, unix.Unlinkat(dir, name, flags) })
+	return err == nil
 }
 
 func randomHex() string {
