@@ -37,7 +37,7 @@ func mountFar(t testing.TB, wait time.Duration, size int, names ...string) *farV
 	needFUSE(t)
 	home := filepath.Join(t.TempDir(), "home")
 	_, err := vaultcore.Create(context.Background(), vaultcore.CreateOptions{
-		Home: home, Password: []byte(testPassword), Params: seal.LowKDF(), Write: seal.WriteV4,
+		Home: home, Password: []byte(testPassword), KDF: quickKDF, Write: seal.WriteV4,
 	})
 	if err != nil {
 		t.Fatal(err)

@@ -24,7 +24,7 @@ func largeFiles(t *testing.T, write string, files int) (*mounted, *client) {
 	needFUSE(t)
 	home := filepath.Join(t.TempDir(), "home")
 	if _, err := vaultcore.Create(context.Background(), vaultcore.CreateOptions{
-		Home: home, Password: []byte(testPassword), Params: seal.LowKDF(), Write: write,
+		Home: home, Password: []byte(testPassword), KDF: quickKDF, Write: write,
 	}); err != nil {
 		t.Fatal(err)
 	}

@@ -3,6 +3,7 @@ package fs
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
 	"log"
 	"log/slog"
 	"os"
@@ -33,7 +34,7 @@ func TestMain(m *testing.M) {
 // runDaemon mounts a vault and serves until it is killed.
 func runDaemon(home, point string) {
 	ctx := context.Background()
-	v, err := vaultcore.Open(ctx, home, vaultcore.Credentials{Password: []byte(testPassword)}, vaultcore.Options{})
+	v, err := vaultcore.Open(ctx, home, vaultcore.Credentials{Password: []byte(testPassword)}, vaultcore.Options{KDF: quickKDF})
 	if err != nil {
 		log.Fatal(err)
 	}
@@ -46,12 +47,18 @@ func runDaemon(home, point string) {
 
 const testPassword = "correct horse battery staple"
 
+// quickKDF stands in for Argon2id, which no test here is about.
+func quickKDF(ctx context.Context, password []byte, p seal.KDFParams) (seal.Key, error) {
+	sum := sha256.Sum256(append(p.Salt[:], password...))
+	return seal.KeyFromBytes(sum[:])
+}
+
 // newVault makes a vault in a temporary directory.
 func newVault(t testing.TB) string {
 	t.Helper()
 	home := filepath.Join(t.TempDir(), "home")
 	_, err := vaultcore.Create(context.Background(), vaultcore.CreateOptions{
-		Home: home, Password: []byte(testPassword), Params: seal.LowKDF(),
+		Home: home, Password: []byte(testPassword), KDF: quickKDF,
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -61,6 +68,7 @@ func newVault(t testing.TB) string {
 
 func openVault(t testing.TB, home string, o vaultcore.Options) *vaultcore.Vault {
 	t.Helper()
+	o.KDF = quickKDF
 	v, err := vaultcore.Open(context.Background(), home, vaultcore.Credentials{Password: []byte(testPassword)}, o)
 	if err != nil {
 		t.Fatal(err)

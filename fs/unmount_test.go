@@ -91,7 +91,7 @@ func TestNothingLeft(t *testing.T) {
 	needFUSE(t)
 	round := func() {
 		m := &mounted{t: t, home: newVault(t), log: &logLines{}}
-		v, err := vaultcore.Open(context.Background(), m.home, vaultcore.Credentials{Password: []byte(testPassword)}, vaultcore.Options{})
+		v, err := vaultcore.Open(context.Background(), m.home, vaultcore.Credentials{Password: []byte(testPassword)}, vaultcore.Options{KDF: quickKDF})
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -34,7 +34,7 @@ func newStranger(f *farVault) *stranger {
 	if err != nil {
 		f.t.Fatal(err)
 	}
-	kek, err := seal.DeriveKEK([]byte(testPassword), h.KDF)
+	kek, err := quickKDF(f.t.Context(), []byte(testPassword), h.KDF)
 	if err != nil {
 		f.t.Fatal(err)
 	}

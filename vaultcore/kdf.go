@@ -123,11 +123,16 @@ func parseKDFAnswer(answer []byte) (seal.Key, error) {
 // stdout. A refusal of the parameters or the password is an answer; an error
 // means that none could be given.
 func RunKDFChild(stdin io.Reader, stdout io.Writer) error {
+	return AnswerKDF(stdin, stdout, InProcessKDF)
+}
+
+// AnswerKDF is RunKDFChild with a derivation of the caller's.
+func AnswerKDF(stdin io.Reader, stdout io.Writer, derive KDF) error {
 	password, p, err := readKDFRequest(stdin)
 	if err != nil {
 		return fmt.Errorf("key derivation request: %w", err)
 	}
-	key, err := seal.DeriveKEK(password, p)
+	key, err := derive(context.Background(), password, p)
 	clear(password)
 	defer key.Wipe()
 	answer := append(make([]byte, 0, kdfAnswer), kdfOK)

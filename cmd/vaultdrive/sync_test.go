@@ -215,7 +215,7 @@ func TestSyncByCommands(t *testing.T) {
 // wantedOf opens a vault and lists the contents that are not there.
 func wantedOf(t *testing.T, home string) []vaultcore.WantedBlob {
 	t.Helper()
-	v, err := vaultcore.Open(t.Context(), home, vaultcore.Credentials{Password: []byte(testPassword)}, vaultcore.Options{})
+	v, err := vaultcore.Open(t.Context(), home, vaultcore.Credentials{Password: []byte(testPassword)}, vaultcore.Options{KDF: quickKDF})
 	if err != nil {
 		t.Fatal(err)
 	}
