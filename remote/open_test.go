@@ -154,7 +154,7 @@ func calls(t *testing.T, r syncer.Remote) map[string]error {
 func TestAddresses(t *testing.T) {
 	for _, address := range []string{
 		"", "x", "/mnt", "file:relative", "file://host/mnt", "file:///mnt?x=1", "ftp://x", "s3://", "s3://b?endpoint=http://far.example",
-		"s3://id:canary@b",
+		"s3://id:canary@b", "s3://bk/p?endpoint=http://127.0.0.1:1",
 	} {
 		_, err := remote.Open(address, remote.Options{Vault: remotetest.Vault, S3: s3.Options{AccessKey: "a", SecretKey: "canary"}})
 		if err == nil || strings.Contains(err.Error(), "canary") || blob.Hint(err) == "" {

@@ -20,6 +20,8 @@ var sayings = []saying{
 	{regexp.MustCompile(`^.*directory (/.*?): blob store unavailable: the blob store is not there.*$`), "the directory $1 of the remote is not there"},
 	{regexp.MustCompile(`^.* in bucket (\S+) at (\S+): blob store unavailable: the blob store is not there.*$`), "there is no bucket $1 at $2"},
 	{regexp.MustCompile(`^.* in bucket (\S+) at (\S+): blob store unavailable \((.+)\)$`), "the bucket $1 at $2 does not answer: $3"},
+	{regexp.MustCompile(`^.* in bucket (\S+) at (\S+): the blob store denies access \((.+)\)$`), "the bucket $1 at $2 denies access ($3)"},
+	{regexp.MustCompile(`^.* in bucket (\S+) at (\S+): the clocks of this machine and of the blob store differ \((.+)\)$`), "the clocks of this machine and of the bucket $1 at $2 differ ($3)"},
 	{regexp.MustCompile(`^.*blob store unavailable: (?:Get|Head|Post|Put|Delete) "(https?://[^/"]+)[^"]*": (.+)$`), "the server at $1 does not answer: $2"},
 }
 

@@ -14,6 +14,7 @@ func TestPlainly(t *testing.T) {
 		"get vaults/e00a/vault in bucket bkt at host: blob store unavailable (read: connection reset by peer)":                                                                 "the bucket bkt at host does not answer: read: connection reset by peer",
 		`blob store unavailable: Get "https://host:9/v1/x": EOF`:                                                                                                               "the server at https://host:9 does not answer: EOF",
 		"Letters/a: not found\nLetters/b: not found":                                                                                                                           "Letters/a: not found; Letters/b: not found",
+		"get vaults/3dcc/vault in bucket bkt at host: the blob store denies access (SignatureDoesNotMatch, status 403)":                                                        "the bucket bkt at host denies access (SignatureDoesNotMatch, status 403)",
 		"the remote is full": "the remote is full",
 	} {
 		if got := plainly(text); got != want {

@@ -152,7 +152,7 @@ func TestSyncStatusForPeople(t *testing.T) {
 // Who gives an address that does not answer is not told to wait for it.
 func TestSyncEnableSaysWhatToDo(t *testing.T) {
 	p := newPlace(t)
-	for _, address := range []string{"s3://b?endpoint=http://127.0.0.1:1&region=us-east-1", "file://" + p.dir + "/none"} {
+	for _, address := range []string{"s3://bucket?endpoint=http://127.0.0.1:1&region=us-east-1", "file://" + p.dir + "/none"} {
 		t.Setenv("AWS_ACCESS_KEY_ID", "key")
 		t.Setenv("AWS_SECRET_ACCESS_KEY", "secret")
 		code, _, said := p.run("sync", "enable", address)

@@ -9,6 +9,7 @@ import (
 
 	"github.com/minio/minio-go/v7"
 	"github.com/minio/minio-go/v7/pkg/credentials"
+	"github.com/minio/minio-go/v7/pkg/s3utils"
 
 	"github.com/vaultdrive/vaultdrive/vaultcore/blob"
 )
@@ -76,6 +77,9 @@ func (o *Options) set(name, value string) error {
 func (o Options) base() (string, error) {
 	if o.Bucket == "" || strings.ContainsAny(o.Bucket, "/:?#@ ") {
 		return "", fmt.Errorf("%.60q is no name of a bucket", o.Bucket)
+	}
+	if err := s3utils.CheckValidBucketName(o.Bucket); err != nil {
+		return "", fmt.Errorf("%.60q is no name of a bucket: %w", o.Bucket, err)
 	}
 	if o.Prefix == "" {
 		return "", nil
