@@ -225,7 +225,7 @@ func (c *client) end() {
 		if err != nil {
 			c.t.Errorf("client: %v", err)
 		}
-	case <-time.After(20 * time.Second):
+	case <-time.After(2 * time.Minute):
 		c.cmd.Process.Kill()
 		c.t.Error("client hangs")
 	}
@@ -246,7 +246,7 @@ func (c *client) do(x call) answer {
 		if err != nil {
 			c.t.Fatalf("client %s: %v", x.Op, err)
 		}
-	case <-time.After(30 * time.Second):
+	case <-time.After(2 * time.Minute):
 		c.cmd.Process.Kill()
 		c.t.Fatalf("client %s %s hangs", x.Op, x.Path)
 	}

@@ -142,7 +142,7 @@ func (m *mounted) mount(change func(*mounted, *Options)) {
 // to be forced, or if a request met a panic.
 func (m *mounted) unmount() {
 	m.t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
 	defer cancel()
 	if err := m.s.Unmount(ctx); err != nil {
 		m.t.Errorf("unmount: %v", err)
@@ -204,7 +204,7 @@ func (m *mounted) get(path string) string {
 
 func (m *mounted) settled() {
 	m.t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
 	defer cancel()
 	if err := m.s.Settled(ctx); err != nil {
 		m.t.Fatalf("notifications: %v", err)
@@ -237,7 +237,7 @@ func total(requests map[string]uint64) (n uint64) {
 // eventually waits for something that happens after an answer, as RELEASE.
 func eventually(t testing.TB, what string, ok func() bool) {
 	t.Helper()
-	deadline := time.Now().Add(10 * time.Second)
+	deadline := time.Now().Add(2 * time.Minute)
 	for !ok() {
 		if time.Now().After(deadline) {
 			t.Fatalf("never: %s", what)

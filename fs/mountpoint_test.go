@@ -148,7 +148,7 @@ func TestMountCancelled(t *testing.T) {
 
 func TestSealedMountPoint(t *testing.T) {
 	m := mountVault(t, func(_ *mounted, o *Options) { o.Seal = true })
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
 	defer cancel()
 	if err := m.s.Unmount(ctx); err != nil {
 		t.Fatal(err)

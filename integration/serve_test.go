@@ -139,7 +139,7 @@ func TestServerKilledInTransfers(t *testing.T) {
 				must(t, os.WriteFile(filepath.Join(dir, fmt.Sprintf("%d-%d", round, n)), bytes.Repeat([]byte{byte(n)}, 20_000*(n%5)+n), 0o644))
 			}
 		}
-		waitFor(t, "something is sent", 30*time.Second, func() bool { return strings.Count(s.text(), "POST /api/vault/attachments") > round*8 })
+		waitFor(t, "something is sent", 2*time.Minute, func() bool { return strings.Count(s.text(), "POST /api/vault/attachments") > round*8 })
 		s.kill()
 		s.start()
 	}

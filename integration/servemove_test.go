@@ -126,7 +126,7 @@ func TestServerLife(t *testing.T) {
 	for round := range 3 {
 		f.write(fmt.Sprint("kill", round))
 		seen := strings.Count(s.text(), "POST /api/vault/attachments")
-		waitFor(t, "something is sent", 30*time.Second, func() bool { return strings.Count(s.text(), "POST /api/vault/attachments") > seen })
+		waitFor(t, "something is sent", 2*time.Minute, func() bool { return strings.Count(s.text(), "POST /api/vault/attachments") > seen })
 		s.kill()
 		s.start()
 	}

@@ -293,7 +293,7 @@ func TestDemo(t *testing.T) {
 	}
 	t.Cleanup(func() { _ = unmountDirect(context.Background(), dir, true) })
 	pdf := filepath.Join(dir, "Insurance", "policy.pdf")
-	for range 1000 {
+	for range 12_000 {
 		if _, err := os.Stat(pdf); err == nil {
 			break
 		}

@@ -77,7 +77,7 @@ func TestProgressAppearsWithItsRate(t *testing.T) {
 	if said.Len() > 0 {
 		t.Errorf("it appears at once: %q", said)
 	}
-	for deadline := time.Now().Add(10 * time.Second); said.Len() == 0 && time.Now().Before(deadline); time.Sleep(10 * time.Millisecond) {
+	for deadline := time.Now().Add(time.Minute); said.Len() == 0 && time.Now().Before(deadline); time.Sleep(10 * time.Millisecond) {
 		p.set(2000, 4000)
 	}
 	if got := said.String(); !strings.Contains(got, "50%") || strings.Contains(got, "MB/s") || strings.Contains(got, "GB/s") || !strings.Contains(got, "B/s") {

@@ -24,7 +24,7 @@ func (w *world) rawly(text string, half bool) string {
 	conn, err := net.Dial("tcp", strings.TrimPrefix(w.http.URL, "http://"))
 	must(w.t, err)
 	defer conn.Close()
-	must(w.t, conn.SetDeadline(time.Now().Add(20*time.Second)))
+	must(w.t, conn.SetDeadline(time.Now().Add(time.Minute)))
 	go func() {
 		_, _ = io.WriteString(conn, text) // the server may have closed
 		if half {

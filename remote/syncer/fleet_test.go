@@ -24,7 +24,7 @@ import (
 
 const (
 	password = "correct horse battery staple"
-	patience = 30 * time.Second // for what has to happen; nothing waits that long if all is well
+	patience = 2 * time.Minute // for what has to happen; nothing waits that long if all is well
 )
 
 // fleet is one vault on several devices over one real remote.

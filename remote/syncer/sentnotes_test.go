@@ -50,7 +50,7 @@ func TestSentNotesTogether(t *testing.T) {
 
 func until(t *testing.T, so func() bool) {
 	t.Helper()
-	for end := time.Now().Add(30 * time.Second); !so(); time.Sleep(time.Millisecond) {
+	for end := time.Now().Add(2 * time.Minute); !so(); time.Sleep(time.Millisecond) {
 		if time.Now().After(end) {
 			t.Fatal("it does not come to that")
 		}
