@@ -274,7 +274,8 @@ func (r *Remote) collect(ctx context.Context, c *syncer.Collection) (out syncer.
 	}
 	if len(c.Heads) > 0 {
 		var done api.Collected
-		if _, err := r.json(ctx, http.MethodPost, api.PathVault(r.o.Vault)+"/collect", api.Collect{Heads: c.Heads}, &done); err != nil {
+		_, err := r.json(ctx, http.MethodPost, api.PathVault(r.o.Vault)+"/collect", api.Collect{Heads: c.Heads}, &done)
+		if err != nil && !api.IsCode(err, api.CodeBehind) { // behind: its checkpoints are too young yet
 			return out, err
 		}
 		out.Removed += done.Removed

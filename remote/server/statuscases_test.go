@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/vaultdrive/vaultdrive/remote/api"
 )
@@ -440,11 +441,16 @@ var logCases = map[string]statusCase{
 	"GET /v1/vaults/{vault}/changes 204": func(e *statusEnv) *answer { return e.do("GET", e.path()+"?after=1", nil) },
 	"GET /v1/vaults/{vault}/changes 400": func(e *statusEnv) *answer { return e.do("GET", e.path()+"?wait=99", nil) },
 	"GET /v1/vaults/{vault}/changes 410": func(e *statusEnv) *answer { return e.do("GET", e.path()+"?after=99", nil) },
+	"POST /v1/vaults/{vault}/collect 409": func(e *statusEnv) *answer {
+		return e.call(api.Collect{Heads: map[string]uint64{e.person.device: 1}})
+	},
 	"POST /v1/vaults/{vault}/collect 200": func(e *statusEnv) *answer {
 		for seq := range 2 {
 			name := fmt.Sprintf("%020d-%s", seq+1, e.person.device)
 			e.do("PUT", api.PathCheckpoint(e.person.vault, name, "m"), e.frame(1, 1, [32]byte{})).want(http.StatusCreated)
 		}
+		e.pass(31 * 24 * time.Hour)
+		e.login()
 		return e.call(api.Collect{Heads: map[string]uint64{e.person.device: 1}})
 	},
 	"PUT /v1/vaults/{vault}/boot 204": func(e *statusEnv) *answer { return e.call(api.PutBoot{Boot: strings.Repeat("0", 64)}) },

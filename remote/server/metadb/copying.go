@@ -35,7 +35,7 @@ var accountTables = []table{
 	{name: "blobs", key: "blob", columns: "account,blob,storage_key,stored,sha256,state,purge_at,'' AS pledge"},
 	{name: "idempotency", key: "slot", columns: "account,slot,print,id,expires"},
 	{name: "batches", key: "device,seq", columns: "account,device,seq,hash,n,len,body"},
-	{name: "checkpoints", key: "name,part", columns: "account,name,part,sha256,len,body"},
+	{name: "checkpoints", key: "name,part", columns: "account,name,part,sha256,len,body,created"},
 	{name: "pairings", key: "pair,side", columns: "account,pair,side,body,expires"},
 	{name: "feed", key: "n", columns: "account,subject,n,entry"},
 	{name: "rate", key: "class", columns: "account,class,times"},

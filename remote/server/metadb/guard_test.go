@@ -40,7 +40,7 @@ func filled(w *world) Account {
 			"INSERT INTO upload_intents(account,slot,attempt,blob,storage_key,reserved,started) VALUES($1,$2,'','','',0,0)",
 			"INSERT INTO idempotency(account,slot,print,id,expires) VALUES($1,$2,'','',1)",
 			"INSERT INTO batches(account,device,seq,hash,n,len,body) VALUES($1,$2,1,'',1,1,'x')",
-			"INSERT INTO checkpoints(account,name,part,sha256,len,body) VALUES($1,$2,'m','',1,'x')",
+			"INSERT INTO checkpoints(account,name,part,sha256,len,body,created) VALUES($1,$2,'m','',1,'x',1)",
 			"INSERT INTO pairings(account,pair,side,body,expires) VALUES($1,$2,'q','x',1)",
 			"INSERT INTO rate(account,class,times) VALUES($1,$2,'[]')",
 			"INSERT INTO purge_queue(storage_key,account,due) VALUES($2,$1,1)",

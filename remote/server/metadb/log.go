@@ -5,6 +5,7 @@ import (
 	"encoding/hex"
 	"fmt"
 	"strconv"
+	"time"
 
 	"github.com/vaultdrive/vaultdrive/remote/api"
 )
@@ -254,8 +255,8 @@ func (db *DB) PutCheckpoint(ctx context.Context, account int64, name, device str
 		if err := q.addLog(int64(len(body))); err != nil {
 			return err
 		}
-		if err := q.must("INSERT INTO checkpoints(account,name,part,sha256,len,body) VALUES($1,$2,$3,$4,$5,$6)",
-			account, name, part, sum, int64(len(body)), body); err != nil || part != "m" {
+		if err := q.must("INSERT INTO checkpoints(account,name,part,sha256,len,body,created) VALUES($1,$2,$3,$4,$5,$6,$7)",
+			account, name, part, sum, int64(len(body)), body, q.ms); err != nil || part != "m" {
 			return err
 		}
 		n, err = q.announce(account, "checkpoint/"+name, api.Change{Kind: api.KindCheckpoint, Name: name, Device: device, Seq: seq})
@@ -272,24 +273,26 @@ func (db *DB) Checkpoint(ctx context.Context, account int64, name, part string) 
 	return body, err
 }
 
-// Collect drops batches below heads, which a checkpoint covers that is older
-// than minAge and has a successor. Checkpoints older than that one go too.
-// Error: api's bad_request when no such checkpoint is here.
+// baseAge is how old a checkpoint has to be before batches that it stands for may
+// go: a device that was away for less finds them all.
+const baseAge = 30 * 24 * time.Hour
+
+// Collect drops batches below heads, as far as they came before a checkpoint that
+// is older than baseAge and has a successor. What is in a checkpoint is sealed:
+// which of those batches it stands for, only the devices know. Error: api's behind
+// while there is no such checkpoint.
 func (db *DB) Collect(ctx context.Context, account int64, heads map[string]uint64) (removed int, err error) {
 	err = db.update(ctx, func(q *querier) error {
 		removed = 0
 		if err := q.lock(account); err != nil {
 			return err
 		}
-		var complete int64
-		if err := q.one("SELECT count(*) FROM checkpoints WHERE account=$1 AND part='m'", []any{account}, &complete); err != nil {
+		base, err := q.baseNumber(account)
+		if err != nil {
 			return err
 		}
-		if complete < 2 {
-			return api.Errorf(api.CodeBadRequest, "batches go when two checkpoints are here; there are %d", complete)
-		}
 		for device, seq := range heads {
-			n, err := q.dropBatches(account, device, int64(seq))
+			n, err := q.dropBatches(account, device, int64(seq), base)
 			if err != nil {
 				return err
 			}
@@ -300,14 +303,29 @@ func (db *DB) Collect(ctx context.Context, account int64, heads map[string]uint6
 	return removed, err
 }
 
-func (q *querier) dropBatches(account int64, device string, below int64) (int64, error) {
+// baseNumber is the feed's number of the newest checkpoint that is old enough and
+// has a successor.
+func (q *querier) baseNumber(account int64) (base int64, err error) {
+	const complete = ` FROM checkpoints c JOIN feed f ON f.account=c.account AND f.subject='checkpoint/' || c.name WHERE c.account=$1 AND c.part='m'`
+	var newest int64
+	if err := q.one("SELECT coalesce(max(f.n),0)"+complete, []any{account}, &newest); err != nil {
+		return 0, err
+	}
+	err = q.one("SELECT coalesce(max(f.n),0)"+complete+" AND c.created<=$2 AND f.n<$3", []any{account, q.ms - baseAge.Milliseconds(), newest}, &base)
+	if err == nil && base == 0 {
+		err = api.Errorf(api.CodeBehind, "batches go when a checkpoint of %d days ago is here, and a newer one", int(baseAge.Hours()/24))
+	}
+	return base, err
+}
+
+func (q *querier) dropBatches(account int64, device string, below, before int64) (int64, error) {
 	var freed int64
-	if err := q.one("SELECT coalesce(sum(len),0) FROM batches WHERE account=$1 AND device=$2 AND seq<$3", []any{account, device, below}, &freed); err != nil {
+	if err := q.one("SELECT coalesce(sum(len),0) FROM batches WHERE account=$1 AND device=$2 AND seq<$3 AND n<$4", []any{account, device, below, before}, &freed); err != nil {
 		return 0, err
 	}
 	var seq int64
 	var gone []int64
-	err := q.each("SELECT seq FROM batches WHERE account=$1 AND device=$2 AND seq<$3", []any{account, device, below}, func() error {
+	err := q.each("SELECT seq FROM batches WHERE account=$1 AND device=$2 AND seq<$3 AND n<$4", []any{account, device, below, before}, func() error {
 		gone = append(gone, seq)
 		return nil
 	}, &seq)
@@ -320,5 +338,5 @@ func (q *querier) dropBatches(account int64, device string, below int64) (int64,
 		}
 	}
 	q.book.now.log -= freed
-	return q.exec("DELETE FROM batches WHERE account=$1 AND device=$2 AND seq<$3", account, device, below)
+	return q.exec("DELETE FROM batches WHERE account=$1 AND device=$2 AND seq<$3 AND n<$4", account, device, below, before)
 }

@@ -77,22 +77,28 @@ func (db *DB) openPostgres(ctx context.Context, address string) (err error) {
 	return nil
 }
 
-// migrate brings the tables up to date: the common migrations, and version 2,
-// which only the database's own language can say.
+// ownMigrations are those that only the database's own language can say.
+var ownMigrations = map[int64]string{2: "00002_guard.sql", 3: "00003_checkpoint_age.sql"}
+
+// migrate brings the tables up to date: the common migrations, and those in the
+// language of this database.
 func migrate(ctx context.Context, pool *sql.DB, d database.Dialect, own string) error {
 	dir, err := fs.Sub(migrations, "migrations")
 	if err != nil {
 		return err
 	}
-	guard, err := fs.ReadFile(dir, own+"/00002_guard.sql")
-	if err != nil {
-		return err
+	var steps []*goose.Migration
+	for version, name := range ownMigrations {
+		text, err := fs.ReadFile(dir, own+"/"+name)
+		if err != nil {
+			return err
+		}
+		steps = append(steps, goose.NewGoMigration(version, &goose.GoFunc{RunTx: func(ctx context.Context, tx *sql.Tx) error {
+			_, err := tx.ExecContext(ctx, string(text))
+			return err
+		}}, nil))
 	}
-	up := &goose.GoFunc{RunTx: func(ctx context.Context, tx *sql.Tx) error {
-		_, err := tx.ExecContext(ctx, string(guard))
-		return err
-	}}
-	options := []goose.ProviderOption{goose.WithGoMigrations(goose.NewGoMigration(2, up, nil))}
+	options := []goose.ProviderOption{goose.WithGoMigrations(steps...)}
 	if d == database.DialectPostgres { // of several processes that start at once one does it
 		locker, err := lock.NewPostgresSessionLocker()
 		if err != nil {
