@@ -111,6 +111,31 @@ func (s *serveStores) open(ctx context.Context) (*metadb.DB, error) {
 	return db, nil
 }
 
+// openBeside opens the database for a command that changes it, beside a running
+// server but never beside a move: what is written to a source that was copied
+// already would be lost. The caller ends.
+func (s *serveStores) openBeside(ctx context.Context) (db *metadb.DB, end func() error, err error) {
+	const hint = "wait until vaultdrive serve migrate has ended, then do it where the server is"
+	if s.data == "" {
+		return nil, nil, usage("--data DIR says where the server keeps its things")
+	}
+	if err := os.MkdirAll(s.data, 0o700); err != nil {
+		return nil, nil, err
+	}
+	moving, err := lockFile(filepath.Join(s.data, movingLock), unix.LOCK_SH)
+	if err != nil {
+		return nil, nil, fail(metadb.ErrInUse, hint, "%s: its data are being moved", s.data)
+	}
+	if db, err = s.open(ctx); err != nil {
+		return nil, nil, errors.Join(err, moving.Close())
+	}
+	release, err := db.Hold(ctx, false)
+	if err != nil {
+		return nil, nil, errors.Join(hinted(err, hint), db.Close(), moving.Close())
+	}
+	return db, func() error { release(); return errors.Join(db.Close(), moving.Close()) }, nil
+}
+
 // openAny opens the database also if it is no server's now.
 func (s *serveStores) openAny(ctx context.Context) (*metadb.DB, error) {
 	address := s.database
@@ -156,13 +181,25 @@ func (s *serveStores) lock() (*os.File, error) {
 	if err := os.MkdirAll(s.data, 0o700); err != nil {
 		return nil, err
 	}
-	f, err := os.OpenFile(filepath.Join(s.data, "serve.lock"), os.O_RDWR|os.O_CREATE, 0o600)
+	f, err := lockFile(filepath.Join(s.data, "serve.lock"), unix.LOCK_EX)
+	if err != nil {
+		return nil, fail(errMounted, "give every process a --data of its own; they share --database and --blobs", "%s: another server uses it", s.data)
+	}
+	return f, nil
+}
+
+// movingLock is held by who moves the data alone, and by commands beside a server
+// together: a SQLite file has no locks of that kind of its own.
+const movingLock = "move.lock"
+
+// lockFile takes a lock that ends with the file or the process, without waiting.
+func lockFile(path string, how int) (*os.File, error) {
+	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
 		return nil, err
 	}
-	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
-		f.Close()
-		return nil, fail(errMounted, "give every process a --data of its own; they share --database and --blobs", "%s: another server uses it", s.data)
+	if err := unix.Flock(int(f.Fd()), how|unix.LOCK_NB); err != nil {
+		return nil, errors.Join(err, f.Close())
 	}
 	return f, nil
 }

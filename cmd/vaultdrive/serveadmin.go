@@ -77,11 +77,11 @@ func setQuota(ctx context.Context, db *metadb.DB, a metadb.Account, text string)
 }
 
 func (s *serveStores) withAccount(ctx context.Context, vault string, run func(*metadb.DB, metadb.Account) error) (err error) {
-	db, err := s.open(ctx)
+	db, end, err := s.openBeside(ctx)
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, db.Close()) }()
+	defer func() { err = errors.Join(err, end()) }()
 	a, err := db.AccountByVault(ctx, vault)
 	if errors.Is(err, metadb.ErrNotFound) {
 		return fail(errNoAccount, "", "no account of vault %s", vault)
@@ -132,11 +132,11 @@ func serveInviteCLI(u *ui) *cli.Command {
 			if cx.NArg() > 0 || life <= 0 {
 				return usage("serve invite takes no operands, and --valid a time above zero")
 			}
-			db, err := s.open(cx.Context)
+			db, end, err := s.openBeside(cx.Context)
 			if err != nil {
 				return err
 			}
-			defer func() { err = errors.Join(err, db.Close()) }()
+			defer func() { err = errors.Join(err, end()) }()
 			raw := make([]byte, 16)
 			rand.Read(raw) // never fails: crypto/rand ends the program instead
 			code := hex.EncodeToString(raw)

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/urfave/cli/v2"
+	"golang.org/x/sys/unix"
 
 	vaultserver "github.com/vaultdrive/vaultdrive/remote/server"
 	"github.com/vaultdrive/vaultdrive/remote/server/metadb"
@@ -168,7 +169,12 @@ func (s *serveStores) alone(ctx context.Context, source bool) (db *metadb.DB, en
 		if err != nil {
 			return nil, nil, hinted(err, "end the server first: it must not change anything meanwhile")
 		}
-		unlock = lock.Close
+		moving, err := lockFile(filepath.Join(s.data, movingLock), unix.LOCK_EX)
+		if err != nil {
+			lock.Close()
+			return nil, nil, fail(metadb.ErrInUse, "end serve account and serve invite first: nothing must change meanwhile", "%s: a command changes it", s.data)
+		}
+		unlock = func() error { return errors.Join(moving.Close(), lock.Close()) }
 	}
 	if db, err = s.openAny(ctx); err != nil {
 		return nil, nil, errors.Join(err, unlock())
