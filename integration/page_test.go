@@ -61,7 +61,7 @@ func (p *pageTest) try(password string) {
 
 func (p *pageTest) refusesWrongPasswords() {
 	p.t.Helper()
-	p.until("the page is there", "document.readyState === 'complete' && !!document.querySelector('#open')")
+	p.until("the page is there", "document.querySelector('#open')?.disabled === false")
 	p.picture("locked")
 	p.try("the password before")
 	p.until("the old password is refused", "document.querySelector('#problem').textContent === 'The password is wrong.'")
@@ -187,7 +187,7 @@ func TestDriveInThePage(t *testing.T) {
 	must(t, os.WriteFile(drive.path("Journey", "film.bin"), film, 0o644))
 	ada.ok("sync now")
 	p := &pageTest{browser: startBrowser(t, s.url+"/"), v: &webVault{address: ada.address()}, dir: shortTemp(t, "page")}
-	p.until("the page is there", "document.readyState === 'complete' && !!document.querySelector('#open')")
+	p.until("the page is there", "document.querySelector('#open')?.disabled === false")
 	p.try(testPassword)
 	p.until("the drive's files are listed", "!document.querySelector('#unlocked').hidden && document.querySelectorAll('#rows tr').length === 2")
 	p.row("film.bin", "Download")

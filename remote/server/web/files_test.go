@@ -83,3 +83,19 @@ func TestMatches(t *testing.T) {
 		}
 	}
 }
+
+// Until the script runs nothing can be done with the password: the button is not
+// to be pressed, and a browser does not remember it as it was.
+func TestUnlockWaitsForTheScript(t *testing.T) {
+	page := map[string]string{}
+	for _, f := range web.Files {
+		page[f.Path] = string(f.Body)
+	}
+	if !strings.Contains(page["/"], `<button id="open" type="submit" autocomplete="off" disabled>`) {
+		t.Error("the button can be pressed before there is a script")
+	}
+	wired, ready := strings.Index(page["/web/page.js"], "addEventListener('submit', unlock)"), strings.Index(page["/web/page.js"], "$('open').disabled = false; // not before")
+	if wired < 0 || ready < wired {
+		t.Error("the button is ready before its listener, or never")
+	}
+}

@@ -238,6 +238,7 @@ async function attempt(run) {
 // ---- wiring
 
 $('unlock').addEventListener('submit', unlock);
+$('open').disabled = false; // not before: nobody would be there to take the password
 $('lock').addEventListener('click', lock);
 $('more').addEventListener('click', () => attempt(more));
 $('upload').addEventListener('change', event => attempt(async () => {
