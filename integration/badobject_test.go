@@ -222,3 +222,25 @@ func hurtAt(t *testing.T, path string, at int64) {
 	_, err = f.WriteAt([]byte{b[0] ^ 1}, at)
 	must(t, err)
 }
+
+// TestCopyBesideTheMount: a copy of a vault's directory has the identity of the one
+// that is mounted: no command about the copy reaches that mount.
+func TestCopyBesideTheMount(t *testing.T) {
+	t.Parallel()
+	needFUSE(t)
+	ada := newBed(t)
+	ada.init()
+	ada.ok("asset add", "Letters")
+	copied := filepath.Join(ada.dir, "copy")
+	must(t, os.CopyFS(copied, os.DirFS(ada.vault)))
+	ada.mountAgain()
+	there := *ada
+	there.vault = copied
+	r := there.run("put", ada.file("source", "text"), "Letters/a")
+	if r.code != 6 || !strings.Contains(r.stderr, ada.vault) {
+		t.Errorf("put into a copy beside the mount: %v", r)
+	}
+	if out := ada.ok("ls", "Letters"); strings.Contains(out, "a") {
+		t.Errorf("it went into the mounted one:\n%s", out)
+	}
+}

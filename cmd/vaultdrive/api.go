@@ -162,6 +162,11 @@ type deviceRequest struct {
 	Access   *accessKeys `json:"access,omitempty"`
 }
 
+// pingAnswer says of which home a process has the vault: a copy has the same socket.
+type pingAnswer struct {
+	Home string `json:"home,omitempty"`
+}
+
 type textAnswer struct {
 	Text string `json:"text"`
 }

@@ -23,6 +23,7 @@ type client struct {
 	// pid is the process that has the vault mounted, 0 when it is open here.
 	pid     int
 	socket  string
+	home    string // of the vault, as that process says; empty when it does not
 	closing func(context.Context) error
 	// life ends with a cause when that process falls silent; nil without one.
 	life context.Context

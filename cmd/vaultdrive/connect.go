@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io/fs"
 	"net"
+	"os"
 	"path/filepath"
 	"syscall"
 	"time"
@@ -120,11 +121,23 @@ func dialVault(ctx context.Context, home vaultHome) (*client, error) {
 	}
 	for _, dir := range clientDirs() {
 		cl, err := dialPath(ctx, filepath.Join(dir, home.slot()+socketSuffix))
+		if cl != nil && !sameDir(cl.home, home.path) {
+			defer cl.close(ctx)
+			return nil, fail(errMounted, "unmount that one first; to use both, vaultdrive device enroll --new-id makes this copy a device of its own",
+				"a copy of this vault with the same identity is in use by process %d: %s", cl.pid, cl.home)
+		}
 		if err != nil || cl != nil {
 			return cl, err
 		}
 	}
 	return nil, nil
+}
+
+// sameDir says whether two paths are one directory. What cannot be looked at may be.
+func sameDir(a, b string) bool {
+	one, err := os.Stat(a)
+	two, err2 := os.Stat(b)
+	return err != nil || err2 != nil || os.SameFile(one, two)
 }
 
 // dialPath connects to one socket; one that nobody serves is no error. A
@@ -144,7 +157,9 @@ func dialPath(ctx context.Context, path string) (*client, error) {
 	cl := socketClient(path, pid)
 	asking, cancel := context.WithTimeout(ctx, answerPatience)
 	defer cancel()
-	err = cl.call(asking, callPing, none{}, nil)
+	var is pingAnswer
+	err = cl.call(asking, callPing, none{}, &is)
+	cl.home = is.Home
 	if err == nil || errors.Is(err, errDaemonOld) {
 		return cl, nil
 	}

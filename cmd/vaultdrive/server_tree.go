@@ -10,7 +10,7 @@ import (
 
 // routeTree serves the calls about assets, folders and files.
 func (s *server) routeTree(mux *http.ServeMux) {
-	unary(mux, callPing, func(context.Context, none) (none, error) { return none{}, nil })
+	unary(mux, callPing, func(context.Context, none) (pingAnswer, error) { return pingAnswer{Home: s.vault.Home()}, nil })
 	unary(mux, callStatus, s.status)
 	unary(mux, callStat, func(_ context.Context, in pathRequest) (vaultcore.Info, error) {
 		return s.vault.Stat(in.Path)

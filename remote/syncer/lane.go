@@ -360,8 +360,20 @@ func (l *lane) left() error {
 	if c, full := l.e.cond.get(CondFull); full && l.q.has(CondFull) {
 		return blob.WithHint(fmt.Errorf("%w: %s left %s", ErrFull, contents(n), what), c.Hint)
 	}
+	for _, kind := range []string{CondContent, CondMissing} {
+		if c, known := l.e.cond.get(kind); known && l.q.has(kind) {
+			return blob.WithHint(fmt.Errorf("%w: of %s left %s: %s", errNotWhole{}, contents(n), what, c.Text), c.Hint)
+		}
+	}
 	return fmt.Errorf("%w: %s left %s", ErrUnavailable, contents(n), what)
 }
+
+// errNotWhole: the remote answers, and does not have what was put there. It is tried
+// again, but somebody has to put it right.
+type errNotWhole struct{}
+
+func (errNotWhole) Error() string   { return ErrBlocked.Error() }
+func (errNotWhole) Unwrap() []error { return []error{ErrBlocked, ErrUnavailable} }
 
 func contents(n int) string {
 	if n == 1 {
