@@ -26,6 +26,9 @@ type Received struct {
 	// Refused has one error for each batch that was not taken. It stops the
 	// chain of its device, nothing else.
 	Refused []error
+	// RefusedAt are the places of their frames in the call, in the same order: a
+	// frame that cannot be read does not say whose it is.
+	RefusedAt []int
 }
 
 // Wait is a batch that is verified and not applied yet.
@@ -59,12 +62,12 @@ func (v *Vault) Receive(ctx context.Context, frames ...[]byte) (Received, error)
 	}
 	defer l.mu.Unlock()
 	var r Received
-	for _, f := range frames {
+	for i, f := range frames {
 		err := l.admit(f)
 		if err == nil {
 			continue
 		}
-		r.Refused = append(r.Refused, err)
+		r.Refused, r.RefusedAt = append(r.Refused, err), append(r.RefusedAt, i)
 		if !l.strangerOnce(err, f) {
 			v.journal(err)
 		}

@@ -75,7 +75,7 @@ func (c *chain) wanted(device seal.ID, head uint64) (out []ref) {
 // whole says that nothing of it is missing, held back or refused.
 func (e *Engine) takeBatches(ctx context.Context, news map[seal.ID][]uint64, reconcile bool) (whole bool, err error) {
 	e.hearOf(news, reconcile)
-	if _, err := e.received(ctx); err != nil { // what is held may have been lost
+	if _, err := e.received(ctx, nil); err != nil { // what is held may have been lost
 		return false, err
 	}
 	for {
@@ -151,6 +151,7 @@ func (e *Engine) takeRun(ctx context.Context, run []ref) error {
 		return err
 	}
 	var got [][]byte
+	var from []ref
 	given := make(map[seal.ID]uint64)
 	broken := make(map[seal.ID]bool)
 	for i, r := range run {
@@ -161,9 +162,9 @@ func (e *Engine) takeRun(ctx context.Context, run []ref) error {
 		if broken[r.device] {
 			continue
 		}
-		got, given[r.device] = append(got, frames[i]), r.seq
+		got, from, given[r.device] = append(got, frames[i]), append(from, r), r.seq
 	}
-	refused, err := e.received(ctx, got...)
+	refused, err := e.received(ctx, from, got...)
 	if err != nil {
 		return err
 	}
@@ -208,8 +209,8 @@ func (e *Engine) gap(r ref) {
 }
 
 // received gives batches to the vault, and once more after headers that know
-// their authors.
-func (e *Engine) received(ctx context.Context, frames ...[]byte) (refused int, err error) {
+// their authors. from says where each was found.
+func (e *Engine) received(ctx context.Context, from []ref, frames ...[]byte) (refused int, err error) {
 	r, err := e.o.Vault.Receive(ctx, frames...)
 	if err == nil && slices.ContainsFunc(r.Refused, func(err error) bool { return errors.Is(err, vaultcore.ErrUnknownDevice) }) {
 		taken, herr := e.nextHeaders(ctx)
@@ -223,9 +224,13 @@ func (e *Engine) received(ctx context.Context, frames ...[]byte) (refused int, e
 	if err != nil {
 		return 0, fmt.Errorf("receive batches: %w", err)
 	}
-	for _, cause := range r.Refused {
+	for i, cause := range r.Refused {
 		if errors.Is(cause, seal.ErrGap) {
 			continue // behind one that was refused
+		}
+		if errors.Is(cause, seal.ErrFormat) { // it does not say which it is
+			at := from[r.RefusedAt[i]]
+			cause = fmt.Errorf("%s: %w", BatchKey(at.device.UUID(), at.seq), cause)
 		}
 		refused++
 		e.o.Log.Warn("batch refused", "err", cause)

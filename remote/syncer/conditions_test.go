@@ -350,6 +350,35 @@ func TestAlteredBatch(t *testing.T) {
 	}
 }
 
+// TestUnreadableBatch puts under the log what is no batch at all, of a device
+// that nobody knows, and of a length that nobody reads: the condition names the
+// object, which cannot name itself, and all others go on.
+func TestUnreadableBatch(t *testing.T) {
+	t.Parallel()
+	f := newFleet(t, folder(t), "laptop", "desktop")
+	laptop, desktop := f.devices[0], f.devices[1]
+	f.sync()
+	for what, size := range map[string]int64{"empty": 0, "noise": 4096, "of 10 GiB": 10 << 30} {
+		key := syncer.BatchKey(seal.NewID().UUID(), 1)
+		place := filepath.Join(f.dir(), key)
+		f.must(os.MkdirAll(filepath.Dir(place), 0o700))
+		f.must(os.WriteFile(place, []byte{}, 0o600))
+		f.must(os.Truncate(place, size))
+		laptop.write("Letters/a.txt", what)
+		laptop.sync()
+		_ = desktop.trySync()
+		desktop.has(syncer.CondAltered)
+		if c, _ := desktop.condition(syncer.CondAltered); !strings.Contains(c.Text, key) {
+			t.Errorf("%s: %q does not say which", what, c.Text)
+		}
+		if got := desktop.read("Letters/a.txt"); got != what {
+			t.Errorf("the desktop shows %q, want %q", got, what)
+		}
+		f.must(os.RemoveAll(filepath.Dir(place)))
+		desktop.sync()
+	}
+}
+
 // A content that was altered on the remote is refused, and comes again from who
 // has it.
 func TestAlteredBlob(t *testing.T) {
