@@ -164,7 +164,11 @@ func (o Options) credentials() (*credentials.Credentials, error) {
 			return found, nil
 		}
 	}
-	return usable(credentials.NewFileAWSCredentials(o.CredentialsFile, o.Profile))
+	found, err := usable(credentials.NewFileAWSCredentials(o.CredentialsFile, o.Profile))
+	if err != nil && (o.CredentialsFile != "" || o.Profile != "") {
+		err = blob.WithHint(err, "look at the credentials file and the profile that were named: the file has to be there, in the form of ~/.aws/credentials, with that profile in it")
+	}
+	return found, err
 }
 
 // Keys gives the credentials that Open would use, for whoever wants to keep

@@ -487,6 +487,9 @@ func TestCredentials(t *testing.T) {
 			if c.ok && err != nil || !c.ok && (!errors.Is(err, blob.ErrDenied) || blob.Hint(err) == "") {
 				t.Errorf("%v, hint %q", err, blob.Hint(err))
 			}
+			if named := c.o.CredentialsFile != ""; err != nil && named != strings.Contains(blob.Hint(err), "named") {
+				t.Errorf("the hint is about another source: %q", blob.Hint(err))
+			}
 			if err != nil && strings.Contains(err.Error(), "canary") {
 				t.Errorf("the error shows a secret: %v", err)
 			}
