@@ -3,7 +3,6 @@ package vaultcore
 import (
 	"bytes"
 	"context"
-	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io"
@@ -157,15 +156,14 @@ func (v *Vault) writeBlobPart(w *WantedBlob, r io.Reader) (err error) {
 			err = errors.Join(err, v.attachments.Remove(part))
 		}
 	}()
-	h := sha256.New()
-	n, err := io.Copy(io.MultiWriter(f, h), io.LimitReader(r, w.Len+1))
+	n, sum, err := takeIn(f, io.LimitReader(r, w.Len+1), w.Len)
 	if err = errors.Join(err, f.Close()); err != nil {
 		return diskError(err)
 	}
 	if n != w.Len {
 		return fmt.Errorf("%w: blob %s has %d bytes, the log says %d", blob.ErrSize, w.Blob.Hex(), n, w.Len)
 	}
-	if !bytes.Equal(h.Sum(nil), w.SHA256[:]) {
+	if sum != w.SHA256 {
 		return fmt.Errorf("%w: blob %s is not what the log says", ErrDamaged, w.Blob.Hex())
 	}
 	return nil

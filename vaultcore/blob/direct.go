@@ -339,6 +339,13 @@ func (f *File) writeCached(p []byte, off int64) error {
 	return err
 }
 
+// AlignedBuffer makes n bytes of memory that go past the page cache.
+func AlignedBuffer(n int) []byte {
+	b := make([]byte, n+Align-1)
+	skip := int(-uintptr(unsafe.Pointer(unsafe.SliceData(b))) & (Align - 1))
+	return b[skip : skip+n : skip+n]
+}
+
 func aligned(b []byte) bool { return uintptr(unsafe.Pointer(unsafe.SliceData(b)))%Align == 0 }
 
 func roundUp(n int64) int64 { return (n + Align - 1) &^ (Align - 1) }
