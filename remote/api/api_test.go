@@ -106,6 +106,15 @@ func TestStrictJSON(t *testing.T) {
 	}
 }
 
+// What does not fit is named as the sender wrote it, not as a type of ours.
+func TestStrictJSONNamesField(t *testing.T) {
+	var v UploadJSON
+	err := Unmarshal([]byte(`{"size_bytes":1e2}`), &v)
+	if want := `not strict JSON: "size_bytes" does not take a number 1e2`; err == nil || err.Error() != want {
+		t.Errorf("%v, want %s", err, want)
+	}
+}
+
 func TestDecode64(t *testing.T) {
 	if b, err := Decode64("aGk=", 2); err != nil || string(b) != "hi" {
 		t.Fatalf("%q, %v", b, err)

@@ -33,7 +33,12 @@ func Unmarshal(b []byte, v any) error {
 }
 
 func decode(b []byte, v any) error {
-	if err := json.Unmarshal(b, v); err != nil {
+	err := json.Unmarshal(b, v)
+	if wrong := (*json.UnmarshalTypeError)(nil); errors.As(err, &wrong) {
+		// encoding/json names types of ours, which mean nothing to who sent this.
+		return fmt.Errorf("%w: %.40q does not take a %.40s", ErrJSON, wrong.Field, wrong.Value)
+	}
+	if err != nil {
 		return fmt.Errorf("%w: %w", ErrJSON, err)
 	}
 	return nil
