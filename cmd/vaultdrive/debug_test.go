@@ -25,4 +25,21 @@ func TestDebugAddress(t *testing.T) {
 	if resp.StatusCode != http.StatusOK {
 		t.Errorf("status %d", resp.StatusCode)
 	}
+	// Of a web page whose name leads here.
+	for host, want := range map[string]int{"evil.example": http.StatusForbidden, "evil.example:80": http.StatusForbidden, "192.0.2.1": http.StatusForbidden,
+		"localhost:6060": http.StatusOK, "[::1]:6060": http.StatusOK, "[::1]": http.StatusOK} {
+		req, err := http.NewRequest("GET", "http://"+l.Addr().String()+"/debug/pprof/symbol", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		req.Host = host
+		resp, err := http.DefaultClient.Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		resp.Body.Close()
+		if resp.StatusCode != want {
+			t.Errorf("Host %s: status %d", host, resp.StatusCode)
+		}
+	}
 }

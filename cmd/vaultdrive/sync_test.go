@@ -57,10 +57,13 @@ func TestSyncSettings(t *testing.T) {
 		}},
 		{name: "secret not kept", in: syncEnableRequest{URL: "s3://b", Access: secret}, check: func(r vaultcore.RemoteSettings) bool { return r.Access == nil }},
 		{name: "secret kept", in: syncEnableRequest{URL: "s3://b", Access: secret, Keep: true}, check: func(r vaultcore.RemoteSettings) bool {
-			return strings.Contains(string(r.Access), `"secret_key":"s"`)
+			return strings.Contains(string(r.Access), `"secret_key":"s"`) && keptSecret(r)
 		}},
 		{name: "names are kept", in: syncEnableRequest{URL: "s3://b", Access: &accessKeys{File: "/f"}}, check: func(r vaultcore.RemoteSettings) bool {
-			return strings.Contains(string(r.Access), "/f")
+			return strings.Contains(string(r.Access), "/f") && !keptSecret(r)
+		}},
+		{name: "an invitation", in: syncEnableRequest{URL: "https://s", Access: &accessKeys{Invite: "i"}}, check: func(r vaultcore.RemoteSettings) bool {
+			return !keptSecret(r)
 		}},
 	} {
 		got, err := c.in.settings(c.old, c.old.URL != "")

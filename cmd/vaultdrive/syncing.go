@@ -276,6 +276,13 @@ func (s *syncing) poke() {
 	}
 }
 
+// keptSecret says whether the keys of a bucket are sealed in the vault; where they
+// are, or an invitation, is no secret of it.
+func keptSecret(settings vaultcore.RemoteSettings) bool {
+	var access accessKeys
+	return json.Unmarshal(settings.Access, &access) == nil && access.secret()
+}
+
 // status tells how synchronisation is, without asking anybody.
 func (s *syncing) status(ctx context.Context) (syncView, error) {
 	settings, known, err := s.vault.Remote(ctx)
@@ -284,7 +291,7 @@ func (s *syncing) status(ctx context.Context) (syncView, error) {
 	}
 	view := syncView{Status: syncer.Status{State: stateDisabled}}
 	if known {
-		view.Remote, view.Enabled, view.Kept = settings.URL, settings.Enabled, len(settings.Access) > 0
+		view.Remote, view.Enabled, view.Kept = settings.URL, settings.Enabled, keptSecret(settings)
 		view.Address = addressOf(s.vault, settings)
 		view.Prefetch, view.Metered = settings.Prefetch, settings.Metered
 		view.UpLimit, view.DownLimit = settings.UpLimit, settings.DownLimit
