@@ -365,22 +365,24 @@ func TestSyncNowOutlivesRestart(t *testing.T) {
 	laptop.write("Letters/a.txt", "dear")
 	laptop.write("Letters/b.txt", "sir")
 	laptop.sync()
-	var fetched, broken atomic.Bool
+	var fetching, breaks, broken atomic.Bool
 	looked := make(chan struct{})
 	desktop.o.Prefetch = syncer.PrefetchAll
 	desktop.engineWith(func(op, key string) fault {
 		switch {
-		case op == "GetBlob" && !fetched.Swap(true):
+		case op == "GetBlob" && !fetching.Swap(true):
 			<-looked
 			return fault{err: syncer.ErrUnavailable}
-		case op == "Changes" && fetched.Load() && !broken.Swap(true):
+		case op == "Changes" && breaks.Load() && !broken.Swap(true):
 			return fault{err: syncer.ErrUnavailable}
 		}
 		return fault{}
 	})
-	desktop.run()
 	done := make(chan error)
 	go func() { done <- desktop.trySync() }()
+	desktop.until("it fetches, and its own look is over", func() bool { return fetching.Load() && desktop.Status().Online })
+	breaks.Store(true)
+	desktop.run()
 	desktop.until("the remote is away", func() bool { return broken.Load() && !desktop.Status().Online })
 	close(looked)
 	f.must(<-done)
