@@ -150,6 +150,53 @@ func TestSparseDamaged(t *testing.T) {
 	}
 }
 
+// Pieces that turn out to be lost when a file is to become a blob, and that a reader
+// has brought again before that has ended, do not keep it from becoming one.
+func TestSparseMendedByAReader(t *testing.T) {
+	_, bob, r, data := farAway(t, Limits{}, 4*pieceSize+99)
+	wantRange(t, bob.Vault, farFile, data, pieceSize, 100)
+	wantRange(t, bob.Vault, farFile, data, 0, 100)
+	if err := bob.Close(context.Background()); err != nil {
+		t.Fatal(err)
+	}
+	f, err := os.OpenFile(sparseFiles(t, bob.Vault)[0], os.O_RDWR, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = f.WriteAt(make([]byte, pieceSize), 100)
+	if err := errors.Join(err, f.Close()); err != nil {
+		t.Fatal(err)
+	}
+	bob.open()
+	r.connect(bob)
+	refs := func(sp *sparse) int {
+		sp.s.fetches.mu.Lock()
+		defer sp.s.fetches.mu.Unlock()
+		return sp.refs
+	}
+	adopt := bob.store.fetches.adopt
+	bob.store.fetches.adopt = func(ctx context.Context, sp *sparse) error {
+		err := adopt(ctx, sp)
+		if err != nil { // as a slow disk would have it; the first is the adopting itself
+			before := refs(sp)
+			flights, werr := sp.want(0, sp.pieces-1)
+			if werr != nil || len(flights) == 0 {
+				t.Errorf("%d flights, %v", len(flights), werr)
+				return err
+			}
+			for _, f := range flights[1:] {
+				<-f.done
+			}
+			eventually(t, "all of that has ended", func() bool { return refs(sp) <= before })
+		}
+		return err
+	}
+	wantRange(t, bob.Vault, farFile, data, 2*pieceSize, 2*pieceSize+99)
+	eventually(t, "an ordinary blob", func() bool { return bob.residence(farFile) == ResidentHere })
+	wantRange(t, bob.Vault, farFile, data, 0, int64(len(data)))
+	wantSound(t, bob.Vault)
+}
+
 // A remote that alters, swaps, cuts or adds: no wrong byte is released, and the
 // file can be read once it has come to its senses.
 func TestFetchHostile(t *testing.T) {

@@ -163,20 +163,26 @@ func (sp *sparse) complete() {
 	close(f.done)
 	if err != nil {
 		sp.s.log.Warn("content not adopted", "blob", sp.ref.blob.Hex(), "err", err)
-		sp.again()
+		if sp.again() && errors.Is(err, ErrDamaged) {
+			sp.complete() // a reader has brought what was lost in the meantime
+		}
 	}
 }
 
-// again fetches the pieces that turned out to be lost. Without such the next
-// who opens the file tries to adopt it again.
-func (sp *sparse) again() {
+// again fetches the pieces that turned out to be lost, and says whether none is.
+// Without such the next who opens the file tries to adopt it again, where it was
+// not their fault.
+func (sp *sparse) again() (whole bool) {
 	sp.mu.Lock()
 	defer sp.mu.Unlock()
+	whole = sp.count == sp.pieces && !sp.gone.Load()
 	for i := int64(0); i < sp.pieces && !sp.gone.Load(); i++ {
+		whole = whole && sp.spoiled[i] <= spoiledMax
 		if !sp.hasLocked(i) && sp.flights[i] == nil && sp.spoiled[i] <= spoiledMax {
 			sp.flyLocked(i, nil)
 		}
 	}
+	return whole
 }
 
 // fetch brings a piece once and writes it down if it is authentic.
