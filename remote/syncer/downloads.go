@@ -212,12 +212,12 @@ func (e *Engine) hard(j vaultcore.Job) {
 
 // refreshWanted enters what Prefetch asks for, after the remote was asked for
 // those that nobody has confirmed.
-func (e *Engine) refreshWanted(ctx context.Context) error {
+func (e *Engine) refreshWanted(ctx context.Context, atOnce bool) error {
 	wanted, err := e.o.Vault.WantedBlobs(ctx)
 	if err != nil {
 		return err
 	}
-	found, err := e.findPending(ctx, wanted)
+	found, err := e.findPending(ctx, wanted, atOnce)
 	if err != nil {
 		return err
 	}
@@ -249,37 +249,6 @@ func (p Prefetch) asksFor(w vaultcore.WantedBlob) bool {
 		return w.Pinned || w.Held
 	}
 	return true
-}
-
-// findPending asks the remote for contents that nobody has said to be there.
-func (e *Engine) findPending(ctx context.Context, wanted []vaultcore.WantedBlob) (map[seal.ID]bool, error) {
-	var pending []vaultcore.WantedBlob
-	for _, w := range wanted {
-		if w.Pending {
-			pending = append(pending, w)
-		}
-	}
-	found := make(map[seal.ID]bool)
-	for len(pending) > 0 {
-		some := pending[:min(len(pending), statChunk)]
-		pending = pending[len(some):]
-		call, cancel := context.WithTimeout(ctx, callTime)
-		there, err := e.Confirm(call, some)
-		cancel()
-		if err != nil {
-			return found, err
-		}
-		for _, id := range there {
-			found[id] = true
-		}
-		if len(there) == 0 {
-			continue
-		}
-		if err := e.o.Vault.Found(ctx, there); err != nil {
-			return found, err
-		}
-	}
-	return found, nil
 }
 
 // wantOf asks other devices for a content, once a day.

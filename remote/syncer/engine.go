@@ -74,6 +74,7 @@ type Engine struct {
 	chains     map[seal.ID]*chain
 	rows       rowState
 	spent      spentState
+	asking     pendingState
 	limits     *Limits // as the remote said last
 }
 

@@ -118,6 +118,7 @@ func (e *Engine) turnOnce(ctx context.Context) error {
 		e.down.pump()
 		e.settleIdle(ctx)
 		e.projectIdle(ctx)
+		e.pendingIdle(ctx)
 		e.tend()
 		e.noteDone()
 		e.sleep(ctx, e.again(s))
@@ -162,6 +163,9 @@ func (e *Engine) again(s step) time.Time {
 	}
 	if e.spent.due && e.caps.Rows && e.online && e.spent.again.Before(at) {
 		at = e.spent.again
+	}
+	if e.asking.due && e.online && e.asking.again.Before(at) {
+		at = e.asking.again
 	}
 	if e.unsettled && !e.settling {
 		if try := e.settleTried.Add(settleEvery); try.Before(at) {
@@ -255,11 +259,12 @@ func (e *Engine) round(ctx context.Context, s step) error {
 			return err
 		}
 	}
-	return e.refreshIfDue(ctx)
+	return e.refreshIfDue(ctx, !s.gentle)
 }
 
-// refreshIfDue looks at what is wanted if that may have changed.
-func (e *Engine) refreshIfDue(ctx context.Context) error {
+// refreshIfDue looks at what is wanted if that may have changed. atOnce: somebody
+// waits.
+func (e *Engine) refreshIfDue(ctx context.Context, atOnce bool) error {
 	e.mu.Lock()
 	due := e.refresh && e.online
 	e.refresh = e.refresh && !due
@@ -267,7 +272,7 @@ func (e *Engine) refreshIfDue(ctx context.Context) error {
 	if !due {
 		return nil
 	}
-	err := e.refreshWanted(ctx)
+	err := e.refreshWanted(ctx, atOnce)
 	if err != nil {
 		e.mu.Lock()
 		e.refresh = true
