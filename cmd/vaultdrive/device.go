@@ -77,21 +77,6 @@ func deviceCLI(u *ui) *cli.Command {
 	}
 }
 
-// withPassword asks for the password, which an action needs beside the open
-// vault, and reaches the vault with it. The caller wipes it and closes.
-func (c *deviceCommand) withPassword(ctx context.Context, home vaultHome, action string) (*client, []byte, error) {
-	password, err := c.password.forAction(ctx, c.ui, "Password for "+escapeName(home.label)+": ", action)
-	if err != nil {
-		return nil, nil, err
-	}
-	cl, err := c.connectWith(ctx, home, password)
-	if err != nil {
-		clear(password)
-		return nil, nil, err
-	}
-	return cl, password, nil
-}
-
 // flagsToAsk are the options of a command that makes a device key instead of
 // taking one.
 func (c *common) flagsToAsk() []cli.Flag {

@@ -61,15 +61,11 @@ func (c *kitCommand) create(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	password, err := c.password.forAction(ctx, c.ui, "Password for "+escapeName(home.label)+": ", "make a recovery kit")
+	cl, password, err := c.withPassword(ctx, home, "make a recovery kit")
 	if err != nil {
 		return err
 	}
 	defer clear(password)
-	cl, err := c.connectWith(ctx, home, password)
-	if err != nil {
-		return err
-	}
 	defer cl.close(ctx)
 	var out *os.File
 	if c.out != "" {

@@ -137,15 +137,11 @@ func (c *passwdCommand) refuseNew(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	password, err := c.password.forAction(ctx, c.ui, "Password of this device: ", "refuse the change of password")
+	cl, password, err := c.withPassword(ctx, home, "refuse the change of password")
 	if err != nil {
 		return err
 	}
 	defer clear(password)
-	cl, err := c.connectWith(ctx, home, password)
-	if err != nil {
-		return err
-	}
 	defer cl.close(ctx)
 	access, err := (&accessSource{}).find("")
 	if err != nil {
@@ -186,6 +182,21 @@ func (c *common) connectWith(ctx context.Context, home vaultHome, password []byt
 		defer creds.deviceKey.Wipe()
 	}
 	return c.openLocal(ctx, home, creds)
+}
+
+// withPassword asks for the password, which an action needs beside the open
+// vault, and reaches the vault with it. The caller wipes it and closes.
+func (c *common) withPassword(ctx context.Context, home vaultHome, action string) (*client, []byte, error) {
+	password, err := c.password.forAction(ctx, c.ui, "Password for "+escapeName(home.label)+": ", action)
+	if err != nil {
+		return nil, nil, err
+	}
+	cl, err := c.connectWith(ctx, home, password)
+	if err != nil {
+		clear(password)
+		return nil, nil, err
+	}
+	return cl, password, nil
 }
 
 // newPasswordFrom reads a new password from its source or asks for it twice.

@@ -123,8 +123,11 @@ func (s *serveStores) openBeside(ctx context.Context) (db *metadb.DB, end func()
 		return nil, nil, err
 	}
 	moving, err := lockFile(filepath.Join(s.data, movingLock), unix.LOCK_SH)
+	if errors.Is(err, unix.EWOULDBLOCK) {
+		err = fail(metadb.ErrInUse, hint, "%s: its data are being moved", s.data)
+	}
 	if err != nil {
-		return nil, nil, fail(metadb.ErrInUse, hint, "%s: its data are being moved", s.data)
+		return nil, nil, err
 	}
 	if db, err = s.open(ctx); err != nil {
 		return nil, nil, errors.Join(err, moving.Close())
@@ -182,10 +185,10 @@ func (s *serveStores) lock() (*os.File, error) {
 		return nil, err
 	}
 	f, err := lockFile(filepath.Join(s.data, "serve.lock"), unix.LOCK_EX)
-	if err != nil {
-		return nil, fail(errMounted, "give every process a --data of its own; they share --database and --blobs", "%s: another server uses it", s.data)
+	if errors.Is(err, unix.EWOULDBLOCK) {
+		err = fail(errMounted, "give every process a --data of its own; they share --database and --blobs", "%s: another server uses it", s.data)
 	}
-	return f, nil
+	return f, err
 }
 
 // movingLock is held by who moves the data alone, and by commands beside a server
@@ -193,6 +196,7 @@ func (s *serveStores) lock() (*os.File, error) {
 const movingLock = "move.lock"
 
 // lockFile takes a lock that ends with the file or the process, without waiting.
+// Error: EWOULDBLOCK if another has it.
 func lockFile(path string, how int) (*os.File, error) {
 	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {

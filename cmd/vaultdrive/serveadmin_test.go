@@ -2,7 +2,11 @@ package main
 
 import (
 	"errors"
+	"os"
+	"path/filepath"
 	"testing"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/vaultdrive/vaultdrive/remote/server/metadb"
 )
@@ -41,6 +45,19 @@ func TestNoChangeWhileMoving(t *testing.T) {
 	}
 	if err := endMove(); err != nil {
 		t.Fatal(err)
+	}
+	// A lock that cannot be made is no move.
+	other := &serveStores{ui: &ui{}, data: t.TempDir()}
+	for _, name := range []string{movingLock, "serve.lock"} {
+		if err := os.Mkdir(filepath.Join(other.data, name), 0o700); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, _, err := other.openBeside(t.Context()); !errors.Is(err, unix.EISDIR) || errors.Is(err, metadb.ErrInUse) {
+		t.Errorf("a lock that is a folder: %v", err)
+	}
+	if _, err := other.lock(); !errors.Is(err, unix.EISDIR) || errors.Is(err, errMounted) {
+		t.Errorf("a lock that is a folder: %v", err)
 	}
 	_, end, err := s.openBeside(t.Context())
 	if err != nil {

@@ -170,9 +170,11 @@ func (s *serveStores) alone(ctx context.Context, source bool) (db *metadb.DB, en
 			return nil, nil, hinted(err, "end the server first: it must not change anything meanwhile")
 		}
 		moving, err := lockFile(filepath.Join(s.data, movingLock), unix.LOCK_EX)
+		if errors.Is(err, unix.EWOULDBLOCK) {
+			err = fail(metadb.ErrInUse, "end serve account and serve invite first: nothing must change meanwhile", "%s: a command changes it", s.data)
+		}
 		if err != nil {
-			lock.Close()
-			return nil, nil, fail(metadb.ErrInUse, "end serve account and serve invite first: nothing must change meanwhile", "%s: a command changes it", s.data)
+			return nil, nil, errors.Join(err, lock.Close())
 		}
 		unlock = func() error { return errors.Join(moving.Close(), lock.Close()) }
 	}

@@ -122,8 +122,9 @@ func falseKeys(gone []stored, keys []string) ([]stored, error) {
 	for _, key := range keys {
 		k, err := syncer.ParseKey(key)
 		small := err == nil && (k.Kind == syncer.KeyHeader || k.Kind == syncer.KeyBatch || k.Kind == syncer.KeyCheckpoint)
-		id, isBlob := strings.CutSuffix(strings.TrimPrefix(key, "blobs/"), ".bin")
-		if !small && !(isBlob && syncer.ValidBlob(id) && key == "blobs/"+id+".bin") {
+		name, inBlobs := strings.CutPrefix(key, "blobs/")
+		id, isBlob := strings.CutSuffix(name, ".bin")
+		if !small && !(inBlobs && isBlob && syncer.ValidBlob(id)) {
 			return nil, fmt.Errorf("%w: %.80q is nothing that is put again", syncer.ErrKey, key)
 		}
 		gone = append(gone, stored{id: key})

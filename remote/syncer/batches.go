@@ -173,28 +173,37 @@ func (e *Engine) takeRun(ctx context.Context, run []ref) error {
 
 // fetchBatches gets the bytes of each, nil for one that is not there.
 func (e *Engine) fetchBatches(ctx context.Context, run []ref) ([][]byte, error) {
-	frames := make([][]byte, len(run))
+	keys := make([]string, len(run))
+	for i, r := range run {
+		keys[i] = BatchKey(r.device.UUID(), r.seq)
+	}
+	return e.getAll(ctx, keys)
+}
+
+// getAll gets some small objects: nil for one that is not there, and no bytes for one
+// that is too large to be any of ours.
+func (e *Engine) getAll(ctx context.Context, keys []string) ([][]byte, error) {
+	objects := make([][]byte, len(keys))
 	group, ctx := errgroup.WithContext(ctx)
 	group.SetLimit(fetchParallel)
-	for i, r := range run {
+	for i, key := range keys {
 		group.Go(func() error {
 			call, cancel := context.WithTimeout(ctx, callTime)
 			defer cancel()
-			b, err := e.o.Remote.Get(call, BatchKey(r.device.UUID(), r.seq))
-			if errors.Is(err, ErrNotFound) && !errors.Is(err, ErrNoStore) {
+			b, err := e.o.Remote.Get(call, key)
+			switch {
+			case errors.Is(err, ErrTooLarge):
+				b = []byte{}
+			case notThere(err):
 				return nil
+			case err != nil:
+				return fmt.Errorf("fetch %s: %w", key, err)
 			}
-			if errors.Is(err, ErrTooLarge) {
-				b, err = []byte{}, nil // no batch; receiving says so
-			}
-			if err != nil {
-				return fmt.Errorf("fetch batch %d of device %s: %w", r.seq, r.device, err)
-			}
-			frames[i] = b
+			objects[i] = b
 			return nil
 		})
 	}
-	return frames, group.Wait()
+	return objects, group.Wait()
 }
 
 // gap notes a batch that is not there though it should be.

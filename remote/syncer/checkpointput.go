@@ -108,6 +108,18 @@ func (e *Engine) putPoint(ctx context.Context, c vaultcore.Checkpoint) error {
 }
 
 func putPointParts(ctx context.Context, v *vaultcore.Vault, r Remote, c vaultcore.Checkpoint) error {
+	return eachPart(ctx, v, c, func(key string, frame []byte) error {
+		call, cancel := context.WithTimeout(ctx, callTime)
+		defer cancel()
+		if err := r.Put(call, key, frame); err != nil {
+			return fmt.Errorf("put %s: %w", key, err)
+		}
+		return nil
+	})
+}
+
+// eachPart gives the objects of a checkpoint that is held here, its end last.
+func eachPart(ctx context.Context, v *vaultcore.Vault, c vaultcore.Checkpoint, do func(key string, frame []byte) error) error {
 	name := pointName(c.CheckpointID)
 	for no := 1; no <= c.Parts+1; no++ {
 		frame, err := v.CheckpointFrame(ctx, c.CheckpointID, no)
@@ -118,11 +130,8 @@ func putPointParts(ctx context.Context, v *vaultcore.Vault, r Remote, c vaultcor
 		if no > c.Parts {
 			key = CheckpointEnd(name)
 		}
-		call, cancel := context.WithTimeout(ctx, callTime)
-		err = r.Put(call, key, frame)
-		cancel()
-		if err != nil {
-			return fmt.Errorf("put %s: %w", key, err)
+		if err := do(key, frame); err != nil {
+			return err
 		}
 	}
 	return nil

@@ -281,6 +281,9 @@ func (e *Engine) syncNow(ctx context.Context, h *healing) error {
 		if ctx.Err() != nil || !e.up.isHeld() && !e.down.isHeld() {
 			break
 		}
+		if h != nil && h.done {
+			h = nil // it reads all that is there: once is enough
+		}
 		if err := e.syncLog(ctx, h); err != nil {
 			return err
 		}

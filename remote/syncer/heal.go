@@ -37,7 +37,8 @@ func (e *Engine) Heal(ctx context.Context) (Healed, error) {
 
 // healing is one call of Heal.
 type healing struct {
-	e *Engine
+	e    *Engine
+	done bool // all was read; what is left is to send it
 	Healed
 }
 

@@ -39,6 +39,7 @@ func (h *healing) contents(ctx context.Context) error {
 			}
 		}
 	}
+	h.done = true
 	return h.e.loadJobs(ctx)
 }
 

@@ -7,8 +7,6 @@ import (
 	"fmt"
 	"slices"
 
-	"golang.org/x/sync/errgroup"
-
 	"github.com/vaultdrive/vaultdrive/vaultcore/seal"
 )
 
@@ -75,20 +73,12 @@ func (h *healing) points(ctx context.Context, each func(...healObject) error) er
 		if !c.Held || !c.Pushed {
 			continue
 		}
-		name := pointName(c.CheckpointID)
-		for no := 1; no <= c.Parts+1; no++ {
-			frame, err := v.CheckpointFrame(ctx, c.CheckpointID, no)
-			if err != nil {
-				return err
-			}
-			key := CheckpointKey(name, no)
-			if no > c.Parts {
-				key = CheckpointEnd(name)
-			}
+		err := eachPart(ctx, v, c, func(key string, frame []byte) error {
 			// A device makes one checkpoint behind each of its batches.
-			if err := each(healObject{key, frame, func([]byte) bool { return false }}); err != nil {
-				return err
-			}
+			return each(healObject{key, frame, func([]byte) bool { return false }})
+		})
+		if err != nil {
+			return err
 		}
 	}
 	return nil
@@ -143,30 +133,16 @@ func (h *healing) trueBatch(device seal.ID, seq uint64) func([]byte) bool {
 
 // compare reads some objects there and replaces what is false.
 func (h *healing) compare(ctx context.Context, objects []healObject) error {
-	there := make([][]byte, len(objects))
-	g, gctx := errgroup.WithContext(ctx)
-	g.SetLimit(readAtATime)
+	keys := make([]string, len(objects))
 	for i, o := range objects {
-		g.Go(func() error {
-			call, cancel := context.WithTimeout(gctx, callTime)
-			defer cancel()
-			b, err := h.e.o.Remote.Get(call, o.key)
-			switch {
-			case errors.Is(err, ErrTooLarge):
-				b = []byte{} // none of ours is
-			case notThere(err):
-				return nil // just taken away: the next look says so
-			case err != nil:
-				return fmt.Errorf("%s: %w", o.key, err)
-			}
-			there[i] = b
-			return nil
-		})
+		keys[i] = o.key
 	}
-	if err := g.Wait(); err != nil {
+	there, err := h.e.getAll(ctx, keys)
+	if err != nil {
 		return err
 	}
 	for i, o := range objects {
+		// What is not there was just taken away: the next look says so.
 		if there[i] == nil || bytes.Equal(there[i], o.mine) {
 			continue
 		}
