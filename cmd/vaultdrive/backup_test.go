@@ -21,7 +21,7 @@ func TestBackupCommands(t *testing.T) {
 	p.ok("asset", "add", "A")
 	p.input = strings.Repeat("some content ", 10_000)
 	p.ok("put", "-", "A/f")
-	file := filepath.Join(p.dir, "b.nt2backup")
+	file, wrong := filepath.Join(p.dir, "b.nt2backup"), p.file("wrong", "no password of this vault")
 	p.ok("backup", "create", file)
 	if st, err := os.Stat(file); err != nil || st.Mode() != 0o600 {
 		t.Errorf("mode %v, %v", st.Mode(), err)
@@ -39,6 +39,8 @@ func TestBackupCommands(t *testing.T) {
 		said{"backup verify --did did:key:zOther " + file, 71, "backup of another vault"},
 		said{"backup verify --password-file " + pw + " " + file, 0, "leads to the state"},
 		said{"backup verify --deep --password-file " + pw + " " + file, 0, "every byte was decrypted"},
+		said{"backup verify --password-file " + wrong + " " + file, 3, "hint: nothing was changed; it is the password that the vault had when"},
+		said{"backup restore --vault " + p.dir + "/no/ --password-file " + wrong + " " + file, 3, "when the backup was made"},
 		said{"backup verify " + pw, 70, "pw: not the layout of a backup"},
 		said{"backup verify " + file + ".none", 20, "no such file"},
 		said{"backup restore --fill --new " + file, 2, "exclude each other"},
@@ -153,6 +155,8 @@ func TestBackupMount(t *testing.T) {
 	}
 	t.Cleanup(func() { _ = unmountDirect(context.Background(), then, true) })
 	p.says(said{"backup mount --password-file " + pw + " --did did:key:zOther " + file + " " + then, 71, "another vault"})
+	wrong := p.file("wrong", "no password of this vault")
+	p.says(said{"backup mount --password-file " + wrong + " " + file + " " + then, 3, "when the backup was made"})
 	p.ok("backup", "mount", "--password-file", pw, file, then)
 	for dir, want := range map[string]string{then: "as it was", filepath.Join(p.dir, "mnt"): "as it is"} {
 		if b, err := os.ReadFile(filepath.Join(dir, "A", "f")); string(b) != want {

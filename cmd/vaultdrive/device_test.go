@@ -55,6 +55,9 @@ func TestDeviceList(t *testing.T) {
 	if len(names) != 2 || !names["ada"] || names["bob"] {
 		t.Fatalf("%v", names)
 	}
+	if out := p.ok("events", "--device-key", key); !strings.Contains(out, "a device joined the vault: bob (") {
+		t.Errorf("who joined is not named:\n%s", out)
+	}
 	// Without a key it says what the header says.
 	if out := p.ok("device", "list"); strings.Contains(out, "bob") || strings.Count(out, "\n") != 2 {
 		t.Fatalf("%s", out)

@@ -100,7 +100,7 @@ var exitTable = []exitRow{
 	{syncer.ErrForeign, "foreign_remote", 54, "sync is stopped and nothing was changed: is it the right directory or bucket?"},
 	{syncer.ErrOtherBytes, "remote_differs", 54, "another history of this vault lies there: was a copy of the vault used on two machines, or an old one put back?"},
 	{vaultcore.ErrFork, "fork", 55, "a device was copied, or an old copy of it put back: nothing is written until that is settled"},
-	{vaultcore.ErrLocalRollback, "local_rollback", 55, "this directory is an older copy, or one of two: vaultdrive device enroll --new-id makes it a device of its own, and nothing is lost"},
+	{vaultcore.ErrLocalRollback, "local_rollback", 55, "this directory is an older copy, or one of two: unmount it, then vaultdrive device enroll --new-id makes it a device of its own, and nothing is lost"},
 	{syncer.ErrInDoubt, "in_doubt", 64, "vaultdrive sync now, when the remote answers again, finds out; until then the vault is as it was"},
 	{vaultcore.ErrNeedsRemote, "needs_remote", 64, "try again when the remote can be reached, or give it up with vaultdrive sync disable"},
 	{vaultcore.ErrHeaderMoved, "header_moved", 64, "try again"},

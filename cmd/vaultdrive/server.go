@@ -183,7 +183,17 @@ func (s *server) status(ctx context.Context, _ none) (statusView, error) {
 	case view.MountPoint != "":
 		view.State = "mounted"
 	}
-	return view, s.addSync(ctx, &view)
+	if err := s.addSync(ctx, &view); err != nil || len(view.Alarms) == 0 {
+		return view, err
+	}
+	named, err := s.deviceNames(ctx)
+	if err != nil {
+		return view, err
+	}
+	for i, alarm := range view.Alarms {
+		view.Alarms[i] = named(alarm)
+	}
+	return view, nil
 }
 
 // addSync counts what synchronisation has to do, and what it complains about.

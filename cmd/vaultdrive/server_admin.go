@@ -28,9 +28,7 @@ func (s *server) routeAdmin(mux *http.ServeMux) {
 		}
 		return nil
 	})
-	unary(mux, callEvents, func(_ context.Context, in eventsRequest) ([]vaultcore.Event, error) {
-		return s.vault.Events(in.After, in.Max)
-	})
+	unary(mux, callEvents, s.events)
 	unary(mux, callBarrier, func(ctx context.Context, _ none) (none, error) {
 		return none{}, s.vault.Barrier(ctx)
 	})

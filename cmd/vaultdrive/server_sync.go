@@ -53,6 +53,13 @@ func (s *server) syncStatus(ctx context.Context, _ none) (syncView, error) {
 	if view.Devices, err = s.vault.Devices(ctx); err != nil {
 		return view, err
 	}
+	named, err := s.deviceNames(ctx)
+	if err != nil {
+		return view, err
+	}
+	for i := range view.Conditions {
+		view.Conditions[i].Text = named(view.Conditions[i].Text)
+	}
 	missing, err := s.vault.WantedBlobs(ctx)
 	view.RemoteOnly = len(missing)
 	return view, err

@@ -213,8 +213,6 @@ func (e *Engine) gap(r ref) {
 	delete(c.listed, r.seq)
 	c.stuck, c.missing = true, r.seq
 	e.mu.Unlock()
-	m := meaningOf(seal.ErrGap)
-	e.cond.set(m.kind, fmt.Sprintf("%s: batch %d of device %s", m.text, r.seq, r.device), m.hint)
 }
 
 // received gives batches to the vault, and once more after headers that know
@@ -368,8 +366,7 @@ func (e *Engine) goOn(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	for _, device := range e.givenUp(waits(r.Waiting)) {
-		e.meet(vaultcore.ErrWithheld)
+	for _, device := range e.givenUp(r.Waiting) {
 		r, err := e.o.Vault.GoOn(ctx, device)
 		if err != nil {
 			return err
@@ -384,7 +381,8 @@ func (e *Engine) goOn(ctx context.Context) error {
 
 // givenUp counts how long chains wait, in looks that went well, and gives those
 // that have waited long enough.
-func (e *Engine) givenUp(waiting map[seal.ID]bool) (out []seal.ID) {
+func (e *Engine) givenUp(waiting []vaultcore.Wait) (out []seal.ID) {
+	waits := waits(waiting)
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	// A look that was long ago says nothing about the time in between.
@@ -393,12 +391,13 @@ func (e *Engine) givenUp(waiting map[seal.ID]bool) (out []seal.ID) {
 		passed = min(e.o.Now().Sub(e.polled), pollMetered)
 	}
 	for device, c := range e.chains {
-		if !waiting[device] {
+		if !waits[device] {
 			c.waited = 0
 			continue
 		}
 		if c.waited += passed; c.waited >= giveUpAfter(e.caps) {
 			c.waited = 0
+			e.giveUpLocked(device, waiting)
 			out = append(out, device)
 		}
 	}
@@ -412,6 +411,7 @@ func (e *Engine) caughtUp(ctx context.Context) (bool, error) {
 	if err != nil {
 		return false, err
 	}
+	e.tellMissing(heads)
 	revoked := make(map[seal.ID]bool)
 	for _, d := range e.o.Vault.Roster() {
 		revoked[d.ID] = d.Revoked

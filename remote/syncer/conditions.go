@@ -63,7 +63,7 @@ var meanings = []meaning{
 	{ErrUntrusted, CondUntrusted, "the remote's certificate is not trusted", "nothing was sent; look at the address, at the date of this machine, and at who made the certificate: an authority of your own has to be known to this system", true},
 	{ErrClock, CondClock, "the clock of this machine differs too much from the remote's", "set the date and time", true},
 	{vaultcore.ErrLocalRollback, CondCloned, "this device's own history has gone on elsewhere: the vault's directory is an older copy, or a copy is in use on another machine",
-		"nothing is lost and work can go on; use one copy only, and on this one run `vaultdrive device enroll --new-id` to give it an identity of its own", true},
+		"nothing is lost and work can go on; use one copy only, or give this one an identity of its own: unmount it first, then `vaultdrive device enroll --new-id`", true},
 	{seal.ErrFork, CondFork, "two histories of one device were seen", "the vault is read-only until that is settled; see the alarms, and revoke the device if it is not under your control", true},
 	{vaultcore.ErrRevoked, CondRevoked, "this device was revoked: it syncs no more", "what it holds stays readable; to use the vault here again, join it as a new device", true},
 	{vaultcore.ErrNewEpoch, CondPassword, "the password was changed on another device, or a device was revoked",

@@ -72,6 +72,7 @@ type Engine struct {
 	bootHeader uint64 // whose boot token the remote was told; 0: none
 	beyond     bool   // the remote has batches in our name that are not here
 	chains     map[seal.ID]*chain
+	withheld   map[seal.ID]uint64 // batches that others named, and that were not waited for any longer
 	rows       rowState
 	spent      spentState
 	asking     pendingState
@@ -92,7 +93,7 @@ func New(o Options) *Engine {
 	e := &Engine{
 		o: o, gates: gates{v: o.Vault, now: o.Now}, cond: conditions{now: o.Now},
 		turn: make(chan struct{}, 1), woken: make(chan struct{}, 1), commits: make(chan struct{}, 1), looked: make(chan struct{}, 1),
-		known: make(map[seal.ID]vaultcore.JobState), wantedAt: make(map[seal.ID]time.Time), chains: make(map[seal.ID]*chain),
+		known: make(map[seal.ID]vaultcore.JobState), wantedAt: make(map[seal.ID]time.Time), chains: make(map[seal.ID]*chain), withheld: make(map[seal.ID]uint64),
 	}
 	e.cond.tell = func(c Condition, alarm bool) {
 		switch {

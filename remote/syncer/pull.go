@@ -78,7 +78,7 @@ func (e *Engine) takeChanges(ctx context.Context, ch Changes, reconcile bool) er
 			return err
 		}
 		// Whatever is still so is met again below.
-		e.cond.clear(CondUnknown, CondStale, CondNewer, CondGap, CondPeerClock, CondAltered)
+		e.cond.clear(CondUnknown, CondStale, CondNewer, CondPeerClock, CondAltered)
 	}
 	var headers []uint64
 	var checkpoints []Change

@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 
 	"github.com/vaultdrive/vaultdrive/vaultcore"
+	"github.com/vaultdrive/vaultdrive/vaultcore/blob"
 	"github.com/vaultdrive/vaultdrive/vaultcore/seal"
 )
 
@@ -60,6 +61,9 @@ func rebuild(ctx context.Context, src io.Reader, o Opening, home vaultcore.Rebui
 		}
 	}
 	if x.r, err = vaultcore.NewRebuild(ctx, home); err != nil {
+		if errors.Is(err, vaultcore.ErrWrongPassword) || errors.Is(err, seal.ErrPassword) {
+			err = blob.WithHint(err, hintPassword)
+		}
 		return nil, err
 	}
 	if err := x.replay(ctx); err != nil {
@@ -68,6 +72,9 @@ func rebuild(ctx context.Context, src io.Reader, o Opening, home vaultcore.Rebui
 	}
 	return x, nil
 }
+
+// A later change of the vault's password does not reach the backups before it.
+const hintPassword = "nothing was changed; it is the password that the vault had when the backup was made, which may be an earlier one"
 
 // replay takes the log in and holds the outcome against the manifest.
 func (x *rebuilder) replay(ctx context.Context) error {

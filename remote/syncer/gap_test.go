@@ -1,0 +1,76 @@
+package syncer_test
+
+import (
+	"maps"
+	"os"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/vaultdrive/vaultdrive/remote/syncer"
+)
+
+// TestGapIsToldAndPasses: a batch that is not there is an alarm that names its author,
+// and one that is gone as soon as the batch has come.
+func TestGapIsToldAndPasses(t *testing.T) {
+	t.Parallel()
+	f := newFleet(t, folder(t), "laptop", "desktop")
+	laptop, desktop := f.devices[0], f.devices[1]
+	f.sync()
+	for _, file := range []string{"a", "b"} {
+		laptop.write("Letters/"+file+".txt", "dear "+file)
+		laptop.sync()
+	}
+	batches := slices.Sorted(maps.Keys(f.batchesOf(laptop)))
+	lost := batches[len(batches)-2]
+	f.must(os.Rename(lost, lost+"~"))
+	_ = desktop.trySync()
+	c, ok := desktop.condition(syncer.CondGap)
+	if !ok || !strings.Contains(c.Text, "of device "+laptop.v.DeviceID().UUID()) || c.Hint == "" {
+		t.Fatalf("the missing batch is told as %+v", desktop.Status().Conditions)
+	}
+	desktop.run()
+	f.must(os.Rename(lost+"~", lost))
+	laptop.write("Letters/c.txt", "dear c")
+	laptop.sync() // rings
+	desktop.until("the alarm is over", func() bool { _, still := desktop.condition(syncer.CondGap); return !still })
+	desktop.halt()
+	desktop.sync()
+	f.agree()
+}
+
+// TestWithheldIsToldAndPasses: a batch that another device names and nobody delivers is
+// waited for, then given up with an alarm, which is over when it comes after all.
+func TestWithheldIsToldAndPasses(t *testing.T) {
+	t.Parallel()
+	f := &fleet{t: t, url: folder(t)}
+	var late atomic.Int64
+	f.now = func() time.Time { return time.Now().Add(time.Duration(late.Load())) }
+	laptop, desktop, tablet := f.add("laptop"), f.add("desktop"), f.add("tablet")
+	f.sync()
+	tablet.write("Letters/a.txt", "dear a")
+	tablet.sync()
+	laptop.sync()
+	laptop.write("Letters/b.txt", "dear b")
+	laptop.sync()
+	lost := slices.Max(slices.Collect(maps.Keys(f.batchesOf(tablet))))
+	f.must(os.Rename(lost, lost+"~"))
+	for looks := 0; !strings.Contains(desktop.list(), "b.txt"); looks++ {
+		if looks > 200 {
+			t.Fatalf("never applied:\n%s", desktop.list())
+		}
+		_ = desktop.trySync()
+		late.Add(int64(15 * time.Minute))
+	}
+	c, ok := desktop.condition(syncer.CondWithheld)
+	if !ok || !strings.Contains(c.Text, "of device "+tablet.v.DeviceID().UUID()) || c.Hint == "" {
+		t.Fatalf("the withheld batch is told as %+v", desktop.Status().Conditions)
+	}
+	f.must(os.Rename(lost+"~", lost))
+	desktop.sync()
+	f.sync()
+	desktop.hasNone()
+	f.agree()
+}
