@@ -67,7 +67,8 @@ func (f *folder) check(ctx context.Context, d *blob.Dir, key string, write bool)
 }
 
 func (f *folder) away(err error) error {
-	return blob.WithHint(fmt.Errorf("directory %s: %w: %w (%v)", f.path, blob.ErrUnavailable, blob.ErrNoStore, err), hintMount)
+	err = fmt.Errorf("directory %s: %w: %w (%v)", f.path, blob.ErrUnavailable, blob.ErrNoStore, err)
+	return blob.WithHint(blob.WithSaying(err, "the directory "+f.path+" of the remote is not there"), hintMount)
 }
 
 // on runs one call on the directory.

@@ -281,7 +281,7 @@ func (d *daemon) serve(signals <-chan os.Signal) error {
 	defer cancel()
 	_ = httpServer.Shutdown(ctx)
 	if err != nil {
-		return &failure{cause: err, text: err.Error(), final: true}
+		return &failure{cause: err, text: oneLine(err), final: true}
 	}
 	return nil
 }

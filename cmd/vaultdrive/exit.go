@@ -241,13 +241,13 @@ func hintOf(err error) string {
 // named puts the thing that is meant into an error that does not name it.
 // What says that the process or the person went away is about no thing.
 func named(err error, name string) error {
-	if err == nil || strings.Contains(err.Error(), name) {
+	if err == nil || strings.Contains(oneLine(err), name) {
 		return err
 	}
 	if exit := rowOf(err).exit; exit == exitDaemon || exit == exitInterrupted {
 		return err
 	}
-	return &failure{cause: err, text: name + ": " + err.Error(), hint: hintOf(err)}
+	return &failure{cause: err, text: name + ": " + oneLine(err), hint: hintOf(err)}
 }
 
 // hinted gives err a better hint than the table's.
@@ -255,7 +255,7 @@ func hinted(err error, hint string) error {
 	if err == nil {
 		return nil
 	}
-	return &failure{cause: err, text: err.Error(), hint: hint}
+	return &failure{cause: err, text: oneLine(err), hint: hint}
 }
 
 // exitCodeHelp lists the codes with the names of what they stand for.
@@ -287,9 +287,6 @@ func (u *ui) report(err error) int {
 	return row.exit
 }
 
-// oneLine gives the text of an error for a person, in one line.
-func oneLine(err error) string { return plainly(err.Error()) }
-
 // wireError is how a failure travels from the daemon to a command.
 type wireError struct {
 	Code    string `json:"code"`
@@ -298,7 +295,7 @@ type wireError struct {
 }
 
 func toWire(err error) *wireError {
-	return &wireError{Code: rowOf(err).code, Message: err.Error(), Hint: hintOf(err)}
+	return &wireError{Code: rowOf(err).code, Message: oneLine(err), Hint: hintOf(err)}
 }
 
 // fromWire gives back an error of the same kind, so that a command ends alike

@@ -35,7 +35,7 @@ func runMountHelper(ctx context.Context, u *ui, args []string) int {
 	}
 	fake, err := c.parseHelper(args)
 	if err != nil {
-		u.note("mount.vaultdrive: %s", escapeName(err.Error()))
+		u.note("mount.vaultdrive: %s", escapeName(oneLine(err)))
 		return exitMountUsage
 	}
 	if fake {

@@ -1,43 +1,56 @@
 package main
 
 import (
-	"regexp"
 	"slices"
 	"strings"
+
+	"github.com/vaultdrive/vaultdrive/vaultcore/blob"
 )
 
-// saying is what layers of a transport say of a remote that cannot be reached, and the
-// one sentence for that. The layers are in the log.
-type saying struct {
-	layers *regexp.Regexp
-	plain  string
-}
-
-var sayings = []saying{
-	{regexp.MustCompile(`^.*dial tcp: lookup (\S+?)(?: on \S+)?: no such host\)*$`), "the remote cannot be reached: no host $1 is known"},
-	{regexp.MustCompile(`^.*dial tcp: lookup (\S+?)(?: on \S+)?: (.+?)\)*$`), "the remote cannot be reached: the name $1 cannot be looked up ($2)"},
-	{regexp.MustCompile(`^.*dial tcp (\S+): (?:connect: )?(.+?)\)*$`), "the remote at $1 cannot be reached: $2"},
-	{regexp.MustCompile(`^.*directory (/.*?): blob store unavailable: the blob store is not there.*$`), "the directory $1 of the remote is not there"},
-	{regexp.MustCompile(`^.* in bucket (\S+) at (\S+): blob store unavailable: the blob store is not there.*$`), "there is no bucket $1 at $2"},
-	{regexp.MustCompile(`^.* in bucket (\S+) at (\S+): blob store unavailable \((.+)\)$`), "the bucket $1 at $2 does not answer: $3"},
-	{regexp.MustCompile(`^.* in bucket (\S+) at (\S+): the blob store denies access \((.+)\)$`), "the bucket $1 at $2 denies access ($3)"},
-	{regexp.MustCompile(`^.* in bucket (\S+) at (\S+): the clocks of this machine and of the blob store differ \((.+)\)$`), "the clocks of this machine and of the bucket $1 at $2 differ ($3)"},
-	{regexp.MustCompile(`^.*blob store unavailable: (?:Get|Head|Post|Put|Delete) "(https?://[^/"]+)[^"]*": (.+)$`), "the server at $1 does not answer: $2"},
-}
-
-// plainly says what went wrong in one line: joined errors stand side by side, each once.
-func plainly(text string) string {
+// oneLine is what an error is for a person, in one line: the sentence that a layer has
+// for it, or else its text. Errors that were joined stand side by side, each once.
+func oneLine(err error) string {
 	var said []string
-	for line := range strings.SplitSeq(text, "\n") {
-		for _, s := range sayings {
-			if s.layers.MatchString(line) {
-				line = s.layers.ReplaceAllString(line, s.plain)
-				break
+	for _, e := range apart(err) {
+		text := sentence(e)
+		for line := range strings.Lines(text) {
+			if line = strings.TrimSpace(line); line != "" && !slices.Contains(said, line) {
+				said = append(said, line)
 			}
-		}
-		if !slices.Contains(said, line) {
-			said = append(said, line)
 		}
 	}
 	return strings.Join(said, "; ")
+}
+
+// sentence prefers the words of a command to those of a layer, and both to a text that
+// says who called whom.
+func sentence(err error) string {
+	if f, is := err.(*failure); is {
+		return f.text
+	}
+	if said := blob.Saying(err); said != "" {
+		return said
+	}
+	return err.Error()
+}
+
+// apart gives the errors that errors.Join put together somewhere below; whoever
+// wrapped them all said less than they do.
+func apart(err error) []error {
+	if _, is := err.(*failure); is || !strings.Contains(err.Error(), "\n") {
+		return []error{err}
+	}
+	switch e := err.(type) {
+	case interface{ Unwrap() error }:
+		if inner := e.Unwrap(); inner != nil {
+			return apart(inner)
+		}
+	case interface{ Unwrap() []error }:
+		var out []error
+		for _, inner := range e.Unwrap() {
+			out = append(out, apart(inner)...)
+		}
+		return out
+	}
+	return []error{err}
 }

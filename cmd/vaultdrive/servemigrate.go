@@ -204,7 +204,7 @@ func (s *serveStores) shownDatabase() string {
 
 // sided says which of the two is meant.
 func sided(side string, err error) error {
-	return &failure{cause: err, text: side + ": " + err.Error(), hint: hintOf(err)}
+	return &failure{cause: err, text: side + ": " + oneLine(err), hint: hintOf(err)}
 }
 
 // migrateView is what --json prints.

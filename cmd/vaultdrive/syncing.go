@@ -349,5 +349,5 @@ func (s *syncing) stored(ctx context.Context, st *syncer.Status) error {
 
 // troubleCondition is a remote that cannot be opened, as a condition.
 func troubleCondition(err error) syncer.Condition {
-	return syncer.Condition{Kind: rowOf(err).code, Text: err.Error(), Hint: hintOf(err)}
+	return syncer.Condition{Kind: rowOf(err).code, Text: oneLine(err), Hint: hintOf(err)}
 }

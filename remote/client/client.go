@@ -17,6 +17,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/url"
 	"sync"
 	"time"
 
@@ -378,7 +379,7 @@ func (r *Remote) unreachable(ctx context.Context, err error) error {
 	if ctx.Err() != nil {
 		return ctx.Err()
 	}
-	hint := "is the server up, and its address right? Everything goes on by itself when it answers"
+	hint, said := "is the server up, and its address right? Everything goes on by itself when it answers", blob.NoConnection(err)
 	var certificate *tls.CertificateVerificationError
 	var dns *net.DNSError
 	switch {
@@ -387,5 +388,17 @@ func (r *Remote) unreachable(ctx context.Context, err error) error {
 	case errors.As(err, &dns) && dns.IsNotFound:
 		hint = "no such host: look at the address, and at the network. Everything goes on by itself when it answers"
 	}
-	return blob.WithHint(fmt.Errorf("%w: %w", syncer.ErrUnavailable, err), hint)
+	if said == "" {
+		said = fmt.Sprintf("the server at %s does not answer: %v", r.o.Server, bare(err))
+	}
+	return blob.WithHint(blob.WithSaying(fmt.Errorf("%w: %w", syncer.ErrUnavailable, err), said), hint)
+}
+
+// bare is an error of a request without the request.
+func bare(err error) error {
+	var inURL *url.Error
+	if errors.As(err, &inURL) {
+		return inURL.Err
+	}
+	return err
 }

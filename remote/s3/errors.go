@@ -95,10 +95,11 @@ func (s *Store) explain(ctx context.Context, op, key, condition string, after ti
 	if ended := ctx.Err(); ended != nil {
 		return fmt.Errorf("%s %s: %w", op, key, ended)
 	}
-	where := fmt.Sprintf("%s %s in bucket %s at %s", op, key, s.bucket, s.host)
+	place := fmt.Sprintf("the bucket %s at %s", s.bucket, s.host)
+	where := fmt.Sprintf("%s %s in %s", op, key, place)
 	var answer minio.ErrorResponse
 	if !errors.As(err, &answer) || answer.StatusCode == 0 && answer.Code == "" {
-		return explainNet(where, err)
+		return explainNet(where, place, err)
 	}
 	v := judge(answer, condition)
 	if v.kind == blob.ErrNotFound && (op == "list" || op == "put" && (condition == "" || condition == absent)) {
@@ -112,7 +113,22 @@ func (s *Store) explain(ctx context.Context, op, key, condition string, after ti
 	if after > 0 && v.kind == blob.ErrUnavailable {
 		told = &blob.RetryError{After: after, Err: told}
 	}
-	return blob.WithHint(told, v.hint)
+	said := v.saying(place, answerName(answer))
+	if v.also == blob.ErrNoStore {
+		said = fmt.Sprintf("there is no bucket %s at %s", s.bucket, s.host)
+	}
+	return blob.WithHint(blob.WithSaying(told, said), v.hint)
+}
+
+// saying is the sentence about the bucket as a whole; "" where the object matters.
+func (v verdict) saying(place, answer string) string {
+	switch {
+	case v.kind == blob.ErrDenied:
+		return fmt.Sprintf("%s denies access (%s)", place, answer)
+	case v.kind == blob.ErrClock:
+		return fmt.Sprintf("the clocks of this machine and of %s differ (%s)", place, answer)
+	}
+	return ""
 }
 
 func judge(a minio.ErrorResponse, condition string) verdict {
@@ -170,8 +186,8 @@ func answerName(a minio.ErrorResponse) string {
 }
 
 // explainNet is for what never became an answer.
-func explainNet(where string, err error) error {
-	hint := ""
+func explainNet(where, place string, err error) error {
+	hint, said := "", blob.NoConnection(err)
 	var certificate *tls.CertificateVerificationError
 	var dns *net.DNSError
 	var record tls.RecordHeaderError
@@ -190,5 +206,8 @@ func explainNet(where string, err error) error {
 	if errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
 		err = errors.New("no answer in time") // not the caller's context: that is checked before
 	}
-	return blob.WithHint(fmt.Errorf("%s: %w (%w)", where, blob.ErrUnavailable, err), hint)
+	if said == "" {
+		said = fmt.Sprintf("%s does not answer: %v", place, err)
+	}
+	return blob.WithHint(blob.WithSaying(fmt.Errorf("%s: %w (%w)", where, blob.ErrUnavailable, err), said), hint)
 }

@@ -3,6 +3,8 @@ package blob
 import (
 	"errors"
 	"fmt"
+	"net"
+	"os"
 	"time"
 )
 
@@ -71,4 +73,52 @@ func Hint(err error) string {
 		return h.hint
 	}
 	return ""
+}
+
+// plain is an error that knows the one sentence it is for a person.
+type plain struct {
+	error
+	said string
+}
+
+func (p *plain) Unwrap() error { return p.error }
+
+// WithSaying gives an error the sentence that a person is shown in the place of its
+// text, which is for the log: there each layer says where it was. nil stays nil.
+func WithSaying(err error, said string) error {
+	if err == nil || said == "" {
+		return err
+	}
+	return &plain{err, said}
+}
+
+// Saying is the sentence an error is for a person; "" if it has none but its text.
+func Saying(err error) string {
+	var p *plain
+	if errors.As(err, &p) {
+		return p.said
+	}
+	return ""
+}
+
+// NoConnection is the sentence for an error of the network that ended before anybody
+// could be asked; "" for any other error.
+func NoConnection(err error) string {
+	var name *net.DNSError
+	if errors.As(err, &name) {
+		if name.IsNotFound {
+			return fmt.Sprintf("the remote cannot be reached: no host %s is known", name.Name)
+		}
+		return fmt.Sprintf("the remote cannot be reached: the name %s cannot be looked up (%s)", name.Name, name.Err)
+	}
+	var call *net.OpError
+	if !errors.As(err, &call) || call.Op != "dial" || call.Addr == nil {
+		return ""
+	}
+	why := call.Err
+	var system *os.SyscallError
+	if errors.As(why, &system) {
+		why = system.Err
+	}
+	return fmt.Sprintf("the remote at %s cannot be reached: %v", call.Addr, why)
 }

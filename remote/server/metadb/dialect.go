@@ -4,6 +4,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"net"
 	"net/url"
 	"os"
 	"regexp"
@@ -78,6 +79,10 @@ func classified(err error) error {
 		kind = map[string]error{"28000": ErrDenied, "28P01": ErrDenied, "42501": ErrDenied, "3D000": ErrNoDatabase, "53100": ErrFull}[pg.Code]
 	case errors.As(err, &connect):
 		kind = ErrUnavailable
+		var call *net.OpError
+		if errors.As(err, &call) {
+			err = call // the driver's own text is one line for each try
+		}
 	case errors.As(err, &lite):
 		kind = map[sqlite3.ErrNo]error{sqlite3.ErrFull: ErrFull, sqlite3.ErrPerm: ErrDenied, sqlite3.ErrReadonly: ErrDenied, sqlite3.ErrAuth: ErrDenied}[lite.Code]
 	}

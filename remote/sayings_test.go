@@ -1,0 +1,71 @@
+package remote_test
+
+import (
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/vaultdrive/vaultdrive/remote"
+	"github.com/vaultdrive/vaultdrive/remote/s3"
+	"github.com/vaultdrive/vaultdrive/remote/syncer/remotetest"
+	"github.com/vaultdrive/vaultdrive/vaultcore/blob"
+)
+
+// deaf is an address of this machine where nobody listens.
+func deaf(t *testing.T) string {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	return l.Addr().String()
+}
+
+// TestSayings: whoever cannot reach a remote is told in one sentence which it is and
+// what it does; who calls whom for that is in the text of the error.
+func TestSayings(t *testing.T) {
+	closed := deaf(t)
+	cut := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }))
+	denies := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.WriteHeader(http.StatusForbidden)
+		_, _ = w.Write([]byte("<Error><Code>SignatureDoesNotMatch</Code></Error>"))
+	}))
+	empty := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.WriteHeader(http.StatusNotFound)
+		_, _ = w.Write([]byte("<Error><Code>NoSuchBucket</Code></Error>"))
+	}))
+	for _, s := range []*httptest.Server{cut, denies, empty} {
+		t.Cleanup(s.Close)
+	}
+	away := filepath.Join(t.TempDir(), "my disk")
+	bucket := func(host string) string { return "s3://bkt/p?endpoint=http://" + strings.TrimPrefix(host, "http://") }
+	host := func(s *httptest.Server) string { return strings.TrimPrefix(s.URL, "http://") }
+	for address, want := range map[string]string{
+		"file://" + strings.ReplaceAll(away, " ", "%20"): "the directory " + away + " of the remote is not there",
+		bucket(closed):     "the remote at " + closed + " cannot be reached: connection refused",
+		bucket(cut.URL):    "the bucket bkt at " + host(cut) + " does not answer: Connection closed",
+		bucket(denies.URL): "the bucket bkt at " + host(denies) + " denies access (SignatureDoesNotMatch, status 403)",
+		bucket(empty.URL):  "there is no bucket bkt at " + host(empty),
+		"http://" + closed: "the remote at " + closed + " cannot be reached: connection refused",
+		cut.URL:            "the server at " + cut.URL + " does not answer: EOF",
+	} {
+		if _, err := os.Stat(away); err == nil {
+			t.Fatal("something made the directory that is away")
+		}
+		r, err := remote.Open(address, remote.Options{Vault: remotetest.Vault, S3: s3.Options{AccessKey: "k", SecretKey: "s"}})
+		if err != nil {
+			t.Fatalf("%s: %v", address, err)
+		}
+		_, err = r.Changes(t.Context(), nil, 0)
+		if got := blob.Saying(err); !strings.HasPrefix(got, want) {
+			t.Errorf("%s\nsays  %q\nnot   %q\nof    %v", address, got, want, err)
+		}
+		if err := r.Close(); err != nil {
+			t.Error(err)
+		}
+	}
+}
