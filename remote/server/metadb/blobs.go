@@ -127,10 +127,13 @@ func (q *querier) releaseUnnamed(account int64, id string) error {
 	if err != nil {
 		return err
 	}
+	if err := q.keepPledge(account, b); err != nil {
+		return err
+	}
 	if err := q.must("UPDATE blobs SET state='released', pledge='', purge_at=$3 WHERE account=$1 AND blob=$2", account, id, q.ms+TrashLife.Milliseconds()); err != nil {
 		return err
 	}
-	b.State, b.pledge = api.BlobReleased, ""
+	b.State = api.BlobReleased
 	q.book.now.used -= b.Stored
 	q.book.now.trash += b.Stored
 	return q.announceBlob(account, id, api.BlobReleased)

@@ -80,35 +80,42 @@ func (db *DB) Rows(ctx context.Context, account int64, typ, parent, after string
 	return out, err
 }
 
-// putRow writes a row if the one it replaces has the version that the writer
-// read; a deleted one keeps what it said. Errors: api's parent_not_found,
-// row_version, blob_gone, not_found to delete what never was.
-func (q *querier) putRow(account int64, r api.Row) (api.Row, error) {
+// mayPutRow gives the row that r replaces, of version 0 if there is none, and
+// says whether r may be written as far as its blob does not matter. Errors: api's
+// parent_not_found, row_version, not_found to delete what never was.
+func (q *querier) mayPutRow(r api.Row) (have api.Row, err error) {
 	if err := q.hasParent(r.ParentType, r.ParentID); err != nil && r.State == api.StateLive {
-		return r, err
+		return have, err
 	}
-	have, err := q.row(r.ID)
-	if err != nil && err != ErrNotFound {
-		return r, err
+	if have, err = q.row(r.ID); err != nil && err != ErrNotFound {
+		return have, err
 	}
 	if have.Version != r.Version {
-		return r, api.Errorf(api.CodeRowVersion, "the row has version %d, not %d", have.Version, r.Version)
+		return have, api.Errorf(api.CodeRowVersion, "the row has version %d, not %d", have.Version, r.Version)
+	}
+	if err == ErrNotFound && r.State == api.StateDeleted {
+		return have, api.Errorf(api.CodeNotFound, "no such attachment")
+	}
+	return have, nil
+}
+
+// putRow writes a row if the one it replaces has the version that the writer
+// read; a deleted one keeps what it said. Errors: those of mayPutRow; api's
+// blob_gone.
+func (q *querier) putRow(account int64, r api.Row) (api.Row, error) {
+	have, err := q.mayPutRow(r)
+	if err != nil {
+		return r, err
 	}
 	if r.State == api.StateDeleted {
-		if err == ErrNotFound {
-			return r, api.Errorf(api.CodeNotFound, "no such attachment")
-		}
 		by := r.By
 		r = have
 		r.State, r.By = api.StateDeleted, by
-	}
-	if r.State == api.StateLive {
-		if err := q.blobLive(r.BlobID); err != nil {
-			return r, err
-		}
+	} else if err := q.blobLive(r.BlobID); err != nil {
+		return r, err
 	}
 	created := q.ms
-	if err == nil {
+	if have.Version > 0 {
 		created = time.Time(have.CreatedAt).UnixMilli()
 	}
 	if err := q.writeRow(account, r, created); err != nil {
@@ -259,6 +266,9 @@ func (db *DB) DeleteRow(ctx context.Context, account int64, id string, by, reque
 			return err
 		}
 		if err := q.announceRow(account, deleted); err != nil {
+			return err
+		}
+		if err := q.trimTrash(account); err != nil {
 			return err
 		}
 		return q.audit(account, Audit{Action: "delete", Row: r, By: by, Request: request})

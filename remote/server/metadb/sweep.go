@@ -132,9 +132,9 @@ func (db *DB) Present(ctx context.Context, after string, limit int) (keys []stri
 func (db *DB) Missing(ctx context.Context, key string) error {
 	return db.update(ctx, func(q *querier) error {
 		q.as(everyone)
-		var account, stored int64
+		var account int64
 		var id string
-		err := q.one("SELECT account,blob,stored FROM blobs WHERE storage_key=$1 AND state='present'", []any{key}, &account, &id, &stored)
+		err := q.one("SELECT account,blob FROM blobs WHERE storage_key=$1 AND state='present'", []any{key}, &account, &id)
 		if err == ErrNotFound {
 			return nil
 		}
@@ -144,11 +144,18 @@ func (db *DB) Missing(ctx context.Context, key string) error {
 		if err := q.lock(account); err != nil {
 			return err
 		}
-		n, err := q.exec("UPDATE blobs SET state='missing' WHERE account=$1 AND blob=$2 AND storage_key=$3 AND state='present'", account, id, key)
-		if err != nil || n == 0 {
+		b, err := q.blob(id)
+		if err != nil || b.StorageKey != key || b.State != api.BlobPresent {
 			return err // somebody else was faster
 		}
-		q.book.now.used -= stored
+		if err := q.must("UPDATE blobs SET state='missing', pledge='' WHERE account=$1 AND blob=$2", account, id); err != nil {
+			return err
+		}
+		b.State = api.BlobMissing
+		if err := q.keepPledge(account, b); err != nil {
+			return err
+		}
+		q.book.now.used -= b.Stored
 		return q.announceBlob(account, id, api.BlobMissing)
 	})
 }

@@ -67,38 +67,6 @@ func (q *querier) haveBlob(u Upload) (bool, error) {
 	return b.State == api.BlobPresent, nil
 }
 
-// reserve takes what the upload needs beyond what it will release.
-func (q *querier) reserve(u Upload) (int64, error) {
-	need := u.Stored
-	var counted []*Blob
-	for _, id := range u.Release {
-		b, err := q.blob(id)
-		if err == ErrNotFound || err == nil && b.State != api.BlobPresent {
-			continue
-		}
-		if err != nil {
-			return 0, err
-		}
-		if b.pledge != "" && b.pledge != u.Slot {
-			return 0, api.Errorf(api.CodeBlobPledged, "blob %s makes room for another upload", id)
-		}
-		counted = append(counted, b)
-		need -= b.Stored
-	}
-	need = max(0, need)
-	if !q.book.fits(need) {
-		return 0, q.book.full()
-	}
-	for _, b := range counted {
-		if err := q.must("UPDATE blobs SET pledge=$3 WHERE account=$1 AND blob=$2", u.Account, b.ID, u.Slot); err != nil {
-			return 0, err
-		}
-		b.pledge = u.Slot
-	}
-	q.book.now.reserved += need
-	return need, nil
-}
-
 // endIntent gives back what an earlier attempt holds. Its object, which may be
 // under way still, goes when nothing names it; parts of it are the store's to
 // free, by the state that is given.
@@ -113,13 +81,8 @@ func (q *querier) endIntent(account int64, slot string) (left string, err error)
 		return "", err
 	}
 	q.book.now.reserved -= reserved
-	if err := q.must("UPDATE blobs SET pledge='' WHERE account=$1 AND pledge=$2", account, slot); err != nil {
+	if err := q.endPledges(account, slot); err != nil {
 		return "", err
-	}
-	for _, b := range q.book.blobs {
-		if b != nil && b.pledge == slot {
-			b.pledge = ""
-		}
 	}
 	if err := q.dropObject(account, key); err != nil {
 		return "", err
@@ -192,13 +155,18 @@ func (q *querier) place(u Upload, admitted bool) error {
 		if err != nil {
 			return err
 		}
+	}
+	if err := q.covers(u, admitted, reserved); err != nil {
+		return err
+	}
+	if admitted {
 		if err := q.must("DELETE FROM upload_intents WHERE account=$1 AND slot=$2", u.Account, u.Slot); err != nil {
 			return err
 		}
-	} else {
-		var err error
-		if reserved, err = q.reserve(u); err != nil {
-			return err
+		if len(u.Release) > 0 {
+			if err := q.endPledges(u.Account, u.Slot); err != nil {
+				return err
+			}
 		}
 	}
 	q.book.now.reserved -= reserved
@@ -268,11 +236,21 @@ func (q *querier) commitRow(u Upload, s *Stored) error {
 	return q.audit(u.Account, Audit{Action: "upload", Row: *s.Row, By: u.By, Request: u.Request})
 }
 
-func (q *querier) uploadRow(u Upload) (api.Row, error) {
+// mayWriteRow says whether the row of an upload will be written once its blob is
+// there.
+func (q *querier) mayWriteRow(u Upload) error {
 	if u.At >= 0 {
 		if err := q.notBehind(u.By, u.At); err != nil {
-			return api.Row{}, err
+			return err
 		}
+	}
+	_, err := q.mayPutRow(*u.Row)
+	return err
+}
+
+func (q *querier) uploadRow(u Upload) (api.Row, error) {
+	if err := q.mayWriteRow(u); err != nil {
+		return api.Row{}, err
 	}
 	r := *u.Row
 	r.By, r.BlobID = u.By, u.Blob
