@@ -29,7 +29,7 @@ func (f *fileSystem) GetAttr(_ <-chan struct{}, in *fuse.GetAttrIn, out *fuse.At
 // SetAttr changes size, mode and times. A change of owner is answered with
 // success and has no effect: a mount has one owner, the kernel has already
 // refused what a user may not do, and an error would stop rsync -a of root.
-func (f *fileSystem) SetAttr(_ <-chan struct{}, in *fuse.SetAttrIn, out *fuse.AttrOut) fuse.Status {
+func (f *fileSystem) SetAttr(cancel <-chan struct{}, in *fuse.SetAttrIn, out *fuse.AttrOut) fuse.Status {
 	n, st := f.writableDir(&in.InHeader)
 	if !st.Ok() {
 		return st
@@ -44,7 +44,7 @@ func (f *fileSystem) SetAttr(_ <-chan struct{}, in *fuse.SetAttrIn, out *fuse.At
 	}
 	if some {
 		var err error
-		if a, err = f.vault.SetAttr(n, change); err != nil {
+		if a, err = f.vault.SetAttrUntil(f.waits.caller(cancel, &in.InHeader), n, change); err != nil {
 			return f.errno("SETATTR", err)
 		}
 	} else {

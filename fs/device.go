@@ -28,6 +28,7 @@ import (
 type kernelConn struct {
 	// Set at construction.
 	fd       int
+	waits    *waits
 	protocol *fuse.ProtocolServer
 	log      *slog.Logger
 	most     int32 // readers that may wait at once
@@ -89,7 +90,7 @@ func dial(f *fileSystem, point string, m *fuse.MountOptions) (*kernelConn, error
 		return nil, err
 	}
 	c := &kernelConn{
-		fd: fd, protocol: fuse.NewProtocolServer(f, m), log: f.log, later: make(map[uint64]*aroundReply),
+		fd: fd, waits: &f.waits, protocol: fuse.NewProtocolServer(f, m), log: f.log, later: make(map[uint64]*aroundReply),
 		most:  int32(max(2, runtime.GOMAXPROCS(0))),
 		watch: make(chan struct{}, 1), ended: make(chan struct{}),
 	}
@@ -148,6 +149,7 @@ func (c *kernelConn) lost(err error) {
 	if !errors.Is(err, unix.ENODEV) {
 		c.log.Error("requests cannot be read", "err", err)
 	}
+	c.waits.end() // nobody takes an answer any more
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.gone = true

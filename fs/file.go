@@ -133,7 +133,7 @@ func (f *fileSystem) reply(data []byte) fuse.ReadResult {
 func (f *fileSystem) Read(cancel <-chan struct{}, in *fuse.ReadIn, buf []byte) (fuse.ReadResult, fuse.Status) {
 	f.count(&in.InHeader)
 	if isHidden(in.NodeId) {
-		n, st := f.hidden.read(in.Fh, buf, int64(in.Offset))
+		n, st := f.hidden.read(f.waits.caller(cancel, &in.InHeader), in.Fh, buf, int64(in.Offset))
 		if !st.Ok() {
 			return nil, st
 		}
@@ -147,7 +147,7 @@ func (f *fileSystem) Read(cancel <-chan struct{}, in *fuse.ReadIn, buf []byte) (
 		return nil, fuse.EINVAL
 	}
 	missed(node)
-	n, err := f.vault.ReadAtUntil(cancel, node, buf, int64(in.Offset))
+	n, err := f.vault.ReadAtUntil(f.waits.caller(cancel, &in.InHeader), node, buf, int64(in.Offset))
 	if err != nil {
 		return nil, f.errno("READ", err)
 	}
@@ -167,7 +167,7 @@ func (f *fileSystem) Write(cancel <-chan struct{}, in *fuse.WriteIn, data []byte
 	if in.Offset > math.MaxInt64-uint64(len(data)) {
 		return 0, fuse.Status(syscall.EFBIG)
 	}
-	written, err := f.vault.WriteAtUntil(cancel, n, data, int64(in.Offset))
+	written, err := f.vault.WriteAtUntil(f.waits.caller(cancel, &in.InHeader), n, data, int64(in.Offset))
 	if err != nil {
 		return 0, f.errno("WRITE", err)
 	}

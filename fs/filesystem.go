@@ -50,6 +50,7 @@ type fileSystem struct {
 	replies  sync.Pool
 	arounds  sync.Pool
 	said     saidOnce
+	waits    waits
 	requests [64]atomic.Uint64 // by opcode
 	panics   atomic.Uint64
 }
@@ -67,6 +68,7 @@ func newFileSystem(v *vaultcore.Vault, o Options) *fileSystem {
 		log:      o.Log,
 		nodes:    newNodeTable(root),
 		handles:  newHandleTable(),
+		waits:    waits{over: make(chan struct{})},
 	}
 	f.hidden = newHiddenTree(f, o)
 	f.notifier = newNotifier(v, o.Log)

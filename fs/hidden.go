@@ -67,7 +67,7 @@ type hiddenTree struct {
 // OPEN.
 type hiddenHandle struct {
 	file interface {
-		io.ReaderAt
+		ReadAtUntil(who vaultcore.Caller, p []byte, off int64) (int, error)
 		io.Closer
 	}
 	status []byte
@@ -278,7 +278,7 @@ func (h *hiddenTree) unverifiedContent(id uint64) (hiddenHandle, fuse.Status) {
 	return hiddenHandle{file: r}, fuse.OK
 }
 
-func (h *hiddenTree) read(fh uint64, buf []byte, off int64) (int, fuse.Status) {
+func (h *hiddenTree) read(who vaultcore.Caller, fh uint64, buf []byte, off int64) (int, fuse.Status) {
 	h.mu.Lock()
 	o, ok := h.open[fh]
 	h.mu.Unlock()
@@ -291,7 +291,7 @@ func (h *hiddenTree) read(fh uint64, buf []byte, off int64) (int, fuse.Status) {
 		}
 		return copy(buf, o.status[off:]), fuse.OK
 	}
-	n, err := o.file.ReadAt(buf, off)
+	n, err := o.file.ReadAtUntil(who, buf, off)
 	if err != nil && !errors.Is(err, io.EOF) {
 		return 0, h.fs.errno("READ", err)
 	}

@@ -85,7 +85,7 @@ func (f *fileSystem) Rmdir(_ <-chan struct{}, h *fuse.InHeader, name string) fus
 }
 
 // Rename moves a name, in one transaction, also between assets.
-func (f *fileSystem) Rename(_ <-chan struct{}, in *fuse.RenameIn, name, newName string) fuse.Status {
+func (f *fileSystem) Rename(cancel <-chan struct{}, in *fuse.RenameIn, name, newName string) fuse.Status {
 	dir, st := f.writableDir(&in.InHeader)
 	if !st.Ok() {
 		return st
@@ -107,7 +107,7 @@ func (f *fileSystem) Rename(_ <-chan struct{}, in *fuse.RenameIn, name, newName 
 	default:
 		return fuse.EINVAL
 	}
-	err := f.vault.Rename(dir, name, newDir, newName, flags)
+	err := f.vault.RenameUntil(f.waits.caller(cancel, &in.InHeader), dir, name, newDir, newName, flags)
 	f.ahead.hold.letGo()
 	return f.errno("RENAME", err)
 }

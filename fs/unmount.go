@@ -124,6 +124,7 @@ func (s *Server) Abort() error {
 	if s.ended() {
 		return nil
 	}
+	s.fs.waits.end() // also if the connection cannot be cut
 	err := s.cut()
 	errUnmount := s.unmountTop(unmountLazily)
 	if err != nil {

@@ -22,12 +22,16 @@ type attrQueue struct {
 // SetAttr changes size, mode and times. Size goes through the file's draft;
 // the rest is in memory at once and in the row within attrDelay. Errors:
 // those of Truncate, ErrReadOnly.
-func (v *Vault) SetAttr(n *Node, s SetAttr) (Attr, error) {
+func (v *Vault) SetAttr(n *Node, s SetAttr) (Attr, error) { return v.SetAttrUntil(Caller{}, n, s) }
+
+// SetAttrUntil is SetAttr for a caller that may not wait to the end. Further
+// error: ErrInterrupted; nothing has changed then.
+func (v *Vault) SetAttrUntil(who Caller, n *Node, s SetAttr) (Attr, error) {
 	if err := v.writable(); err != nil {
 		return Attr{}, err
 	}
 	if s.Size != nil {
-		if err := v.Truncate(n, *s.Size); err != nil {
+		if err := v.truncate(who, n, *s.Size); err != nil {
 			return Attr{}, err
 		}
 	}

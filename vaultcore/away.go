@@ -8,9 +8,31 @@ import (
 	"github.com/vaultdrive/vaultdrive/vaultcore/blob"
 )
 
-// interruptGrace is how long a wait for a network goes on after a signal: any
-// signal interrupts, and EINTR reaches programs that do not expect it.
+// interruptGrace is how long a wait for a network goes on after a signal that
+// does not end the program: any signal interrupts, and EINTR reaches programs
+// that do not expect it.
 const interruptGrace = 2 * time.Second
+
+// Caller is who an operation is done for, as far as that ends a wait for a
+// network before Limits.FetchWait does. The zero value waits that long.
+type Caller struct {
+	// Interrupted is closed when a signal has come. A wait goes on for two seconds
+	// then, and ends with ErrInterrupted. nil: never.
+	Interrupted <-chan struct{}
+	// Killed says, once Interrupted is closed, whether the signal ends Thread; then
+	// the wait ends at once. nil: it does not.
+	Killed func(thread uint32) bool
+	Thread uint32
+	// Gone is closed when nobody waits for a network any more: all that does ends
+	// at once, with ErrTimeout. nil: never.
+	Gone <-chan struct{}
+}
+
+func (c *Caller) killed() bool { return c.Killed != nil && c.Killed(c.Thread) }
+
+func errGone() error {
+	return fmt.Errorf("%w: the content is at the remote only, and the drive is being taken away", ErrTimeout)
+}
 
 // awayError says that bytes are needed which are at a remote only. Nobody waits
 // for them where it comes up, with locks held: whoever holds none any more has
@@ -32,27 +54,33 @@ func errElsewhere() error {
 // patience is how long one file operation waits for a network, all its waits
 // together.
 type patience struct {
-	until  time.Time
-	cancel <-chan struct{} // closed when the program was interrupted; nil: never
+	until time.Time
+	grace time.Duration // after a signal
+	who   Caller
 }
 
-func (s *store) patience(cancel <-chan struct{}) patience {
-	return patience{until: time.Now().Add(s.limits.FetchWait), cancel: cancel}
+func (s *store) patience(who Caller) patience {
+	return patience{until: time.Now().Add(s.limits.FetchWait), grace: interruptGrace, who: who}
 }
 
 // wait returns nil when done is closed. Errors: ErrTimeout, ErrInterrupted.
 func (p *patience) wait(done <-chan struct{}) error {
 	timer := time.NewTimer(time.Until(p.until))
 	defer timer.Stop()
-	cancel := p.cancel
+	interrupted := p.who.Interrupted
 	var grace <-chan time.Time
 	for {
 		select {
 		case <-done:
 			return nil
-		case <-cancel:
-			cancel = nil
-			t := time.NewTimer(interruptGrace)
+		case <-p.who.Gone:
+			return errGone()
+		case <-interrupted:
+			if p.who.killed() {
+				return ErrInterrupted
+			}
+			interrupted = nil
+			t := time.NewTimer(p.grace)
 			defer t.Stop()
 			grace = t.C
 		case <-grace:
@@ -65,8 +93,8 @@ func (p *patience) wait(done <-chan struct{}) error {
 
 // again has what op missed brought here and does op again, until it misses
 // nothing or patience ends. err is what op has answered; no lock is held.
-func (s *store) again(err error, cancel <-chan struct{}, op func() error) error {
-	p := s.patience(cancel)
+func (s *store) again(err error, who Caller, op func() error) error {
+	p := s.patience(who)
 	for {
 		var away *awayError
 		if !errors.As(err, &away) {
@@ -85,6 +113,6 @@ func (v *Vault) readAnywhere(c *content, dst []byte, off int64) (n int, err erro
 		n, err = c.readAt(v.store, dst, off)
 		return err
 	}
-	err = v.store.again(read(), nil, read)
+	err = v.store.again(read(), Caller{}, read)
 	return n, err
 }

@@ -384,9 +384,55 @@ func TestFetchInterrupted(t *testing.T) {
 	cancel := make(chan struct{})
 	close(cancel)
 	began := time.Now()
-	_, err := bob.ReadAtUntil(cancel, n, make([]byte, 10), 0)
+	_, err := bob.ReadAtUntil(Caller{Interrupted: cancel}, n, make([]byte, 10), 0)
 	if !errors.Is(err, ErrInterrupted) || time.Since(began) < interruptGrace {
 		t.Fatalf("%v after %v", err, time.Since(began))
+	}
+}
+
+// A wait whose deadline is hours away ends at once for a program that is killed,
+// and for everybody when the drive goes.
+func TestWaitsEndEarly(t *testing.T) {
+	closed := make(chan struct{})
+	close(closed)
+	never := make(chan struct{})
+	for name, c := range map[string]struct {
+		who  Caller
+		want error
+	}{
+		"killed":                   {Caller{Interrupted: closed, Thread: 7, Killed: func(thread uint32) bool { return thread == 7 }}, ErrInterrupted},
+		"gone":                     {Caller{Gone: closed}, ErrTimeout},
+		"gone while a signal came": {Caller{Interrupted: closed, Killed: func(uint32) bool { return false }, Gone: closed}, ErrTimeout},
+	} {
+		p := patience{until: time.Now().Add(time.Hour), grace: time.Hour, who: c.who}
+		if err := p.wait(never); !errors.Is(err, c.want) {
+			t.Errorf("%s: %v, want %v", name, err, c.want)
+		}
+	}
+}
+
+// Every operation that waits for a network heeds that nobody waits any more.
+func TestOperationsHeedTheirCaller(t *testing.T) {
+	_, bob, r, _ := farAway(t, Limits{FetchWait: 24 * time.Hour}, 3*pieceSize)
+	defer r.hang()()
+	gone := make(chan struct{})
+	close(gone)
+	who := Caller{Gone: gone}
+	n := bob.mustFind(farFile)
+	if err := bob.Open(n, true, false); err != nil {
+		t.Fatal(err)
+	}
+	defer bob.Release(n, true)
+	for name, op := range map[string]func() error{
+		"read":  func() error { _, err := bob.ReadAtUntil(who, n, make([]byte, 10), 0); return err },
+		"write": func() error { _, err := bob.WriteAtUntil(who, n, []byte("part of a page"), 100); return err },
+	} {
+		if err := op(); !errors.Is(err, ErrTimeout) {
+			t.Errorf("%s: %v, want ErrTimeout", name, err)
+		}
+	}
+	if got := bob.Attr(n).Size; got != 3*pieceSize {
+		t.Errorf("%d bytes afterwards", got)
 	}
 }
 

@@ -52,7 +52,7 @@ func (v *Vault) Open(n *Node, write, truncate bool) error {
 	if !truncate {
 		return nil
 	}
-	err := v.resize(o, 0)
+	err := v.resize(Caller{}, o, 0)
 	if err != nil {
 		v.Release(n, write)
 	}

@@ -10,17 +10,17 @@ import (
 // Errors: ErrDamaged, never a part of what could not be authenticated;
 // ErrTimeout when the content is not here and does not come.
 func (v *Vault) ReadAt(n *Node, dst []byte, off int64) (int, error) {
-	return v.ReadAtUntil(nil, n, dst, off)
+	return v.ReadAtUntil(Caller{}, n, dst, off)
 }
 
-// ReadAtUntil is ReadAt for a program that may be interrupted: a while after
-// cancel is closed, a wait for a network ends with ErrInterrupted.
-func (v *Vault) ReadAtUntil(cancel <-chan struct{}, n *Node, dst []byte, off int64) (int, error) {
+// ReadAtUntil is ReadAt for a caller that may not wait to the end. Further
+// error: ErrInterrupted.
+func (v *Vault) ReadAtUntil(who Caller, n *Node, dst []byte, off int64) (int, error) {
 	got, err := v.tryRead(n, dst, off)
 	if err == nil {
 		return got, nil
 	}
-	if got, err = v.readAgain(err, cancel, n, dst, off); errors.Is(err, ErrDamaged) {
+	if got, err = v.readAgain(err, who, n, dst, off); errors.Is(err, ErrDamaged) {
 		v.tellDamaged(n)
 	}
 	return got, err
@@ -49,8 +49,8 @@ func (v *Vault) tellDamaged(n *Node) {
 	v.alarm("damaged", path+": the copy on this device is damaged, and nothing of it was shown; "+hint)
 }
 
-func (v *Vault) readAgain(err error, cancel <-chan struct{}, n *Node, dst []byte, off int64) (got int, _ error) {
-	err = v.store.again(err, cancel, func() (err error) {
+func (v *Vault) readAgain(err error, who Caller, n *Node, dst []byte, off int64) (got int, _ error) {
+	err = v.store.again(err, who, func() (err error) {
 		got, err = v.tryRead(n, dst, off)
 		return err
 	})
@@ -115,23 +115,23 @@ func (v *Vault) Prepare(n *Node) {
 // not look at what close says. ErrTimeout when the rest of a page that src fills
 // in part is not here and does not come; then nothing of src was written.
 func (v *Vault) WriteAt(n *Node, src []byte, off int64) (int, error) {
-	return v.WriteAtUntil(nil, n, src, off)
+	return v.WriteAtUntil(Caller{}, n, src, off)
 }
 
 // WriteAtUntil is to WriteAt what ReadAtUntil is to ReadAt.
-func (v *Vault) WriteAtUntil(cancel <-chan struct{}, n *Node, src []byte, off int64) (int, error) {
+func (v *Vault) WriteAtUntil(who Caller, n *Node, src []byte, off int64) (int, error) {
 	if err := v.writable(); err != nil {
 		return 0, err
 	}
 	written, err := v.tryWrite(n, src, off)
 	if err != nil {
-		return v.writeAgain(err, cancel, n, src, off)
+		return v.writeAgain(err, who, n, src, off)
 	}
 	return written, nil
 }
 
-func (v *Vault) writeAgain(err error, cancel <-chan struct{}, n *Node, src []byte, off int64) (written int, _ error) {
-	err = v.store.again(err, cancel, func() (err error) {
+func (v *Vault) writeAgain(err error, who Caller, n *Node, src []byte, off int64) (written int, _ error) {
+	err = v.store.again(err, who, func() (err error) {
 		written, err = v.tryWrite(n, src, off)
 		return err
 	})
@@ -191,9 +191,9 @@ func (v *Vault) publishDraft(o *openState) {
 }
 
 // resize truncates or extends the file through its draft.
-func (v *Vault) resize(o *openState, size int64) error {
+func (v *Vault) resize(who Caller, o *openState, size int64) error {
 	try := func() error { return v.tryResize(o, size) }
-	return v.store.again(try(), nil, try)
+	return v.store.again(try(), who, try)
 }
 
 func (v *Vault) tryResize(o *openState, size int64) error {
@@ -229,7 +229,9 @@ func (v *Vault) tryResize(o *openState, size int64) error {
 
 // Truncate sets the size of a file, open or not; growth reads as zeros and
 // needs its space. Errors: ErrIsDir, ErrTooLarge, ErrQuota, ErrNoSpace, ErrReadOnly.
-func (v *Vault) Truncate(n *Node, size int64) error {
+func (v *Vault) Truncate(n *Node, size int64) error { return v.truncate(Caller{}, n, size) }
+
+func (v *Vault) truncate(who Caller, n *Node, size int64) error {
 	if n.isDir() {
 		return ErrIsDir
 	}
@@ -241,7 +243,7 @@ func (v *Vault) Truncate(n *Node, size int64) error {
 	}
 	o := v.openNode(n, true)
 	v.AwaitStill(n)
-	err := v.resize(o, size)
+	err := v.resize(who, o, size)
 	if err == nil {
 		// Nobody will close this handle and look at an error later.
 		v.tree.RLock()

@@ -194,7 +194,13 @@ func (r *Reading) Size() int64 { return r.v.Attr(r.n).Size }
 
 // ReadAt is that of io.ReaderAt.
 func (r *Reading) ReadAt(p []byte, off int64) (int, error) {
-	n, err := r.v.ReadAt(r.n, p, off)
+	return r.ReadAtUntil(Caller{}, p, off)
+}
+
+// ReadAtUntil is ReadAt for a caller that may not wait to the end. Further
+// error: ErrInterrupted.
+func (r *Reading) ReadAtUntil(who Caller, p []byte, off int64) (int, error) {
+	n, err := r.v.ReadAtUntil(who, r.n, p, off)
 	if err == nil && n < len(p) {
 		err = io.EOF
 	}

@@ -23,6 +23,12 @@ const (
 // ErrNameTooLong, ErrReadOnly, ErrTimeout when what src was written over is
 // elsewhere and does not come.
 func (v *Vault) Rename(dir *Node, name string, newDir *Node, newName string, f RenameFlags) error {
+	return v.RenameUntil(Caller{}, dir, name, newDir, newName, f)
+}
+
+// RenameUntil is Rename for a caller that may not wait to the end. Further
+// error: ErrInterrupted; nothing has been renamed then.
+func (v *Vault) RenameUntil(who Caller, dir *Node, name string, newDir *Node, newName string, f RenameFlags) error {
 	if err := v.writable(); err != nil {
 		return err
 	}
@@ -41,7 +47,7 @@ func (v *Vault) Rename(dir *Node, name string, newDir *Node, newName string, f R
 		}
 	}
 	// A draft that the target takes over may stand on what is elsewhere.
-	return v.store.again(try(), nil, try)
+	return v.store.again(try(), who, try)
 }
 
 // rename is one rename under way.

@@ -86,13 +86,19 @@ func (r *UnverifiedReading) Close() error {
 // ReadAt is that of io.ReaderAt. Errors: ErrDamaged for what does not
 // authenticate or is not at the server, ErrTimeout.
 func (r *UnverifiedReading) ReadAt(p []byte, off int64) (n int, err error) {
+	return r.ReadAtUntil(Caller{}, p, off)
+}
+
+// ReadAtUntil is ReadAt for a caller that may not wait to the end. Further
+// error: ErrInterrupted.
+func (r *UnverifiedReading) ReadAtUntil(who Caller, p []byte, off int64) (n int, err error) {
 	if r.trash != nil {
-		return r.trash.ReadAt(p, off)
+		return r.trash.ReadAtUntil(who, p, off)
 	}
 	if off < 0 {
 		return 0, ErrInvalid
 	}
-	wait := r.v.store.patience(nil)
+	wait := r.v.store.patience(who)
 	size := r.u.row.Size
 	for n < len(p) && off+int64(n) < size {
 		at := off + int64(n)
