@@ -186,8 +186,11 @@ func (d *draft) touchLocked(length int64) error {
 // neededLocked is how many bytes finish will still write for a file of length.
 func (d *draft) neededLocked(length int64) int64 {
 	n := seal.SealedSizeV4(length)
-	if d.stream != nil {
+	switch {
+	case d.stream != nil:
 		n -= d.stream.w.handed
+	case d.flat != nil && d.flat.ahead != nil:
+		n -= d.flat.ahead.sent
 	}
 	return max(n, 0)
 }
@@ -318,6 +321,7 @@ func (d *draft) cutLocked(size int64) error {
 		if err := d.unsealFlatLocked(); err != nil {
 			return err
 		}
+		d.openAheadLocked()
 		d.flat.filled, d.flat.logged = min(d.flat.filled, size), min(d.flat.logged, size)
 		d.pages.cut((size + pageSize - 1) / pageSize)
 	case d.stream != nil:
@@ -393,6 +397,9 @@ func (d *draft) readLocked(dst []byte, off int64) error {
 		return nil
 	}
 	if d.flat != nil {
+		if a := d.flat.ahead; a != nil && off < a.sealed {
+			d.openAheadLocked()
+		}
 		copy(dst, d.flat.data()[off:])
 		return nil
 	}

@@ -68,7 +68,7 @@ func (d *draft) sealLocked() (*sealedContent, error) {
 	return d.sealV3Locked()
 }
 
-// newSealed begins a result: the key is wrapped before anything is sealed.
+// newSealed begins a result: the key is wrapped before anything more is sealed.
 func (d *draft) newSealed(version uint8, blob seal.ID, key *seal.Key) (*sealedContent, error) {
 	wire, epoch, err := d.s.wrap(key)
 	if err != nil {
@@ -83,8 +83,11 @@ func (d *draft) newSealed(version uint8, blob seal.ID, key *seal.Key) (*sealedCo
 }
 
 func (d *draft) sealV3Locked() (*sealedContent, error) {
-	key := seal.NewKey()
-	sc, err := d.newSealed(seal.V3, seal.NewBlobID(), &key)
+	key, id := seal.NewKey(), seal.NewBlobID()
+	if a := d.landedAheadLocked(); a != nil && seal.SealedSizeV3(d.length) > d.s.limits.FreshMax {
+		key, id = a.key, a.blob
+	}
+	sc, err := d.newSealed(seal.V3, id, &key)
 	if err != nil {
 		return nil, err
 	}
@@ -132,7 +135,13 @@ func (d *draft) sealFlatLocked(sc *sealedContent) error {
 		return err
 	}
 	key := sc.key
-	sealed, err := d.s.sealBin(&key, sc.ref.blob, d.flat.buf.b, int(d.length))
+	var sealed []byte
+	var err error
+	if d.flat.ahead != nil {
+		sealed, err = d.endAheadLocked()
+	} else {
+		sealed, err = d.s.sealBin(&key, sc.ref.blob, d.flat.buf.b, int(d.length))
+	}
 	if sealed != nil {
 		d.flat.buf.b = sealed
 		d.flat.sealed = &key
@@ -236,7 +245,7 @@ func (d *draft) pieceLocked(off int64, scratch []byte) ([]byte, error) {
 		if err := d.unsealFlatLocked(); err != nil {
 			return nil, err
 		}
-		return d.flat.data()[off:min(off+segmentPlain, d.length)], nil
+		return d.flatDataLocked()[off:min(off+segmentPlain, d.length)], nil
 	}
 	if b, _ := d.pages.at(off / pageSize); b != nil && b.have == ^uint16(0) && off%blockSize == 0 {
 		return b.mem[:min(blockSize, d.length-off)], nil

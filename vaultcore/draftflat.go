@@ -9,6 +9,9 @@ type flat struct {
 	filled int64     // bytes written, without gaps
 	logged int64     // of these, what the log holds
 	sealed *seal.Key // set while the buffer holds ciphertext
+
+	ahead *ahead // of a draft that is being written in order, its start
+	plain bool   // something went back to what had been sealed: nothing is, any more
 }
 
 // flatMax is the largest file kept in one buffer.
@@ -35,6 +38,7 @@ func (d *draft) leaveFlatLocked(off int64) error {
 	return d.toPagesLocked()
 }
 
+// data is the plaintext, but for what is sealed ahead.
 func (f *flat) data() []byte { return f.buf.b[min(plainHead, len(f.buf.b)):][:f.filled] }
 
 // flatWriteLocked copies p to its place, behind zeros where there is a gap.
@@ -47,11 +51,15 @@ func (d *draft) flatWriteLocked(p []byte, off int64) error {
 	if f == nil { // it was spilled to make room
 		return d.putLocked(p, off)
 	}
+	if f.ahead != nil && off < f.ahead.sealed {
+		d.openAheadLocked()
+	}
 	if off > f.filled {
 		clear(f.buf.b[plainHead+f.filled : plainHead+off])
 	}
 	copy(f.buf.b[plainHead+off:], p)
 	f.filled = max(f.filled, end)
+	d.sealAheadLocked()
 	return nil
 }
 
@@ -67,6 +75,7 @@ func (d *draft) flatRoomLocked(n int64) error {
 	}
 	f := d.flat
 	if size > cap(f.buf.b) {
+		d.openAheadLocked() // the buffer moves
 		buf := d.s.bufs.plainSized(size)
 		buf.b = append(buf.b, f.buf.b[:min(plainHead+int(f.filled), len(f.buf.b))]...)
 		d.s.bufs.putPlain(f.buf)
@@ -137,6 +146,7 @@ func (d *draft) unsealFlatLocked() error {
 }
 
 func (d *draft) dropFlatLocked() {
+	d.dropAheadLocked()
 	d.s.bufs.putPlain(d.flat.buf)
 	d.flat = nil
 }
@@ -147,7 +157,7 @@ func (d *draft) toPagesLocked() error {
 		return err
 	}
 	f := d.flat
-	d.pages.write(f.data(), 0)
+	d.pages.write(d.flatDataLocked(), 0)
 	for key, b := range d.pages.blocks {
 		// What the log holds whole is clean.
 		first := int64(key) * blockPages

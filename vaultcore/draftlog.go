@@ -242,7 +242,7 @@ func (d *draft) addDirtyLocked(batch *logBatch) error {
 
 // addFlatLocked stages what the flat buffer holds beyond what is logged.
 func (d *draft) addFlatLocked(batch *logBatch) error {
-	data := d.flat.data()
+	data := d.flatDataLocked()
 	for off := d.flat.logged &^ (pageSize - 1); off < d.flat.filled; {
 		n := min(blockSize-off%blockSize, d.flat.filled-off)
 		b := d.pages.entry(uint32(off / blockSize))

@@ -39,7 +39,7 @@ func tinyLimits() Limits {
 	return Limits{
 		OpenPlain: 300 << 10, IdlePlain: 100 << 10, IdleBuffers: 1 << 20,
 		DraftFile: 192 << 10, DraftTotal: 512 << 10, DraftIndex: 1 << 10, LogDead: 64 << 10,
-		V3Max: 150_000, StreamHead: 32 << 10, FreshMax: 8 << 10, MaxFile: 4 << 20,
+		V3Max: 150_000, StreamHead: 32 << 10, SealAhead: 16 << 10, FreshMax: 8 << 10, MaxFile: 4 << 20,
 	}
 }
 

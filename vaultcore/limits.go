@@ -47,6 +47,10 @@ type Limits struct {
 	// setting v4 a sequential writer becomes a stream beyond it. A multiple
 	// of 16 KiB, at most 256 KiB and V3Max. Default 256 KiB.
 	StreamHead int64
+	// SealAhead is how much of a new file that is written in order is sealed at
+	// a time, and goes to the disk, before the file is closed; nothing of one
+	// that has not twice as much. A multiple of 4 KiB. Default 1 MiB.
+	SealAhead int64
 	// FreshMax is the largest sealed content that lies in its row. Default
 	// 32 KiB, maximum 64 KiB.
 	FreshMax int64
@@ -91,6 +95,7 @@ func (l Limits) withDefaults() Limits {
 	setSize(&l.LogDead, 64*mib)
 	setSize(&l.V3Max, seal.MaxV3)
 	setSize(&l.StreamHead, min(256<<10, l.V3Max&^(seal.ChunkSize-1)))
+	setSize(&l.SealAhead, mib)
 	setSize(&l.FreshMax, 32<<10)
 	setSize(&l.MaxFile, seal.MaxV4)
 	setSize(&l.Reserve, 64*mib)
@@ -126,6 +131,8 @@ func (l Limits) check() error {
 		bound("V3Max", l.V3Max, seal.ChunkSize, seal.MaxV3),
 		bound("StreamHead", l.StreamHead, seal.ChunkSize, min(256<<10, l.V3Max)),
 		bound("StreamHead in its last chunk", l.StreamHead%seal.ChunkSize, 0, 0),
+		bound("SealAhead", l.SealAhead, pageSize, most),
+		bound("SealAhead in its last page", l.SealAhead%pageSize, 0, 0),
 		bound("FreshMax", l.FreshMax, 1, 64<<10),
 		bound("MaxFile", l.MaxFile, 1, seal.MaxV4),
 		bound("Reserve", l.Reserve, 1, most),

@@ -138,7 +138,16 @@ func (s *store) makeBin(id seal.ID, size int, write func(*blob.File) error) erro
 	if err != nil {
 		return err
 	}
-	err = write(f)
+	if err := s.publishBin(f, id, write(f)); err != nil {
+		return err
+	}
+	s.space.written(int64(size))
+	return nil
+}
+
+// publishBin closes a blob's file and gives it its name, or removes it if
+// writing it ended in an error, which is the result then.
+func (s *store) publishBin(f *blob.File, id seal.ID, err error) error {
 	if closeErr := f.Close(); err == nil {
 		err = closeErr
 	}
@@ -147,10 +156,8 @@ func (s *store) makeBin(id seal.ID, size int, write func(*blob.File) error) erro
 	}
 	if err != nil {
 		s.removeFile(partName(id))
-		return err
 	}
-	s.space.written(int64(size))
-	return nil
+	return err
 }
 
 // sealInParts is the part of sealBin for which several cores are worth it.
@@ -159,8 +166,16 @@ func sealInParts(key *seal.Key, f *blob.File, buf []byte, n int) (sealed []byte,
 	if err != nil {
 		return nil, err
 	}
-	done := make(chan int, n/partSize+1) // room for all, so nobody waits for the disk
+	return sealRest(p, &sealedWriter{f: f, buf: buf[:n+seal.OverheadV3]}, n)
+}
+
+// sealRest seals what comes behind w.next, where a part begins, and writes it
+// behind what w has written. sealed is all of the content, also with an error.
+func sealRest(p seal.PartsSealV3, w *sealedWriter, n int) (sealed []byte, err error) {
+	begin := w.next
+	done := make(chan int, (n-begin)/partSize+1) // room for all, so nobody waits for the disk
 	var next atomic.Int64
+	next.Store(int64(begin))
 	wait := onCores(func() {
 		for {
 			from := int(next.Add(partSize)) - partSize
@@ -171,8 +186,8 @@ func sealInParts(key *seal.Key, f *blob.File, buf []byte, n int) (sealed []byte,
 			done <- from
 		}
 	})
-	w := sealedWriter{f: f, buf: buf[:n+seal.OverheadV3], come: map[int]bool{}}
-	for range (n + partSize - 1) / partSize {
+	w.come = map[int]bool{}
+	for range (n - begin + partSize - 1) / partSize {
 		w.add(<-done) // an error stays with w: what is begun is sealed to its end
 	}
 	wait()

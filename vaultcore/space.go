@@ -92,6 +92,14 @@ func (g *spaceGuard) release(n int64) {
 	g.mu.Unlock()
 }
 
+// regain promises n bytes again that had been written and are free again now.
+func (g *spaceGuard) regain(n int64) {
+	g.mu.Lock()
+	g.promised += n
+	g.asked = time.Time{}
+	g.mu.Unlock()
+}
+
 // written says that n bytes went to the disk.
 func (g *spaceGuard) written(n int64) {
 	g.mu.Lock()

@@ -42,7 +42,7 @@ func (d *draft) toStreamLocked() error {
 	st.head = st.headBuf.b[:0]
 	st.r = d.s.newV4Reader(w.f, w.chunks, 0, 0)
 	if d.flat != nil {
-		if err := st.append(d.flat.data(), true); err != nil {
+		if err := st.append(d.flatDataLocked(), true); err != nil {
 			st.close()
 			w.abandon()
 			return err

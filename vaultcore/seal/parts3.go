@@ -49,6 +49,7 @@ type partsV3 struct {
 
 	mu   sync.Mutex
 	sums []partSum
+	over bool // the key has sealed what it ever will
 }
 
 // partSum is what one part adds to the tag.
@@ -98,6 +99,9 @@ func (p *partsV3) claim(from, to int) (part []byte, index int) {
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	if p.over {
+		panic("seal: part of a v3 content that is finished or given up")
+	}
 	for _, s := range p.sums {
 		if from < s.to && s.from < to {
 			panic(fmt.Sprintf("seal: part %d…%d of a v3 content meets %d…%d", from, to, s.from, s.to))
@@ -177,6 +181,42 @@ func (p PartsSealV3) Part(from, to int) {
 	p.hash(part, index)
 }
 
+// Extend says that the content has grown to n bytes, in the same buffer. It must
+// not run beside Part. Errors: ErrTooLarge, ErrFormat for a buffer too small;
+// then nothing has changed. It panics for a content that would be shorter, and
+// if a part ends where only the last may.
+func (p PartsSealV3) Extend(n int) error {
+	if err := checkSealV3(p.sealed, n); err != nil {
+		return err
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, s := range p.sums {
+		if s.to%aes.BlockSize != 0 && n != len(p.body) {
+			panic(fmt.Sprintf("seal: v3 content goes on behind its last part, which ends at %d", s.to))
+		}
+	}
+	if n < len(p.body) || p.over {
+		panic(fmt.Sprintf("seal: v3 content of %d bytes made one of %d", len(p.body), n))
+	}
+	p.sealed = p.sealed[:n+OverheadV3]
+	p.body = p.sealed[ivSize:][:n:n]
+	return nil
+}
+
+// Undo gives the content up: the parts that were sealed are plaintext again, and
+// no other can be sealed under the key and IV, which would give away what both
+// have in common. It is called once the other calls have returned.
+func (p PartsSealV3) Undo() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.over = true
+	for _, s := range p.sums {
+		p.crypt(p.body[s.from:s.to], s.from)
+	}
+	p.sums = nil
+}
+
 // Finish writes the tag and returns the blob. It panics unless the parts are
 // the whole content.
 func (p PartsSealV3) Finish() []byte {
@@ -184,6 +224,9 @@ func (p PartsSealV3) Finish() []byte {
 	if !ok {
 		panic("seal: v3 content sealed in part")
 	}
+	p.mu.Lock()
+	p.over = true
+	p.mu.Unlock()
 	copy(p.sealed[len(p.sealed)-tagSize:], tag[:])
 	return p.sealed
 }

@@ -333,3 +333,68 @@ func BenchmarkV3Parts(b *testing.B) {
 		}
 	}
 }
+
+// A content may grow while it is sealed; it is then the same as if its length
+// had been known.
+func TestV3PartsExtended(t *testing.T) {
+	fk, iv := keyFrom(1), seq(0xa0, ivSize)
+	const n = 5*testPart + 3
+	plain := pattern(n)
+	want := fixedSeal(fk.b[:], iv, plain, nil)
+	buf := make([]byte, n+OverheadV3)
+	copy(buf, iv)
+	copy(buf[ivSize:], plain[:2*testPart])
+	p := PartsSealV3{newPartsV3(fk, buf[:2*testPart+OverheadV3], iv)}
+	p.Part(testPart, 2*testPart)
+	copy(buf[ivSize+2*testPart:], plain[2*testPart:])
+	for _, to := range []int{3 * testPart, 3 * testPart, n} {
+		if err := p.Extend(to); err != nil {
+			t.Fatal(err)
+		}
+	}
+	onAll(2, [][2]int{{0, testPart}, {2 * testPart, n}}, p.Part)
+	wantBytes(t, "extended", p.Finish(), want)
+	if !panics(func() { p.Part(0, 16) }) {
+		t.Error("part of a finished content", "was taken")
+	}
+}
+
+func TestV3PartsExtendMisuse(t *testing.T) {
+	fk := NewKey()
+	buf := make([]byte, 100+OverheadV3)
+	p := must[PartsSealV3](t)(NewSealV3(&fk, buf, 40))
+	wantErr(t, "beyond the buffer", p.Extend(101), ErrFormat)
+	wantErr(t, "too large", p.Extend(MaxV3+1), ErrTooLarge)
+	if !panics(func() { _ = p.Extend(39) }) {
+		t.Error("shorter", "was taken")
+	}
+	p.Part(32, 40)
+	if !panics(func() { _ = p.Extend(48) }) {
+		t.Error("behind the last part", "was taken")
+	}
+}
+
+// What is given up is plaintext again, and nothing more is sealed under its key.
+func TestV3PartsUndo(t *testing.T) {
+	fk := NewKey()
+	plain := pattern(3 * testPart)
+	buf := make([]byte, len(plain)+OverheadV3)
+	copy(buf[ivSize:], plain)
+	p := must[PartsSealV3](t)(NewSealV3(&fk, buf, len(plain)))
+	p.Part(0, testPart)
+	p.Part(2*testPart, 3*testPart)
+	if bytes.Equal(buf[ivSize:][:testPart], plain[:testPart]) {
+		t.Fatal("not sealed")
+	}
+	p.Undo()
+	wantBytes(t, "given up", buf[ivSize:][:len(plain)], plain)
+	if !panics(func() { p.Part(testPart, 2*testPart) }) {
+		t.Error("part", "was taken")
+	}
+	if !panics(func() { p.Finish() }) {
+		t.Error("finish", "was taken")
+	}
+	if !panics(func() { _ = p.Extend(len(plain)) }) {
+		t.Error("extend", "was taken")
+	}
+}

@@ -1,0 +1,180 @@
+package vaultcore
+
+import (
+	"github.com/vaultdrive/vaultdrive/vaultcore/blob"
+	"github.com/vaultdrive/vaultdrive/vaultcore/seal"
+)
+
+// ahead is the start of a flat draft that is sealed where it lies, and on its
+// way to the disk, while the program still writes behind it: closing the file
+// then has its end left to do. The buffer must not move meanwhile, nor go to
+// another draft, nor become plaintext again while the disk reads from it; so
+// whatever needs one of these lets what is in flight land first.
+type ahead struct {
+	key    seal.Key
+	blob   seal.ID
+	f      *blob.File
+	parts  seal.PartsSealV3
+	sealed int64      // the plaintext before it is, or is becoming, ciphertext
+	sent   int64      // bytes of the file that are written, or in flight
+	flight chan error // the answer to what is in flight; nil if nothing is
+	err    error      // of a flight
+}
+
+// aheadShare is the part of the largest flat file that is sealed ahead. One that
+// outgrows the buffer has its start sealed anew as a stream, which makes the
+// work done ahead a waste.
+const aheadShare = 2
+
+// sealAheadLocked seals some more of the start of a draft that is written in
+// order, if there is enough of it and the disk has taken what came before.
+// Nothing is sealed ahead of a draft that the log holds a part of, nor while
+// memory is short and drafts may have to leave it.
+func (d *draft) sealAheadLocked() {
+	f, step := d.flat, d.s.limits.SealAhead
+	to := min(f.filled, d.flatMax()/aheadShare)
+	to -= to % step
+	switch {
+	case f.plain || d.log != nil || d.isKept || d.s.writeV4() || f.buf.mapping == nil:
+		return
+	case cap(f.buf.b) < int(d.flatMax())+seal.OverheadV3:
+		return // it will move
+	case d.s.budget.used.Load() > d.s.budget.total/2:
+		return
+	case f.ahead == nil && to < 2*step || f.ahead != nil && to <= f.ahead.sealed:
+		return
+	}
+	if f.ahead == nil && !d.beginAheadLocked(to) || f.ahead.flying() {
+		return
+	}
+	if f.ahead.err != nil {
+		d.openAheadLocked() // closing the file tries again, and says what is wrong
+		return
+	}
+	d.s.space.written(f.ahead.launch(f.buf.b, to))
+}
+
+// beginAheadLocked makes the file. What goes wrong here is nobody's business yet.
+func (d *draft) beginAheadLocked(n int64) bool {
+	a := &ahead{key: seal.NewKey(), blob: seal.NewBlobID()}
+	var err error
+	if a.parts, err = seal.NewSealV3(&a.key, d.flat.buf.b, int(n)); err == nil {
+		a.f, err = d.s.makeFile(d.s.attachments, partName(a.blob))
+	}
+	if err != nil {
+		d.flat.plain = true
+		return false
+	}
+	d.flat.ahead = a
+	return true
+}
+
+// flying says whether something is in flight, without waiting.
+func (a *ahead) flying() bool {
+	if a.flight == nil {
+		return false
+	}
+	select {
+	case a.err = <-a.flight:
+		a.flight = nil
+	default:
+	}
+	return a.flight != nil
+}
+
+// launch has the plaintext up to an offset sealed and written, as far as it
+// fills pages of the file, and says how many bytes those are.
+func (a *ahead) launch(buf []byte, to int64) int64 {
+	if a.err = a.parts.Extend(int(to)); a.err != nil {
+		return 0
+	}
+	from, begin, end := a.sealed, a.sent, (plainHead+to)&^(pageSize-1)
+	a.sealed, a.sent = to, end
+	flight := make(chan error, 1)
+	a.flight = flight
+	go func() {
+		for ; from < to; from += partSize {
+			a.parts.Part(int(from), int(min(from+partSize, to)))
+		}
+		flight <- a.f.WriteDirect(buf[begin:end], begin)
+	}()
+	return end - begin
+}
+
+// land waits for what is in flight.
+func (a *ahead) land() error {
+	if a.flight != nil {
+		a.err, a.flight = <-a.flight, nil
+	}
+	return a.err
+}
+
+// landedAheadLocked gives what was sealed ahead for closing to go on with, or
+// nil if there is nothing or it could not be written.
+func (d *draft) landedAheadLocked() *ahead {
+	if d.flat == nil || d.flat.ahead == nil {
+		return nil
+	}
+	if d.flat.ahead.land() != nil {
+		d.openAheadLocked()
+	}
+	return d.flat.ahead
+}
+
+// endAheadLocked seals and writes what is left of the file, and gives it its
+// name. sealed is the buffer, which then holds nothing but ciphertext, also
+// when there is an error. What was sealed ahead has landed.
+func (d *draft) endAheadLocked() (sealed []byte, err error) {
+	a, n := d.flat.ahead, int(d.length)
+	if err := a.parts.Extend(n); err != nil {
+		d.openAheadLocked()
+		return nil, err
+	}
+	w := sealedWriter{f: a.f, buf: d.flat.buf.b[:n+seal.OverheadV3], next: int(a.sealed), written: int(a.sent)}
+	sealed, err = sealRest(a.parts, &w, n)
+	rest := int64(len(sealed)) - a.sent
+	d.flat.ahead = nil
+	a.key.Wipe()
+	if err = d.s.publishBin(a.f, a.blob, err); err != nil {
+		d.regainLocked(a.sent)
+		return sealed, err
+	}
+	d.s.space.written(rest)
+	return sealed, nil
+}
+
+// flatDataLocked is the plaintext of a flat draft, all of it.
+func (d *draft) flatDataLocked() []byte {
+	d.openAheadLocked()
+	return d.flat.data()
+}
+
+// openAheadLocked makes plaintext of what was sealed ahead. This draft is not
+// sealed ahead again: whoever goes back once will do so again.
+func (d *draft) openAheadLocked() {
+	if a := d.flat.ahead; a != nil {
+		d.dropAheadLocked()
+		a.parts.Undo()
+		d.regainLocked(a.sent)
+	}
+}
+
+// dropAheadLocked lets go of what was sealed ahead, and leaves the buffer as it
+// is, but no longer the disk's.
+func (d *draft) dropAheadLocked() {
+	a := d.flat.ahead
+	if a == nil {
+		return
+	}
+	_ = a.land() // nobody wants it any more
+	d.flat.ahead, d.flat.plain = nil, true
+	a.f.Close()
+	d.s.removeFile(partName(a.blob))
+	a.key.Wipe()
+}
+
+// regainLocked promises again what was on the disk and has gone.
+func (d *draft) regainLocked(n int64) {
+	d.promised += n
+	d.s.space.regain(n)
+}
