@@ -50,7 +50,7 @@ func (c *adoptCommand) Run(ctx context.Context) error {
 	case c.refuse && !c.all && len(c.paths) == 0:
 		return usage("adopt --refuse takes PATH or --all")
 	}
-	cl, err := c.connectFor(ctx, c.paths)
+	cl, err := c.connectFor(ctx, c.paths, toFind)
 	if err != nil {
 		return err
 	}

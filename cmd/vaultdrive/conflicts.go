@@ -94,7 +94,7 @@ func (c *conflictsCommand) keep(ctx context.Context, path string) error {
 		return err
 	}
 	paths := []string{path}
-	cl, err := c.connectFor(ctx, paths)
+	cl, err := c.connectFor(ctx, paths, toFind)
 	if err != nil {
 		return err
 	}

@@ -45,13 +45,13 @@ func (c *common) jsonFlag() cli.Flag {
 // connect reaches the vault: through its mount if it has one, else by opening
 // it in this process, which needs a password.
 func (c *common) connect(ctx context.Context) (*client, error) {
-	return c.connectFor(ctx, nil)
+	return c.connectFor(ctx, nil, toFind)
 }
 
 // connectFor is connect for a command with paths of the vault. A path in a
 // mount of ours says which vault is meant; it is put in the vault's own form.
-func (c *common) connectFor(ctx context.Context, paths []string) (*client, error) {
-	home, err := c.locate(paths)
+func (c *common) connectFor(ctx context.Context, paths []string, use pathUse) (*client, error) {
+	home, err := c.locate(paths, use)
 	if err != nil {
 		return nil, err
 	}

@@ -55,7 +55,7 @@ func getCLI(u *ui) *cli.Command {
 
 // Run copies.
 func (c *getCommand) Run(ctx context.Context) error {
-	cl, err := c.connectFor(ctx, c.sources)
+	cl, err := c.connectFor(ctx, c.sources, toFind)
 	if err != nil {
 		return err
 	}

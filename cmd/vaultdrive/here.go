@@ -70,7 +70,7 @@ func (c *localCommand) pin(ctx context.Context) error {
 	if c.list {
 		return c.listPins(ctx)
 	}
-	cl, err := c.connectFor(ctx, c.paths)
+	cl, err := c.connectFor(ctx, c.paths, toFind)
 	if err != nil {
 		return err
 	}
@@ -85,7 +85,7 @@ func (c *localCommand) pin(ctx context.Context) error {
 }
 
 func (c *localCommand) unpin(ctx context.Context) error {
-	cl, err := c.connectFor(ctx, c.paths)
+	cl, err := c.connectFor(ctx, c.paths, toFind)
 	if err != nil {
 		return err
 	}
@@ -118,7 +118,7 @@ func (c *localCommand) listPins(ctx context.Context) error {
 }
 
 func (c *localCommand) prefetch(ctx context.Context) error {
-	cl, err := c.connectFor(ctx, c.paths)
+	cl, err := c.connectFor(ctx, c.paths, toFind)
 	if err != nil {
 		return err
 	}
@@ -154,7 +154,7 @@ func cleanPaths(paths []string) []string {
 }
 
 func (c *localCommand) evict(ctx context.Context) error {
-	cl, err := c.connectFor(ctx, c.paths)
+	cl, err := c.connectFor(ctx, c.paths, toFind)
 	if err != nil {
 		return err
 	}

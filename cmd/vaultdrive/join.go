@@ -44,7 +44,7 @@ func joinCLI(u *ui) *cli.Command {
 	c := &joinCommand{common: common{ui: u}}
 	c.next.fd = -1
 	flags := append(c.flagsToAsk(),
-		&cli.StringFlag{Name: "remote", Destination: &c.url, Usage: "the `URL` of the vault's remote, as sync status shows it"},
+		&cli.StringFlag{Name: "remote", Destination: &c.url, Usage: "the `URL` of the vault's remote, as sync status shows it, or a directory's path"},
 		&cli.StringFlag{Name: "label", Destination: &c.label, Usage: "what --vault calls it on this device; default: the `NAME` or the directory's"},
 		&cli.BoolFlag{Name: "yes", Aliases: []string{"y"}, Destination: &c.yes, Usage: "do not ask whether what was found is right"},
 		&cli.BoolFlag{Name: "pair", Destination: &c.pair, Usage: "type no password here: show a code and wait until a device of the vault lets this one in"},
@@ -90,6 +90,7 @@ func (c *joinCommand) read(cx *cli.Context) (err error) {
 	if c.request, err = c.remote.request(cx, c.url); err != nil {
 		return err
 	}
+	c.url = c.request.URL
 	return c.findPlace()
 }
 

@@ -28,7 +28,8 @@ func lsCLI(u *ui) *cli.Command {
 		Name:        "ls",
 		Usage:       "list what is in the vault",
 		ArgsUsage:   "[PATH...]",
-		Description: "A PATH is ASSET/FOLDER/FILE, as in the mount. Without one, the assets are listed.",
+		Description: "A PATH is ASSET/FOLDER/FILE, or that of the file in a mount, absolute or from where you are; so it is for every\n" +
+			"command that takes a PATH. Without one, the assets are listed.",
 		Flags: c.flags(
 			&cli.BoolFlag{Name: "long", Aliases: []string{"l"}, Destination: &c.long, Usage: "show mode, size, time and state"},
 			&cli.BoolFlag{Name: "recursive", Aliases: []string{"R", "r"}, Destination: &c.recursive, Usage: "list what is below, too"},
@@ -42,7 +43,7 @@ func lsCLI(u *ui) *cli.Command {
 
 // Run lists. With --json it is one array of everything listed.
 func (c *lsCommand) Run(ctx context.Context) error {
-	cl, err := c.connectFor(ctx, c.paths)
+	cl, err := c.connectFor(ctx, c.paths, toFind)
 	if err != nil {
 		return err
 	}

@@ -39,7 +39,7 @@ func mvCLI(u *ui) *cli.Command {
 // Run moves one after the other.
 func (c *mvCommand) Run(ctx context.Context) error {
 	paths := append(slices.Clone(c.sources), c.target)
-	cl, err := c.connectFor(ctx, paths)
+	cl, err := c.connectFor(ctx, paths, toMake)
 	if err != nil {
 		return err
 	}

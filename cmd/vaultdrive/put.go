@@ -51,7 +51,7 @@ func putCLI(u *ui) *cli.Command {
 // Run copies.
 func (c *putCommand) Run(ctx context.Context) error {
 	target := []string{c.target}
-	cl, err := c.connectFor(ctx, target)
+	cl, err := c.connectFor(ctx, target, toMake)
 	if err != nil {
 		return err
 	}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
@@ -38,11 +39,8 @@ func (o *remoteOptions) flags() []cli.Flag {
 }
 
 // request finds out what is wrong before anybody types a password.
-func (o *remoteOptions) request(cx *cli.Context, url string) (in syncEnableRequest, err error) {
-	in = syncEnableRequest{URL: url, Device: o.device, Keep: o.access.keep}
-	if strings.HasPrefix(in.URL, "/") || strings.HasPrefix(in.URL, "./") {
-		return in, fail(errUsage, "write "+shellQuote("file://"+absolute(in.URL)), "%s is no address", in.URL)
-	}
+func (o *remoteOptions) request(cx *cli.Context, address string) (in syncEnableRequest, err error) {
+	in = syncEnableRequest{URL: addressOfRemote(address), Device: o.device, Keep: o.access.keep}
 	if in.Device == "" {
 		in.Device = hostName()
 	}
@@ -70,6 +68,17 @@ func (o *remoteOptions) request(cx *cli.Context, url string) (in syncEnableReque
 	}
 	in.Access, err = o.access.find(in.URL)
 	return in, err
+}
+
+// addressOfRemote gives a directory that was named by its path its address.
+func addressOfRemote(arg string) string {
+	if scheme, _, has := strings.Cut(arg, ":"); arg == "" || has && !strings.Contains(scheme, "/") {
+		return arg
+	}
+	if st, err := os.Stat(arg); !isVaultPath(arg) && (err != nil || !st.IsDir()) {
+		return arg // whatever it is, it does not look like a path
+	}
+	return (&url.URL{Scheme: "file", Path: absolute(arg)}).String()
 }
 
 func absolute(path string) string {

@@ -73,7 +73,7 @@ func (c *rescueCommand) list(ctx context.Context) error {
 // may be all that there is.
 func (c *rescueCommand) Run(ctx context.Context) error {
 	ref := []string{c.ref}
-	cl, err := c.connectFor(ctx, ref)
+	cl, err := c.connectFor(ctx, ref, toFind)
 	if err != nil {
 		return err
 	}

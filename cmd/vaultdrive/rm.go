@@ -41,7 +41,7 @@ func rmCLI(u *ui) *cli.Command {
 
 // Run deletes one after the other and stops at the first that cannot be.
 func (c *rmCommand) Run(ctx context.Context) error {
-	cl, err := c.connectFor(ctx, c.paths)
+	cl, err := c.connectFor(ctx, c.paths, toFind)
 	if err != nil {
 		return err
 	}

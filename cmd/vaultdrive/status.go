@@ -35,7 +35,7 @@ func statusCLI(u *ui) *cli.Command {
 
 // Run shows.
 func (c *statusCommand) Run(ctx context.Context) error {
-	home, err := c.locate(c.paths)
+	home, err := c.locate(c.paths, toFind)
 	if err != nil {
 		return err
 	}

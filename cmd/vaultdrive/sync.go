@@ -57,11 +57,10 @@ func (c *syncCommand) enableCLI() *cli.Command {
 		Name:      "enable",
 		Usage:     "synchronise with a directory, a bucket or a server, or change how",
 		ArgsUsage: "[URL]",
-		Description: "URL is file:///DIRECTORY (a NAS, a USB disk, a shared folder), s3://BUCKET/PREFIX?endpoint=https://HOST&region=NAME, or\n" +
-			"https://HOST of a server (vaultdrive serve).\n" +
+		Description: "URL is file:///DIRECTORY (a NAS, a USB disk, a shared folder) or the directory's path,\n" +
+			"s3://BUCKET/PREFIX?endpoint=https://HOST&region=NAME, or https://HOST of a server (vaultdrive serve).\n" +
 			"Another URL than before moves the vault; each device moves by itself. Without URL the remote stays and the options\n" +
-			"change. What is stored there is encrypted; the remote sees sizes,\n" +
-			"counts and times.\n" +
+			"change. What is stored there is encrypted; the remote sees sizes, counts and times.\n" +
 			"Credentials of a bucket come from AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY or from ~/.aws/credentials, each\n" +
 			"time the vault is mounted. --keep-credentials seals them in the vault instead, under its own keys.",
 		Flags: c.flags(c.remote.flags()...),

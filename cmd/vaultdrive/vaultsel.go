@@ -99,62 +99,6 @@ func selectToMount(arg string) (vaultHome, error) {
 	return pickVault("", homes)
 }
 
-// locate finds the vault a command with paths means. A path below a mount
-// point of ours means the vault mounted there, unless --vault names another;
-// such paths are rewritten to what they are in the vault.
-func (c *common) locate(paths []string) (vaultHome, error) {
-	at, err := c.recordCovering(paths)
-	if err != nil {
-		return vaultHome{}, err
-	}
-	if at == nil {
-		return selectVault(c.vault)
-	}
-	home := readHome(at.Home)
-	if c.vault != "" {
-		if home, err = selectVault(c.vault); err != nil || home.slot() != at.slot() {
-			return home, err
-		}
-	}
-	for i, p := range paths {
-		if rest, ok := at.inVault(p); ok {
-			paths[i] = rest
-		}
-	}
-	return home, nil
-}
-
-// recordCovering finds the mount that paths lie in; nil when in none.
-func (c *common) recordCovering(paths []string) (at *mountRecord, err error) {
-	if !slices.ContainsFunc(paths, filepath.IsAbs) {
-		return nil, nil
-	}
-	for _, r := range recordsHere() {
-		inside := func(p string) bool { _, ok := r.inVault(p); return ok }
-		if !slices.ContainsFunc(paths, inside) || !r.seen() {
-			continue
-		}
-		if at != nil {
-			return nil, fail(errAmbiguous, "do one after the other", "the paths lie in two vaults, on %s and on %s", at.MountPoint, r.MountPoint)
-		}
-		at = &r
-	}
-	return at, nil
-}
-
-// inVault gives the path in the vault of a file in the mount. A slash at the
-// end stays: it asks for a directory.
-func (r mountRecord) inVault(p string) (string, bool) {
-	if !filepath.IsAbs(p) || !within(filepath.Clean(p), r.MountPoint) {
-		return "", false
-	}
-	rest := r.Asset + strings.TrimPrefix(filepath.Clean(p), strings.TrimSuffix(r.MountPoint, "/"))
-	if strings.HasSuffix(p, "/") {
-		rest += "/"
-	}
-	return "/" + strings.TrimPrefix(rest, "/"), true
-}
-
 func noVaultAt(path string, err error) error {
 	switch {
 	case errors.Is(err, fs.ErrPermission):

@@ -41,7 +41,7 @@ func waitCLI(u *ui) *cli.Command {
 // Run waits for the barrier, then for the remote. What nobody has open has
 // passed the barrier; whether it is uploaded only an open vault can say.
 func (c *waitCommand) Run(ctx context.Context) error {
-	home, err := c.locate(c.paths)
+	home, err := c.locate(c.paths, toFind)
 	if err != nil {
 		return err
 	}
