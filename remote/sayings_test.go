@@ -1,6 +1,8 @@
 package remote_test
 
 import (
+	"io"
+	"log"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -38,20 +40,25 @@ func TestSayings(t *testing.T) {
 		w.WriteHeader(http.StatusNotFound)
 		_, _ = w.Write([]byte("<Error><Code>NoSuchBucket</Code></Error>"))
 	}))
-	for _, s := range []*httptest.Server{cut, denies, empty} {
+	strange := httptest.NewUnstartedServer(http.NotFoundHandler())
+	strange.Config.ErrorLog = log.New(io.Discard, "", 0)
+	strange.StartTLS()
+	for _, s := range []*httptest.Server{cut, denies, empty, strange} {
 		t.Cleanup(s.Close)
 	}
 	away := filepath.Join(t.TempDir(), "my disk")
-	bucket := func(host string) string { return "s3://bkt/p?endpoint=http://" + strings.TrimPrefix(host, "http://") }
-	host := func(s *httptest.Server) string { return strings.TrimPrefix(s.URL, "http://") }
+	bucket := func(url string) string { return "s3://bkt/p?endpoint=" + url }
+	host := func(s *httptest.Server) string { return s.Listener.Addr().String() }
 	for address, want := range map[string]string{
 		"file://" + strings.ReplaceAll(away, " ", "%20"): "the directory " + away + " of the remote is not there",
-		bucket(closed):     "the remote at " + closed + " cannot be reached: connection refused",
-		bucket(cut.URL):    "the bucket bkt at " + host(cut) + " does not answer: Connection closed",
-		bucket(denies.URL): "the bucket bkt at " + host(denies) + " denies access (SignatureDoesNotMatch, status 403)",
-		bucket(empty.URL):  "there is no bucket bkt at " + host(empty),
-		"http://" + closed: "the remote at " + closed + " cannot be reached: connection refused",
-		cut.URL:            "the server at " + cut.URL + " does not answer: EOF",
+		bucket("http://" + closed):                       "the remote at " + closed + " cannot be reached: connection refused",
+		bucket(cut.URL):                                  "the bucket bkt at " + host(cut) + " does not answer: Connection closed",
+		bucket(denies.URL):                               "the bucket bkt at " + host(denies) + " denies access (SignatureDoesNotMatch, status 403)",
+		bucket(empty.URL):                                "there is no bucket bkt at " + host(empty),
+		bucket(strange.URL):                              "the certificate of the bucket bkt at " + host(strange) + " is not trusted: x509",
+		strange.URL:                                      "the certificate of " + strange.URL + " is not trusted: x509",
+		"http://" + closed:                               "the remote at " + closed + " cannot be reached: connection refused",
+		cut.URL:                                          "the server at " + cut.URL + " does not answer: EOF",
 	} {
 		if _, err := os.Stat(away); err == nil {
 			t.Fatal("something made the directory that is away")

@@ -25,9 +25,9 @@ type lsCommand struct {
 func lsCLI(u *ui) *cli.Command {
 	c := &lsCommand{common: common{ui: u}}
 	return &cli.Command{
-		Name:        "ls",
-		Usage:       "list what is in the vault",
-		ArgsUsage:   "[PATH...]",
+		Name:      "ls",
+		Usage:     "list what is in the vault",
+		ArgsUsage: "[PATH...]",
 		Description: "A PATH is ASSET/FOLDER/FILE, or that of the file in a mount, absolute or from where you are; so it is for every\n" +
 			"command that takes a PATH. Without one, the assets are listed.",
 		Flags: c.flags(

@@ -3,6 +3,8 @@ package main
 import (
 	"encoding/json"
 	"errors"
+	"net/http"
+	"net/http/httptest"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -163,6 +165,12 @@ func TestSyncEnableSaysWhatToDo(t *testing.T) {
 			t.Errorf("%s: %d, %s", address, code, said)
 		}
 	}
+	elsewhere := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.WriteHeader(http.StatusBadRequest)
+		_, _ = w.Write([]byte("<Error><Code>AuthorizationHeaderMalformed</Code></Error>"))
+	}))
+	defer elsewhere.Close()
+	p.says(said{"sync enable s3://bucket?region=us-east-1&endpoint=" + elsewhere.URL, 62, "lies in another region (AuthorizationHeaderMalformed, status 400)\nhint: nothing has changed: give the bucket's region as region="})
 }
 
 // TestSyncByCommands goes through a directory with no mount at all.

@@ -66,6 +66,8 @@ func notEnabled(err error) error {
 		return err
 	case errors.Is(err, syncer.ErrNoStore):
 		return blob.WithHint(err, "nothing has changed: make the directory or bucket, or mount it, then give the command again")
+	case errors.Is(err, syncer.ErrUnavailable) && blob.Hint(err) != "": // the address is wrong in a way that was found out
+		return blob.WithHint(err, "nothing has changed: "+blob.Hint(err))
 	case errors.Is(err, syncer.ErrUnavailable):
 		return blob.WithHint(err, "nothing has changed: look at the address and the network, then give the command again")
 	}

@@ -379,14 +379,15 @@ func (r *Remote) unreachable(ctx context.Context, err error) error {
 	if ctx.Err() != nil {
 		return ctx.Err()
 	}
-	hint, said := "is the server up, and its address right? Everything goes on by itself when it answers", blob.NoConnection(err)
+	hint, said := "", blob.NoConnection(err)
 	var certificate *tls.CertificateVerificationError
 	var dns *net.DNSError
 	switch {
 	case errors.As(err, &certificate):
-		err, hint = fmt.Errorf("%w: %w", syncer.ErrUntrusted, certificate.Err), ""
+		err = fmt.Errorf("%w: %w", syncer.ErrUntrusted, certificate.Err)
+		said = fmt.Sprintf("the certificate of %s is not trusted: %v", r.o.Server, certificate.Err)
 	case errors.As(err, &dns) && dns.IsNotFound:
-		hint = "no such host: look at the address, and at the network. Everything goes on by itself when it answers"
+		hint = "no such host: look at the address, and at the network"
 	}
 	if said == "" {
 		said = fmt.Sprintf("the server at %s does not answer: %v", r.o.Server, bare(err))

@@ -123,6 +123,8 @@ func (s *Store) explain(ctx context.Context, op, key, condition string, after ti
 // saying is the sentence about the bucket as a whole; "" where the object matters.
 func (v verdict) saying(place, answer string) string {
 	switch {
+	case v.also == ErrRegion:
+		return fmt.Sprintf("%s lies in another region (%s)", place, answer)
 	case v.kind == blob.ErrDenied:
 		return fmt.Sprintf("%s denies access (%s)", place, answer)
 	case v.kind == blob.ErrClock:
@@ -194,6 +196,7 @@ func explainNet(where, place string, err error) error {
 	switch {
 	case errors.As(err, &certificate):
 		hint, err = hintTLS, fmt.Errorf("%w: %w", blob.ErrUntrusted, certificate.Err)
+		said = fmt.Sprintf("the certificate of %s is not trusted: %v", place, certificate.Err)
 	case errors.As(err, &record), errors.Is(err, http.ErrSchemeMismatch):
 		hint = hintHTTP
 	case errors.As(err, &dns) && dns.IsNotFound:

@@ -186,7 +186,8 @@ func usable(c *credentials.Credentials) (*credentials.Credentials, error) {
 	value, err := c.GetWithContext(nil)
 	if err != nil || value.AccessKeyID == "" || value.SecretAccessKey == "" || value.SignerType.IsAnonymous() {
 		// The cause may name a file, but also show a line of it.
-		return nil, blob.WithHint(fmt.Errorf("%w: there are no credentials for the bucket", blob.ErrDenied),
+		const none = "there are no credentials for the bucket"
+		return nil, blob.WithHint(blob.WithSaying(fmt.Errorf("%w: %s", blob.ErrDenied, none), none),
 			"set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or write them to ~/.aws/credentials")
 	}
 	return c, nil
