@@ -71,10 +71,13 @@ func (d *dueRows) drop(k rowKey) {
 	}
 }
 
-// some gives rows to look at, assets before what lies in them; more says that
-// there are others.
-func (d *dueRows) some(all bool, max int) (keys []rowKey, more bool) {
+// some gives rows to look at, assets before what lies in them, if these are asked
+// for at all; more says that there are others.
+func (d *dueRows) some(all, files bool, max int) (keys []rowKey, more bool) {
 	for _, assets := range []bool{true, false} {
+		if !assets && !files {
+			break
+		}
 		for k, why := range d.rows {
 			if k.asset != assets || why == dueOthers && !all {
 				continue
@@ -112,18 +115,9 @@ func (l *ledger) dueBlobs(blobs []seal.ID, why dueWhy) {
 	if !l.rowsDue.on {
 		return
 	}
-	v := l.v
-	v.tree.RLock()
-	defer v.tree.RUnlock()
 	for _, b := range blobs {
-		row, ok := v.rows.byBlob.one[b]
-		if !ok {
-			continue
-		}
-		for _, r := range append([]int64{row}, v.rows.byBlob.more[b]...) {
-			if n := v.rows.get(r); n != nil {
-				l.rowsDue.add(rowKey{false, n.id}, why)
-			}
+		for _, id := range l.v.attachmentsOf(b) {
+			l.rowsDue.add(rowKey{false, id}, why)
 		}
 	}
 }

@@ -71,8 +71,15 @@ func (l *ledger) wantedAttachment(k rowKey) (*wantedRow, error) {
 		}
 		return gone(k), nil
 	}
-	f := &a.Live[0]
-	if !l.sent[f.Blob] || len(l.h.Asset(f.Parent.ID).Base) == 0 {
+	if !l.sent[a.Live[0].Blob] {
+		return nil, errNoRow
+	}
+	return l.contentRow(k, &a.Live[0])
+}
+
+// contentRow is the row of a file that lives, wherever its content is.
+func (l *ledger) contentRow(k rowKey, f *history.File) (*wantedRow, error) {
+	if len(l.h.Asset(f.Parent.ID).Base) == 0 {
 		return nil, errNoRow
 	}
 	r, err := l.cleanRow(k.id, f.Blob)

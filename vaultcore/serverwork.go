@@ -32,6 +32,16 @@ const rowsAtOnce = 2000
 // another device changed is given only with all; that device writes it itself,
 // if nothing comes between. A row is due until ServerRowsPut notes it.
 func (v *Vault) ServerWork(ctx context.Context, all bool, max int) (ServerWork, error) {
+	return v.serverWork(ctx, all, true, max)
+}
+
+// ServerAssets is ServerWork for assets alone, which have to be there before what
+// lies in them.
+func (v *Vault) ServerAssets(ctx context.Context, all bool, max int) (ServerWork, error) {
+	return v.serverWork(ctx, all, false, max)
+}
+
+func (v *Vault) serverWork(ctx context.Context, all, files bool, max int) (ServerWork, error) {
 	if err := errors.Join(v.writable(), v.syncable()); err != nil {
 		return ServerWork{}, err
 	}
@@ -44,7 +54,7 @@ func (v *Vault) ServerWork(ctx context.Context, all bool, max int) (ServerWork, 
 		return ServerWork{}, err
 	}
 	p := projecting{l: l, all: all, found: make(map[rowKey]*knownRow)}
-	keys, more := l.rowsDue.some(all, rowsAtOnce)
+	keys, more := l.rowsDue.some(all, files, rowsAtOnce)
 	for _, k := range keys {
 		if len(p.w.Rows)+len(p.w.Claim) == max {
 			more = true

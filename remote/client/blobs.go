@@ -151,10 +151,13 @@ func (r *Remote) eachBlob(ctx context.Context, fn func(api.Blob)) error {
 	}
 }
 
-// metadata describes a blob without a row. Which version sealed it is not known
-// here, and all that the server makes of it is the length: any version that fits
-// will do.
-func metadata(up syncer.Upload) (api.Metadata, error) {
+// metadata describes a blob, with the row that is written with it. Without one it
+// is not known which version sealed it, and all that the server makes of that is
+// the length: any version that fits will do.
+func (r *Remote) metadata(up syncer.Upload) (api.Metadata, error) {
+	if up.Row != nil {
+		return r.metadataOfRow(up)
+	}
 	m := api.Metadata{BlobID: up.Blob, StoredBytes: up.Size, SHA256: hex.EncodeToString(up.SHA256[:]), EncryptionVersion: 3, SizeBytes: up.Size - api.Overhead3}
 	if m.SizeBytes >= 0 && m.SizeBytes <= api.MaxFile {
 		return m, nil
@@ -167,12 +170,38 @@ func metadata(up syncer.Upload) (api.Metadata, error) {
 	return m, nil
 }
 
+func (r *Remote) metadataOfRow(up syncer.Upload) (m api.Metadata, err error) {
+	in := up.Row
+	if in.Asset || in.Deleted || in.Blob.Hex() != up.Blob || in.Len != up.Size || in.SHA256 != up.SHA256 {
+		return m, fmt.Errorf("blob %s with a row of something else: %w", up.Blob, syncer.ErrKey)
+	}
+	at, err := parseCursor(up.Cursor)
+	if err != nil {
+		return m, err
+	}
+	row := r.rowFor(in)
+	return api.Metadata{BlobID: up.Blob, StoredBytes: up.Size, SHA256: row.SHA256, SizeBytes: row.SizeBytes, EncryptionVersion: row.EncryptionVersion,
+		Row: &row, At: at.N}, nil
+}
+
+// wrote tells what the server made of the row of an upload. An answer without a
+// word of that row tells nothing.
+func wrote(up syncer.Upload, out api.Uploaded) {
+	switch {
+	case up.Row == nil || up.Wrote == nil:
+	case out.RowError != nil:
+		up.Wrote(syncer.RowResult{Refused: refused(out.RowError)})
+	case out.Row != nil && out.Row.ID == up.Row.ID.UUID() && out.BlobID == up.Blob && out.Row.Version > 0:
+		up.Wrote(syncer.RowResult{Number: out.Row.Version})
+	}
+}
+
 // PutBlob implements syncer.Remote.
 func (r *Remote) PutBlob(ctx context.Context, up syncer.Upload, content io.ReaderAt) error {
 	if !syncer.ValidBlob(up.Blob) || up.Size < 0 {
 		return fmt.Errorf("blob %.40q of %d bytes: %w", up.Blob, up.Size, syncer.ErrKey)
 	}
-	m, err := metadata(up)
+	m, err := r.metadata(up)
 	if err != nil {
 		return err
 	}
@@ -205,15 +234,19 @@ func (r *Remote) putWhole(ctx context.Context, up syncer.Upload, m api.Metadata,
 		return io.MultiReader(bytes.NewReader(head.Bytes()), io.NewSectionReader(source, 0, up.Size), bytes.NewReader([]byte(tail))),
 			int64(head.Len()) + up.Size + int64(len(tail))
 	}
+	var out api.Uploaded
 	_, err = r.read(ctx, request{method: http.MethodPost, path: api.PathAttachments, body: body,
-		header: http.Header{"Content-Type": {form.FormDataContentType()}}}, nil)
+		header: http.Header{"Content-Type": {form.FormDataContentType()}}}, &out)
 	if broken := source.get(); broken != nil {
 		return broken
 	}
-	if err == nil && up.Sent != nil {
+	if err != nil {
+		return err
+	}
+	if wrote(up, out); up.Sent != nil {
 		up.Sent(up.Size)
 	}
-	return err
+	return nil
 }
 
 func part(form *multipart.Writer, name, typ string, content []byte) error {

@@ -25,6 +25,7 @@ type sending struct {
 	up      syncer.Upload
 	content io.ReaderAt
 	m       api.Metadata
+	resumed bool       // by what an earlier attempt began
 	mu      sync.Mutex // around Save
 }
 
@@ -53,8 +54,12 @@ func (s *sending) send(ctx context.Context) error {
 	if err := group.Wait(); err != nil {
 		return err
 	}
-	if _, err := s.r.json(ctx, http.MethodPost, api.PathUpload(s.r.o.Vault, st.Upload)+"/finish", nil, nil); err != nil {
+	var out api.Uploaded
+	if _, err := s.r.json(ctx, http.MethodPost, api.PathUpload(s.r.o.Vault, st.Upload)+"/finish", nil, &out); err != nil {
 		return err
+	}
+	if !s.resumed { // else the server has the row of the first attempt
+		wrote(s.up, out)
 	}
 	return s.forget(true)
 }
@@ -65,17 +70,19 @@ func (s *sending) begin(ctx context.Context) (st api.UploadState, done bool, err
 	if json.Unmarshal(s.up.State, &k) == nil && api.ValidBlob(k.Upload) {
 		_, err := s.r.json(ctx, http.MethodGet, api.PathUpload(s.r.o.Vault, k.Upload), nil, &st)
 		if err == nil || !errors.Is(err, syncer.ErrNotFound) {
+			s.resumed = true
 			return st, false, err
 		}
 	}
 	var answer struct {
 		api.UploadState
-		BlobID string `json:"blob_id"`
+		api.Uploaded
 	}
 	if _, err := s.r.json(ctx, http.MethodPost, api.PathVault(s.r.o.Vault)+"/uploads", s.m, &answer); err != nil {
 		return st, false, err
 	}
-	if answer.Upload == "" && answer.BlobID == s.up.Blob {
+	if answer.Upload == "" && answer.Uploaded.BlobID == s.up.Blob {
+		wrote(s.up, answer.Uploaded)
 		return st, true, nil
 	}
 	return answer.UploadState, false, s.save(answer.Upload)

@@ -190,10 +190,15 @@ func (r *Remote) putSome(ctx context.Context, in api.PutRows, order []int, out *
 		if res.Error.Code == api.CodeNotFound {
 			continue // deleted, and never there
 		}
-		to.Refused = res.Error
-		if m := meanings[res.Error.Code]; m.err != nil {
-			to.Refused = fmt.Errorf("%w: %w", m.err, res.Error)
-		}
+		to.Refused = refused(res.Error)
 	}
 	return nil
+}
+
+// refused is why a row was not written.
+func refused(e *api.Error) error {
+	if m := meanings[e.Code]; m.err != nil {
+		return fmt.Errorf("%w: %w", m.err, e)
+	}
+	return e
 }

@@ -2,6 +2,7 @@ package server
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -358,17 +359,28 @@ func (s *Server) metadata(raw []byte) (*api.Metadata, error) {
 			return nil, api.BadField("release", "not a blob id: %.40q", id)
 		}
 	}
-	if m.Row == nil {
-		return &m, nil
+	return &m, uploadedRow(&m)
+}
+
+// uploadedRow checks the row that comes with a content: it is live and names that
+// very content, or leaves out what it repeats.
+func uploadedRow(m *api.Metadata) error {
+	r := m.Row
+	if r == nil {
+		return nil
 	}
-	if m.Row.BlobID = m.BlobID; m.Row.State == "" {
-		m.Row.State = api.StateLive
+	r.State, r.BlobID = cmp.Or(r.State, api.StateLive), cmp.Or(r.BlobID, m.BlobID)
+	r.StoredBytes, r.SHA256 = cmp.Or(r.StoredBytes, m.StoredBytes), cmp.Or(r.SHA256, m.SHA256)
+	if err := checkRow(r); err != nil {
+		return err
 	}
-	if err := checkRow(m.Row); err != nil {
-		return nil, err
+	switch {
+	case r.State != api.StateLive:
+		return api.BadField("row", "a row with its content is live")
+	case r.SizeBytes != m.SizeBytes || r.EncryptionVersion != m.EncryptionVersion:
+		return api.BadField("row", "not the size or version of the content")
+	case r.BlobID != m.BlobID || r.StoredBytes != m.StoredBytes || r.SHA256 != m.SHA256:
+		return api.BadField("row", "another content than the one it comes with")
 	}
-	if m.Row.SizeBytes != m.SizeBytes || m.Row.EncryptionVersion != m.EncryptionVersion {
-		return nil, api.BadField("row", "not the size or version of the content")
-	}
-	return &m, nil
+	return nil
 }

@@ -16,8 +16,7 @@ func TestDeviceUpload(t *testing.T) {
 		parent := p.parent("note")
 		content := randomBytes(300_000) // above what is kept in memory
 		m := metadataOf(content)
-		m.Row = &api.Row{ID: newID(), ParentID: parent, ParentType: "note", FileNameEncrypted: sealedText(), ContentTypeEncrypted: sealedText(),
-			SizeBytes: m.SizeBytes, WrappedFileKey: wrappedKey(), EncryptionVersion: 3}
+		m.Row = rowWith(&m, parent)
 		var up api.Uploaded
 		p.form(m, content).want(201).into(&up)
 		if up.Row == nil || up.Row.Version != 1 || up.Row.By != p.device {
@@ -40,6 +39,11 @@ func TestDeviceUpload(t *testing.T) {
 			"sizes":        {func(m *api.Metadata, _ *[]byte) { m.SizeBytes++ }, api.CodeLengthMismatch},
 			"version":      {func(m *api.Metadata, _ *[]byte) { m.EncryptionVersion = 2 }, api.CodeUnsupportedVersion},
 			"blob id":      {func(m *api.Metadata, _ *[]byte) { m.BlobID = "../../x" }, api.CodeBadRequest},
+			"row deleted":  {func(m *api.Metadata, _ *[]byte) { m.Row = rowWith(m, parent); m.Row.State = api.StateDeleted }, api.CodeBadRequest},
+			"row's blob":   {func(m *api.Metadata, _ *[]byte) { m.Row = rowWith(m, parent); m.Row.BlobID = strings.Repeat("1", 32) }, api.CodeBadRequest},
+			"row's hash":   {func(m *api.Metadata, _ *[]byte) { m.Row = rowWith(m, parent); m.Row.SHA256 = strings.Repeat("1", 64) }, api.CodeBadRequest},
+			"row's length": {func(m *api.Metadata, _ *[]byte) { m.Row = rowWith(m, parent); m.Row.StoredBytes++ }, api.CodeBadRequest},
+			"row's size":   {func(m *api.Metadata, _ *[]byte) { m.Row = rowWith(m, parent); m.Row.SizeBytes++ }, api.CodeBadRequest},
 			"release self": {func(m *api.Metadata, _ *[]byte) { m.Release = []string{m.BlobID} }, api.CodeBadRequest},
 		} {
 			for _, n := range []int{100, 300_000} {
@@ -70,6 +74,12 @@ func TestDeviceUpload(t *testing.T) {
 		}
 		p.do("GET", api.PathBlob(p.vault, stale.BlobID), nil).want(200)
 	})
+}
+
+// rowWith is a note's row that says no more of a content than it has to.
+func rowWith(m *api.Metadata, parent string) *api.Row {
+	return &api.Row{ID: newID(), ParentID: parent, ParentType: "note", FileNameEncrypted: sealedText(), ContentTypeEncrypted: sealedText(),
+		SizeBytes: m.SizeBytes, WrappedFileKey: wrappedKey(), EncryptionVersion: m.EncryptionVersion}
 }
 
 func TestUploadInParts(t *testing.T) {

@@ -72,15 +72,23 @@ func (e *Engine) projectNow(ctx context.Context) (err error) {
 // no device can have written. What a row says is taken over by the user alone. The
 // turn is held.
 func (e *Engine) project(ctx context.Context) error {
-	var err error
-	altered, news := false, 0
+	altered, done, err := e.projectSome(ctx, e.o.Vault.ServerWork)
+	if done || err != nil {
+		e.projected(altered, err)
+	}
+	return err
+}
+
+// projectSome does it for what work finds; done: that was all of it.
+func (e *Engine) projectSome(ctx context.Context, work func(ctx context.Context, all bool, max int) (vaultcore.ServerWork, error)) (altered, done bool, err error) {
+	news := 0
 	for more := true; more && err == nil; {
 		cursor, all, ok := e.mayProject()
 		if !ok {
-			return nil // as soon as it may
+			return altered, false, nil // as soon as it may
 		}
 		var w vaultcore.ServerWork
-		if w, err = e.o.Vault.ServerWork(ctx, all, RowsAtOnce); err != nil {
+		if w, err = work(ctx, all, RowsAtOnce); err != nil {
 			break
 		}
 		altered = e.tellRows(w.Faults) || altered
@@ -91,8 +99,7 @@ func (e *Engine) project(ctx context.Context) error {
 			err = e.writeRows(ctx, w, cursor)
 		}
 	}
-	e.projected(altered, err)
-	return err
+	return altered, err == nil, err
 }
 
 // mayProject: rows follow all that is published, ours and that of others.

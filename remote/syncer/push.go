@@ -153,7 +153,7 @@ func (e *Engine) push(ctx context.Context) error {
 			return err
 		}
 		if len(batches) == 0 {
-			e.allPushed(after)
+			e.allPushed(ctx, after)
 			return e.loadJobs(ctx)
 		}
 		if err := e.madeDurable(ctx, batches[len(batches)-1].Seq); err != nil {
@@ -222,13 +222,17 @@ func (e *Engine) otherOwn(ctx context.Context, key string) error {
 	return fmt.Errorf("%w: %s", ErrUnavailable, key) // ours by now
 }
 
-func (e *Engine) allPushed(last uint64) {
+func (e *Engine) allPushed(ctx context.Context, last uint64) {
 	e.mu.Lock()
+	news := last > e.pushed
 	e.unpushed, e.pushFailures, e.pushAgain = false, 0, time.Time{}
-	e.rows.due = e.rows.due || last > e.pushed
-	e.spent.due = e.spent.due || last > e.pushed
+	e.rows.due = e.rows.due || news
+	e.spent.due = e.spent.due || news
 	e.pushed = max(e.pushed, last)
 	e.mu.Unlock()
+	if news {
+		e.projectAssets(ctx)
+	}
 	e.up.pushed(last)
 }
 

@@ -168,6 +168,13 @@ type Upload struct {
 	// Sent is told of every part that arrived, in bytes. May be nil; called from
 	// any goroutine.
 	Sent func(bytes int64)
+	// Row is written in one step with the blob, if the remote lets it; nil for bytes
+	// alone. Cursor is that of a Settlement. Only for a remote with Caps.Rows.
+	Row    *Row
+	Cursor []byte
+	// Wrote is told what became of Row, before PutBlob returns without an error.
+	// Without a word of it the changes will tell.
+	Wrote func(RowResult)
 }
 
 // Settlement is the housekeeping for Settle. The zero value asks for none.

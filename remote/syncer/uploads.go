@@ -74,9 +74,16 @@ func (e *Engine) upload(ctx context.Context, j *vaultcore.Job) error {
 		},
 		Sent: func(int64) { w.moved() },
 	}
+	wrote, err := e.addRow(ctx, &up, j.Blob)
+	if err != nil {
+		return err
+	}
 	err = e.o.Remote.PutBlob(ctx, up, &source{ReaderAt: content, size: src.Len, ctx: ctx, lane: e.up, blob: j.Blob, w: w, seen: make(map[int64]bool)})
 	if err != nil {
 		return w.explain(err)
+	}
+	if err := wrote(); err != nil {
+		return err
 	}
 	return e.sent(ctx, j.Blob)
 }
