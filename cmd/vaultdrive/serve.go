@@ -34,12 +34,13 @@ const (
 // serveCommand is the server of vaults.
 type serveCommand struct {
 	serveStores
-	listen, public, metrics string
-	cert, key               string
-	registration, plan      string
-	quota, fileLimit        string
-	proxy, redirect         bool
-	quick, unlimited        bool
+	address, public, metrics string
+	cert, key                string
+	registration, plan       string
+	quota, fileLimit         string
+	proxy, redirect          bool
+	quick, unlimited         bool
+	connections, each        int
 }
 
 // serveStores are where a server keeps its things.
@@ -72,7 +73,7 @@ func serveCLI(u *ui) *cli.Command {
 			"New vaults register freely when the server listens on loopback only, else with an invitation.",
 		Flags: c.flags(
 			blobsFlag(&c.serveStores),
-			&cli.StringFlag{Name: "listen", Value: "127.0.0.1:8780", Destination: &c.listen, Usage: "`HOST:PORT`"},
+			&cli.StringFlag{Name: "listen", Value: "127.0.0.1:8780", Destination: &c.address, Usage: "`HOST:PORT`"},
 			&cli.StringFlag{Name: "public", Destination: &c.public, Usage: "the server's address as clients have it, `https://HOST`; default: where it listens"},
 			&cli.StringFlag{Name: "tls-cert", Destination: &c.cert, Usage: "certificate chain, a PEM `FILE`"},
 			&cli.StringFlag{Name: "tls-key", Destination: &c.key, Usage: "its key, a PEM `FILE`"},
@@ -83,6 +84,9 @@ func serveCLI(u *ui) *cli.Command {
 			&cli.StringFlag{Name: "file-limit", Destination: &c.fileLimit, Usage: "longest file, such as 4G; default: 25M"},
 			&cli.BoolFlag{Name: "no-rate-limits", Destination: &c.unlimited, Usage: "for a server whose users trust each other; quotas hold"},
 			&cli.BoolFlag{Name: "redirect", Destination: &c.redirect, Usage: "let devices fetch larger contents from the bucket itself, by signed addresses; they must reach it at its endpoint"},
+			&cli.IntFlag{Name: "max-connections", Value: vaultserver.DefaultConnections, Destination: &c.connections, Usage: "at most `N` open at a time; each long poll is one"},
+			&cli.IntFlag{Name: "max-connections-each", Value: vaultserver.DefaultEach, Destination: &c.each,
+				Usage: "at most `N` of them of one address, the own machine's and a proxy's left out"},
 			&cli.StringFlag{Name: "metrics", Destination: &c.metrics, Usage: "Prometheus metrics at `HOST:PORT`"},
 			&cli.BoolFlag{Name: "no-drain-wait", Destination: &c.quick, Usage: "end at once instead of 5 s after /readyz says so"},
 		),
@@ -240,7 +244,7 @@ func (c *serveCommand) Run(ctx context.Context) (err error) {
 	if c.redirect {
 		o.Sign = c.signer(ctx, blobs, o.Log)
 	}
-	l, err := c.listener()
+	l, config, err := c.listen()
 	if err != nil {
 		return err
 	}
@@ -256,7 +260,11 @@ func (c *serveCommand) Run(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	return c.serve(ctx, s, l, o)
+	bounded := s.Bound(l, config == nil)
+	if config != nil {
+		bounded = tls.NewListener(bounded, config)
+	}
+	return c.serve(ctx, s, bounded, o)
 }
 
 // options reads what the flags say.
@@ -268,6 +276,8 @@ func (c *serveCommand) options() (o vaultserver.Options, err error) {
 		return o, usage("--plan %s: free or premium", c.plan)
 	case c.redirect && c.blobs == "":
 		return o, usage("--redirect is for --blobs s3://…: a directory has no address of its own")
+	case c.connections < 1 || c.each < 1:
+		return o, usage("--max-connections and --max-connections-each: 1 or more")
 	case (c.cert == "") != (c.key == ""):
 		return o, usage("--tls-cert and --tls-key go together")
 	}
@@ -277,10 +287,11 @@ func (c *serveCommand) options() (o vaultserver.Options, err error) {
 	if o.FileLimit, err = sizeFlag("--file-limit", c.fileLimit); err != nil {
 		return o, err
 	}
+	o.Connections = c.connectionBounds(o.Log)
 	if c.unlimited {
 		o.Limits = vaultserver.NoLimits()
 	}
-	loopback := isLoopback(c.listen)
+	loopback := isLoopback(c.address)
 	switch o.Registration {
 	case "":
 		o.Registration = vaultserver.RegistrationInvite
@@ -312,20 +323,41 @@ func isLoopback(address string) bool {
 	return host == "localhost" || err == nil && ip.IsLoopback()
 }
 
-func (c *serveCommand) listener() (net.Listener, error) {
-	l, err := net.Listen("tcp", c.listen)
+// spareFiles is what a server opens beside its connections: contents, bodies under
+// way, the database and the bucket.
+const spareFiles = 1024
+
+// connectionBounds are what the flags say, as far as the system lets this process
+// have open files.
+func (c *serveCommand) connectionBounds(log *slog.Logger) vaultserver.Connections {
+	b := vaultserver.Connections{All: c.connections, Each: c.each}
+	var files unix.Rlimit
+	if unix.Getrlimit(unix.RLIMIT_NOFILE, &files) != nil { // as a fault of the system would be
+		return b
+	}
+	most := max(files.Cur/2, files.Cur-min(files.Cur, spareFiles))
+	if most < uint64(b.All) {
+		b.All = int(most)
+		log.Warn("fewer connections than --max-connections: the limit of open files (ulimit -n, LimitNOFILE=) is low", "files", files.Cur, "connections", b.All)
+	}
+	return b
+}
+
+// listen gives the listener, and the configuration of TLS if it is ours to do.
+func (c *serveCommand) listen() (*net.TCPListener, *tls.Config, error) {
+	var config *tls.Config
+	if c.cert != "" {
+		pair, err := tls.LoadX509KeyPair(c.cert, c.key)
+		if err != nil {
+			return nil, nil, fmt.Errorf("--tls-cert: %w", err)
+		}
+		config = &tls.Config{Certificates: []tls.Certificate{pair}, NextProtos: []string{"h2", "http/1.1"}, MinVersion: tls.VersionTLS12}
+	}
+	l, err := net.Listen("tcp", c.address)
 	if err != nil {
-		return nil, fmt.Errorf("--listen: %w", err)
+		return nil, nil, fmt.Errorf("--listen: %w", err)
 	}
-	if c.cert == "" {
-		return l, nil
-	}
-	pair, err := tls.LoadX509KeyPair(c.cert, c.key)
-	if err != nil {
-		l.Close()
-		return nil, fmt.Errorf("--tls-cert: %w", err)
-	}
-	return tls.NewListener(l, &tls.Config{Certificates: []tls.Certificate{pair}, NextProtos: []string{"h2", "http/1.1"}, MinVersion: tls.VersionTLS12}), nil
+	return l.(*net.TCPListener), config, nil
 }
 
 // signer gives what signs addresses of the bucket, and nil if the bucket takes

@@ -24,6 +24,11 @@ func (c *call) network(proxy bool) string {
 	if err != nil {
 		return "unknown"
 	}
+	return networkOf(a)
+}
+
+// networkOf is the network of an address.
+func networkOf(a netip.Addr) string {
 	if a = a.Unmap().WithZone(""); a.Is6() {
 		p, _ := a.Prefix(64) // every IPv6 address has one
 		return p.String()

@@ -19,6 +19,8 @@ type metrics struct {
 	swept    *prometheus.CounterVec
 	// redirects to the bucket: bytes that did not go through here.
 	redirects prometheus.Counter
+	open      prometheus.Gauge
+	refused   *prometheus.CounterVec
 }
 
 func newMetrics() *metrics {
@@ -30,8 +32,10 @@ func newMetrics() *metrics {
 		waiters:   prometheus.NewGauge(prometheus.GaugeOpts{Name: "vaultdrive_waiters", Help: "Long polls that wait."}),
 		swept:     prometheus.NewCounterVec(prometheus.CounterOpts{Name: "vaultdrive_swept_total", Help: "What the sweeper ended."}, []string{"kind"}),
 		redirects: prometheus.NewCounter(prometheus.CounterOpts{Name: "vaultdrive_redirects_total", Help: "Downloads that were sent to the bucket."}),
+		open:      prometheus.NewGauge(prometheus.GaugeOpts{Name: "vaultdrive_connections", Help: "Connections that are open."}),
+		refused:   prometheus.NewCounterVec(prometheus.CounterOpts{Name: "vaultdrive_connections_refused_total", Help: "Connections beyond a bound."}, []string{"bound"}),
 	}
-	m.registry.MustRegister(m.requests, m.seconds, m.waiters, m.swept, m.redirects, collectors.NewGoCollector(),
+	m.registry.MustRegister(m.requests, m.seconds, m.waiters, m.swept, m.redirects, m.open, m.refused, collectors.NewGoCollector(),
 		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return m
 }

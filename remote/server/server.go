@@ -47,6 +47,8 @@ type Options struct {
 	Quota        int64  // bytes, of new accounts; 0: 10 GiB, 100 MiB on the free plan
 	FileLimit    int64  // bytes of plaintext; 0: api.MaxFile
 	Limits       Limits // zero: those of SYNC.md section 7
+	// Connections bound those that Bound lets in.
+	Connections Connections
 	// Sign gives an address at which the object of that key can be read for so
 	// long without any credentials, so that devices fetch larger contents from the
 	// bucket itself. nil: all bytes go through the server.
@@ -138,6 +140,7 @@ func (o Options) withDefaults() Options {
 		o.Now = time.Now
 	}
 	o.Limits = o.Limits.withDefaults()
+	o.Connections = o.Connections.withDefaults()
 	return o
 }
 
