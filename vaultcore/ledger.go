@@ -27,7 +27,7 @@ var (
 	ErrStaleEpoch = errors.New("batch of an epoch that is over")
 	// ErrNewEpoch: a batch or header of an epoch whose key is not here; the
 	// new password has to be given once.
-	ErrNewEpoch = errors.New("the password was changed on another device")
+	ErrNewEpoch = errors.New("the password was changed on another device, or a device was revoked")
 	// ErrRevoked: this device was shut out of the vault.
 	ErrRevoked = errors.New("this device was revoked")
 	// ErrClock: a batch not after its author's last, or far in the future.

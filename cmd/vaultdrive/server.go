@@ -205,14 +205,14 @@ func (s *server) addSync(ctx context.Context, view *statusView) error {
 	view.Sync = &syncBrief{Remote: sync.Remote, State: sync.State, Queue: sync.Queue, Contact: sync.Contact}
 	view.Queued = sync.Up.Count
 	for _, c := range sync.Conditions {
-		if c.Kind == syncer.CondOffline {
-			continue // the state says so, and it is no reason to be alarmed
+		if c.Kind == syncer.CondOffline || c.Raised {
+			continue // the state says so, and it is no reason to be alarmed; or an alarm does
 		}
 		text := c.Text
 		if c.Hint != "" {
 			text += " (" + c.Hint + ")"
 		}
-		// What was raised is an alarm of the vault already, with the same beginning.
+		// Of some the vault itself has told, in the same words.
 		if !slices.ContainsFunc(view.Alarms, func(a string) bool { return strings.HasPrefix(a, c.Text) }) {
 			view.Alarms = append(view.Alarms, text)
 		}

@@ -68,6 +68,9 @@ func (p syncPrinter) state(v *syncView) string {
 	case syncer.StateOff:
 		return "not mounted; vaultdrive sync now synchronises"
 	case syncer.StateIdle:
+		if len(v.Conditions) > 0 {
+			return "idle, but something is wrong"
+		}
 		return "idle, all is done"
 	case syncer.StateOffline:
 		if v.Contact.IsZero() && len(v.Conditions) == 0 {

@@ -135,6 +135,7 @@ type conditions struct {
 	mu    sync.Mutex
 	list  map[string]Condition
 	texts map[string][]string // of the kinds that may be about several things
+	old   map[string]bool     // kinds that a look at everything has not met again yet
 }
 
 // several are the kinds of which each is about one object: all of them are named.
@@ -194,8 +195,9 @@ func (c *conditions) enter(kind, text, hint string, alarm bool) bool {
 		c.list = make(map[string]Condition)
 	}
 	all, another := c.note(kind, text)
-	is := Condition{Kind: kind, Text: all, Hint: hint, Since: old.Since}
+	is := Condition{Kind: kind, Text: all, Hint: hint, Since: old.Since, Raised: old.Raised || alarm}
 	c.list[kind] = is
+	delete(c.old, kind)
 	c.mu.Unlock()
 	if c.tell != nil && (!known || another && alarm) {
 		is.Text = text
@@ -219,6 +221,29 @@ func (c *conditions) clear(kinds ...string) {
 		delete(c.list, kind)
 		delete(c.texts, kind)
 	}
+}
+
+// doubt begins a look at everything that enters these kinds again where they are still
+// so; settle ends it and drops the others.
+func (c *conditions) doubt(kinds ...string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.old = make(map[string]bool)
+	for _, kind := range kinds {
+		if _, is := c.list[kind]; is {
+			c.old[kind] = true
+			delete(c.texts, kind)
+		}
+	}
+}
+
+func (c *conditions) settle() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for kind := range c.old {
+		delete(c.list, kind)
+	}
+	c.old = nil
 }
 
 func (c *conditions) has(kinds ...string) bool {

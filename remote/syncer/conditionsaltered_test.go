@@ -66,7 +66,11 @@ func TestAlteredBatch(t *testing.T) {
 			laptop.sync()
 			harm(t, f.batchOf(laptop, seq+1), f.batchOf(laptop, seq))
 			_ = desktop.trySync()
+			_ = desktop.trySync()
 			desktop.has(syncer.CondAltered)
+			if told := desktop.events(syncer.CondAltered); len(told) != 1 {
+				t.Errorf("after two looks the journal says %q", told)
+			}
 			if got := desktop.read("Letters/a.txt"); got != "dear" {
 				t.Errorf("the desktop shows %q", got)
 			}
@@ -172,4 +176,17 @@ func TestDeletedBlob(t *testing.T) {
 	f.agree()
 	desktop.want("Letters/", "Letters/a.txt = dear")
 	desktop.hasNone()
+}
+
+// events gives what the journal says of a kind.
+func (d *device) events(kind string) (texts []string) {
+	d.f.t.Helper()
+	all, err := d.v.Events(0, 1000)
+	d.f.must(err)
+	for _, e := range all {
+		if e.Kind == kind {
+			texts = append(texts, e.Text)
+		}
+	}
+	return texts
 }

@@ -303,7 +303,7 @@ func (e *Engine) syncContents(ctx context.Context, h *healing) (errs []error) {
 		errs = append(errs, h.contents(ctx))
 	}
 	errs = append(errs, e.up.drain(ctx, true))
-	errs = append(errs, e.say(ctx), e.projectNow(ctx), e.down.drain(ctx, true))
+	errs = append(errs, e.say(ctx), e.projectNow(ctx), e.readAgain(ctx), e.down.drain(ctx, true))
 	e.tendNow(ctx)
 	return append(errs, e.settleSoon(ctx))
 }

@@ -3,6 +3,7 @@ package syncer_test
 import (
 	"maps"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -10,6 +11,7 @@ import (
 	"time"
 
 	"github.com/vaultdrive/vaultdrive/remote/syncer"
+	"github.com/vaultdrive/vaultdrive/vaultcore/seal"
 )
 
 // TestGapIsToldAndPasses: a batch that is not there is an alarm that names its author,
@@ -19,6 +21,11 @@ func TestGapIsToldAndPasses(t *testing.T) {
 	f := newFleet(t, folder(t), "laptop", "desktop")
 	laptop, desktop := f.devices[0], f.devices[1]
 	f.sync()
+	stranger := syncer.BatchKey(seal.NewID().UUID(), 2)
+	f.must(os.MkdirAll(filepath.Dir(filepath.Join(f.dir(), stranger)), 0o700))
+	f.must(os.WriteFile(filepath.Join(f.dir(), stranger), []byte("nobody wrote a first one"), 0o600))
+	desktop.sync()
+	desktop.hasNone()
 	for _, file := range []string{"a", "b"} {
 		laptop.write("Letters/"+file+".txt", "dear "+file)
 		laptop.sync()

@@ -12,13 +12,15 @@ import (
 
 // tellMissing says which batches are not on the remote though they should be, for as
 // long as that is so: those before one that is there, and those that others name and
-// that were given up.
+// that were given up. Anybody can announce batches of devices that the vault does not
+// have.
 func (e *Engine) tellMissing(heads map[seal.ID]seal.Head) {
+	roster := e.o.Vault.Roster()
 	e.mu.Lock()
 	gaps := make(map[seal.ID]uint64)
-	for device, c := range e.chains {
-		if c.missing > heads[device].Seq {
-			gaps[device] = c.missing
+	for _, d := range roster {
+		if c := e.chains[d.ID]; c != nil && c.missing > heads[d.ID].Seq {
+			gaps[d.ID] = c.missing
 		}
 	}
 	maps.DeleteFunc(e.withheld, func(device seal.ID, seq uint64) bool { return seq <= heads[device].Seq })

@@ -17,7 +17,10 @@ const (
 
 // pull asks the remote what is new and takes it.
 func (e *Engine) pull(ctx context.Context, reconcile bool) error {
-	for {
+	if reconcile {
+		e.cond.doubt(CondUnknown, CondStale, CondNewer, CondPeerClock, CondAltered)
+	}
+	for all := reconcile; ; {
 		ch, err := e.changes(ctx, reconcile)
 		if errors.Is(err, ErrStartOver) {
 			ch, err = e.fromStart(ctx, err)
@@ -29,6 +32,9 @@ func (e *Engine) pull(ctx context.Context, reconcile bool) error {
 			return err
 		}
 		if !ch.More {
+			if all {
+				e.cond.settle() // whatever is still so was met again
+			}
 			return nil
 		}
 		reconcile = false
@@ -77,8 +83,6 @@ func (e *Engine) takeChanges(ctx context.Context, ch Changes, reconcile bool) er
 		if err := e.takeGone(ctx, ch.Gone); err != nil {
 			return err
 		}
-		// Whatever is still so is met again below.
-		e.cond.clear(CondUnknown, CondStale, CondNewer, CondPeerClock, CondAltered)
 	}
 	var headers []uint64
 	var checkpoints []Change

@@ -65,6 +65,8 @@ type Condition struct {
 	Text  string    `json:"text"`
 	Hint  string    `json:"hint,omitempty"`
 	Since time.Time `json:"since"`
+	// Raised: it is among the vault's alarms too, which stay when it has passed.
+	Raised bool `json:"-"`
 }
 
 // DeviceState is a device of the vault as its batches show it.

@@ -1,8 +1,12 @@
 package syncer
 
 import (
+	"context"
+	"maps"
 	"sync"
 	"time"
+
+	"golang.org/x/sync/errgroup"
 
 	"github.com/vaultdrive/vaultdrive/vaultcore/seal"
 )
@@ -55,6 +59,50 @@ func (u *unread) has(kind string, now time.Time) bool {
 		}
 	}
 	return false
+}
+
+// all gives every content entered.
+func (u *unread) all() map[seal.ID]unreadCause {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	return maps.Clone(u.list)
+}
+
+// againSize is the largest content that SyncNow fetches only to see whether it is now
+// what was put there.
+const againSize = 32 << 20
+
+// readAgain tries what readers could not get: it may have been put right, and no
+// condition says then that it is wrong.
+func (e *Engine) readAgain(ctx context.Context) error {
+	unread := e.unread.all()
+	if len(unread) == 0 {
+		return nil
+	}
+	wanted, err := e.o.Vault.WantedBlobs(ctx)
+	if err != nil {
+		return err
+	}
+	group, inGroup := errgroup.WithContext(ctx)
+	group.SetLimit(fetchParallel)
+	for _, w := range wanted {
+		if _, is := unread[w.Blob]; !is {
+			continue
+		}
+		delete(unread, w.Blob)
+		if w.Len <= againSize {
+			group.Go(func() error {
+				_ = e.fetchOnce(inGroup, w.Blob) // a condition tells
+				return nil
+			})
+		}
+	}
+	for gone := range unread { // here by now, or of no file any more
+		e.unread.came(gone)
+	}
+	_ = group.Wait() // none of them fails
+	e.clearTransfers()
+	return ctx.Err()
 }
 
 // falseThere tells of a content that was read in part, and is not what was put at the

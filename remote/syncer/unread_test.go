@@ -41,6 +41,6 @@ func TestUnreadStays(t *testing.T) {
 	desktop.sync()
 	desktop.has(syncer.CondContent)
 	f.must(os.WriteFile(object, whole, 0o600))
-	f.must(desktop.Fetch(context.Background(), bad))
+	desktop.sync()
 	desktop.hasNone()
 }
