@@ -143,7 +143,7 @@ func (s *server) attachmentsBelow(paths []string) ([]seal.ID, error) {
 // progressEvery is how often a long call tells how far it is.
 const progressEvery = 200 * time.Millisecond
 
-// following runs fn and tells meanwhile how far the transfers are, in bytes.
+// following runs fn and tells meanwhile how far transfers and healing are, in bytes.
 func following(ctx context.Context, e *syncer.Engine, k *sink, fn func(context.Context) error) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -166,7 +166,7 @@ func following(ctx context.Context, e *syncer.Engine, k *sink, fn func(context.C
 type transferProgress struct{ left, done int64 }
 
 func (p *transferProgress) step(s syncer.Status) (done, total int64) {
-	left := s.Up.Bytes + s.Down.Bytes
+	left := s.Up.Bytes + s.Down.Bytes + s.Checking
 	p.done += max(0, p.left-left)
 	p.left = left
 	return p.done, p.done + left

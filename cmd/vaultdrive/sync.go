@@ -166,7 +166,11 @@ func (c *syncCommand) syncNow(ctx context.Context) error {
 		return err
 	}
 	defer cl.close(ctx)
-	bar := c.ui.progress("syncing", true)
+	what := "syncing"
+	if c.heal {
+		what = "reading the remote" // most of what healing does
+	}
+	bar := c.ui.progress(what, true)
 	defer bar.finish()
 	var view syncView
 	err = items(ctx, cl, callSyncNow, syncNowRequest{Heal: c.heal, Access: access}, bar, func(v syncView) error {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/vaultdrive/vaultdrive/vaultcore"
@@ -52,6 +53,7 @@ type Engine struct {
 
 	sessions sessions
 	notes    sentNotes
+	checking atomic.Int64 // bytes at the remote that healing has yet to read
 
 	mu sync.Mutex // guards what follows; nothing is waited for under it
 	loopState

@@ -5,6 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"sync/atomic"
+
+	"github.com/vaultdrive/vaultdrive/vaultcore"
 )
 
 // Healed is what healing did.
@@ -27,19 +30,37 @@ func (h *Healed) Complete() *Healed {
 
 // Heal is SyncNow, and puts back what the remote has lost or holds otherwise than it
 // was put there, as far as it is held here: headers, checkpoints, batches of every
-// device, contents. All of that is read there, so it takes its time. What it did is
-// told with an error too. ErrOtherBytes: something stays false.
+// device, contents. All of that is read there, so it takes its time, and Status says
+// how much is left: a checksum that the remote tells is its word, which is what is in
+// doubt. What it did is told with an error too. ErrOtherBytes: something stays false.
 func (e *Engine) Heal(ctx context.Context) (Healed, error) {
 	h := &healing{e: e}
+	defer func() { h.read(h.unread.Load()) }()
 	err := e.syncNow(ctx, h)
 	return h.Healed, errors.Join(err, h.left())
 }
 
 // healing is one call of Heal.
 type healing struct {
-	e    *Engine
-	done bool // all was read; what is left is to send it
+	e      *Engine
+	done   bool         // all was read; what is left is to send it
+	unread atomic.Int64 // bytes of contents that are to be read there
 	Healed
+}
+
+// expect says what is to be read at the remote, in place of what was left of an
+// attempt that did not come to its end.
+func (h *healing) expect(held []vaultcore.HeldBlob) {
+	h.read(h.unread.Load())
+	for _, b := range held {
+		h.read(-b.Len)
+	}
+}
+
+// read notes that so many bytes less are to be read.
+func (h *healing) read(n int64) {
+	h.unread.Add(-n)
+	h.e.checking.Add(-n)
 }
 
 // left is the error about what stays false.

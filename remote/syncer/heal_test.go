@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/vaultdrive/vaultdrive/remote/syncer"
@@ -121,6 +122,54 @@ func TestHealTellsWhatStaysFalse(t *testing.T) {
 		t.Errorf("healed then: %+v", done)
 	}
 	laptop.hasNone()
+}
+
+// TestHealTellsHowFar: while contents are read at the remote Status says how many
+// bytes are left, less with each, and none when it has ended, also with an error.
+func TestHealTellsHowFar(t *testing.T) {
+	t.Parallel()
+	f := newFleet(t, folder(t), "laptop")
+	laptop := f.devices[0]
+	for _, name := range strings.Split("abcdef", "") {
+		laptop.write("Letters/"+name, "dear "+name)
+	}
+	laptop.sync()
+	var total int64
+	for _, path := range f.objects("blobs/*") {
+		fi, err := os.Stat(path)
+		f.must(err)
+		total += fi.Size()
+	}
+	var mu sync.Mutex
+	var left []int64 // when each content is asked for
+	fail := false
+	laptop.engineWith(func(op, _ string) fault {
+		if op != "GetBlob" {
+			return fault{}
+		}
+		mu.Lock()
+		defer mu.Unlock()
+		left = append(left, laptop.Status().Checking)
+		if fail && len(left) > 2 {
+			return fault{err: syncer.ErrDenied}
+		}
+		return fault{}
+	})
+	laptop.heal()
+	if n := laptop.Status().Checking; n != 0 {
+		t.Errorf("%d bytes are left to be read after healing", n)
+	}
+	// Some are asked for at a time, so the first may have gone on when it looks.
+	if len(left) != 6 || left[0] > total || slices.Min(left) <= 0 || slices.Max(left) < total/2 {
+		t.Errorf("left of %d bytes when contents were asked for: %v", total, left)
+	}
+	left, fail = nil, true
+	if _, err := laptop.Heal(context.Background()); err == nil {
+		t.Error("contents that cannot be read are no error")
+	}
+	if n := laptop.Status().Checking; n != 0 {
+		t.Errorf("%d bytes are left to be read after healing that failed", n)
+	}
 }
 
 // TestHealNeverOverwritesHistory: another batch that the device itself signed under

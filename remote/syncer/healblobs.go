@@ -22,6 +22,7 @@ func (h *healing) contents(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	h.expect(held)
 	for len(held) > 0 {
 		some := held[:min(len(held), statChunk)]
 		held = held[len(some):]
@@ -61,9 +62,14 @@ func (h *healing) look(ctx context.Context, some []vaultcore.HeldBlob) (lost, al
 	for i, b := range some {
 		g.Go(func() error {
 			same, err := sizes[i] == b.Len, error(nil)
+			left := b.Len // also of one that need not be read to its end
 			if same {
-				same, err = h.sameThere(ctx, b.Blob)
+				same, err = h.sameThere(ctx, b.Blob, func(n int) {
+					left -= int64(n)
+					h.read(int64(n))
+				})
 			}
+			h.read(left)
 			mu.Lock()
 			defer mu.Unlock()
 			switch {
@@ -78,8 +84,9 @@ func (h *healing) look(ctx context.Context, some []vaultcore.HeldBlob) (lost, al
 	return lost, altered, g.Wait()
 }
 
-// sameThere reads a content at the remote and says whether it is the one held here.
-func (h *healing) sameThere(ctx context.Context, id seal.ID) (bool, error) {
+// sameThere reads a content at the remote and says whether it is the one held here;
+// read is told of each piece.
+func (h *healing) sameThere(ctx context.Context, id seal.ID, read func(n int)) (bool, error) {
 	src, err := h.e.o.Vault.UploadSource(ctx, id)
 	if errors.Is(err, vaultcore.ErrNotFound) || errors.Is(err, vaultcore.ErrDamaged) {
 		return true, nil // replaced meanwhile, or nothing here to put back
@@ -93,7 +100,7 @@ func (h *healing) sameThere(ctx context.Context, id seal.ID) (bool, error) {
 	body := &resuming{ctx: ctx, remote: h.e.o.Remote, blob: id.Hex(), w: w}
 	defer body.close()
 	sum := sha256.New()
-	n, err := io.Copy(sum, io.LimitReader(&pacedReader{Reader: body, ctx: ctx, lane: h.e.down, w: w}, src.Len+1))
+	n, err := io.Copy(sum, io.LimitReader(&pacedReader{Reader: body, ctx: ctx, lane: h.e.down, w: w, read: read}, src.Len+1))
 	if err != nil {
 		return false, w.explain(fmt.Errorf("content %s: %w", id.Hex(), err))
 	}
@@ -106,12 +113,14 @@ type pacedReader struct {
 	ctx  context.Context
 	lane *lane
 	w    *watch
+	read func(n int)
 }
 
 // Read implements io.Reader.
 func (p *pacedReader) Read(b []byte) (int, error) {
 	n, err := p.Reader.Read(b)
 	p.w.moved()
+	p.read(n)
 	if wait := pace(p.ctx, p.lane.limiter, n); wait != nil {
 		return n, wait
 	}

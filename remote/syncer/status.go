@@ -28,6 +28,7 @@ type Status struct {
 	Unpushed int   `json:"unpushed"` // batches
 	Up       Queue `json:"up"`
 	Down     Queue `json:"down"`
+	Checking int64 `json:"checking,omitempty"` // bytes at the remote that healing has yet to read
 
 	Waiting    []GateStatus  `json:"gates"`
 	Blocked    []BlockedJob  `json:"blocked"`
@@ -85,7 +86,7 @@ func (e *Engine) Status() Status {
 	s := Status{Online: e.online, Contact: e.contact, Synced: e.synced, Unsealed: e.unsealed, Limits: e.limits}
 	runs, unpushed := e.runs > 0, e.unpushed
 	e.mu.Unlock()
-	s.Up, s.Down = e.up.status(now), e.down.status(now)
+	s.Up, s.Down, s.Checking = e.up.status(now), e.down.status(now), e.checking.Load()
 	s.Waiting = e.gates.status()
 	s.Blocked = append(append([]BlockedJob{}, e.up.blocked()...), e.down.blocked()...)
 	s.Conditions = e.cond.all()
@@ -105,7 +106,7 @@ func stateOf(s Status, runs, stopped bool) State {
 		return StateStopped
 	case !s.Online:
 		return StateOffline
-	case s.Unsealed+s.Unpushed+s.Up.Count+s.Down.Count > 0:
+	case s.Unsealed+s.Unpushed+s.Up.Count+s.Down.Count > 0 || s.Checking > 0:
 		return StateSyncing
 	}
 	return StateIdle
