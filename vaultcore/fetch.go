@@ -262,6 +262,13 @@ func (f *fetches) fly(fl *arrival, id seal.ID, fn fetchFunc) {
 	close(fl.done)
 }
 
+// awaited says whether a reader waits for a whole content.
+func (f *fetches) awaited(id seal.ID) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.flights[id] != nil
+}
+
 // note is noteLocked for who does not hold mu.
 func (f *fetches) note(id seal.ID, err error) {
 	f.mu.Lock()

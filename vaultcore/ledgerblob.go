@@ -141,12 +141,25 @@ func (v *Vault) wanted(ctx context.Context, id seal.ID) (want *WantedBlob, err e
 	return l.wantedPending(id)
 }
 
+// roomFor promises the space of a content that arrives. What nobody waits for
+// must not take it from who saves.
+func (v *Vault) roomFor(w *WantedBlob) error {
+	if v.store.fetches.awaited(w.Blob) {
+		return v.store.space.promise(w.Len)
+	}
+	return v.store.space.spare(w.Len)
+}
+
 // writeBlobPart writes what is to become the file of a blob, and verifies it.
 func (v *Vault) writeBlobPart(w *WantedBlob, r io.Reader) (err error) {
 	part := partName(w.Blob)
 	if err := v.attachments.Remove(part); err != nil {
 		return err
 	}
+	if err := v.roomFor(w); err != nil {
+		return err
+	}
+	defer v.store.space.release(w.Len)
 	f, err := v.store.makeFile(v.attachments, part)
 	if err != nil {
 		return err
@@ -166,6 +179,7 @@ func (v *Vault) writeBlobPart(w *WantedBlob, r io.Reader) (err error) {
 	if sum != w.SHA256 {
 		return fmt.Errorf("%w: blob %s is not what the log says", ErrDamaged, w.Blob.Hex())
 	}
+	v.store.space.written(w.Len)
 	return nil
 }
 

@@ -30,6 +30,7 @@ type spaceGuard struct {
 
 	mu       sync.Mutex
 	promised int64
+	kept     int64 // the reserve of this file system, as of asked
 	avail    int64 // as of asked, less what was written since
 	asked    time.Time
 	wrote    int64 // since asked
@@ -43,9 +44,19 @@ func (g *spaceGuard) promise(n int64) error { return g.ask(n, n) }
 // promised.
 func (g *spaceGuard) fits(n int64) error { return g.ask(n, 0) }
 
+// spare is promise for what nobody waits for: it leaves as much as the reserve to
+// who saves, and nothing is given up for it.
+func (g *spaceGuard) spare(n int64) error {
+	ok, err := g.tryAsk(n, n, true)
+	if err == nil && !ok {
+		err = fmt.Errorf("%w: %d bytes more are needed beside those left for saving", ErrNoSpace, n)
+	}
+	return err
+}
+
 func (g *spaceGuard) ask(need, promise int64) error {
 	for {
-		ok, err := g.tryAsk(need, promise)
+		ok, err := g.tryAsk(need, promise, false)
 		if err != nil || ok {
 			return err
 		}
@@ -56,11 +67,14 @@ func (g *spaceGuard) ask(need, promise int64) error {
 	}
 }
 
-func (g *spaceGuard) tryAsk(need, promise int64) (bool, error) {
+func (g *spaceGuard) tryAsk(need, promise int64, spare bool) (bool, error) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if err := g.refreshLocked(need); err != nil {
 		return false, err
+	}
+	if spare {
+		need += g.kept
 	}
 	if g.avail-g.promised < need {
 		return false, nil
@@ -80,7 +94,8 @@ func (g *spaceGuard) refreshLocked(need int64) error {
 	if err != nil {
 		return err
 	}
-	g.avail = clampSize(avail) - reserveOf(clampSize(total), g.reserve)
+	g.kept = reserveOf(clampSize(total), g.reserve)
+	g.avail = clampSize(avail) - g.kept
 	g.asked, g.wrote = time.Now(), 0
 	return nil
 }

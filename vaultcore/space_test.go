@@ -265,3 +265,27 @@ func (ts *testStore) chunks16(t *testing.T) map[chunkKey]string {
 	}
 	return out
 }
+
+// What is fetched ahead leaves room to who saves, and nothing is given up for it.
+func TestSpare(t *testing.T) {
+	free, lows := int64(100*mib), 0
+	g := &spaceGuard{reserve: 10 * mib, low: func() bool { lows++; return false }}
+	g.free = func() (uint64, uint64, error) { return uint64(free), uint64(1000 * mib), nil }
+	if err := g.spare(81 * mib); !errors.Is(err, ErrNoSpace) || lows > 0 {
+		t.Fatalf("%v, room was made %d times", err, lows)
+	}
+	if err := g.spare(80 * mib); err != nil {
+		t.Fatal(err)
+	}
+	if err := g.promise(10 * mib); err != nil {
+		t.Fatalf("a save finds no room: %v", err)
+	}
+	if err := g.promise(1); !errors.Is(err, ErrNoSpace) || lows == 0 {
+		t.Fatalf("%v, room was made %d times", err, lows)
+	}
+	free = 200 * mib
+	g.release(90 * mib)
+	if err := g.spare(180 * mib); err != nil {
+		t.Fatalf("after room was made: %v", err)
+	}
+}

@@ -220,6 +220,9 @@ func afterFailure(s vaultcore.JobState, err error, now time.Time, jitter float64
 		s.Blocked = CondContent
 	default:
 		s.Tries++
+		if errors.Is(err, vaultcore.ErrNoSpace) {
+			s.Tries = min(s.Tries, diskTries)
+		}
 		s.Until = now.Add(backoff(s.Tries, jitter))
 	}
 	return s
@@ -359,6 +362,9 @@ func (l *lane) left() error {
 	}
 	if c, full := l.e.cond.get(CondFull); full && l.q.has(CondFull) {
 		return blob.WithHint(fmt.Errorf("%w: %s left %s", ErrFull, contents(n), what), c.Hint)
+	}
+	if c, full := l.e.cond.get(CondDisk); full && l.q.has(CondDisk) {
+		return blob.WithHint(fmt.Errorf("%w: %s left %s", vaultcore.ErrNoSpace, contents(n), what), c.Hint)
 	}
 	for _, kind := range []string{CondContent, CondMissing} {
 		if c, known := l.e.cond.get(kind); known && l.q.has(kind) {

@@ -259,6 +259,9 @@ func (e *Engine) round(ctx context.Context, s step) error {
 			return err
 		}
 	}
+	if s.poll {
+		e.clearHeld(CondDisk) // what came is written
+	}
 	return e.refreshIfDue(ctx, !s.gentle)
 }
 
@@ -319,6 +322,9 @@ func (e *Engine) failedLook(err error) {
 	e.mu.Lock()
 	e.failed, e.jitter, e.soon, e.rung, e.bell = e.o.Now(), rand.Float64(), false, false, false
 	e.failures++
+	if errors.Is(err, vaultcore.ErrNoSpace) {
+		e.failures = min(e.failures, diskTries)
+	}
 	if errors.Is(err, ErrUnavailable) || errors.Is(err, context.DeadlineExceeded) || ofRemote(err) {
 		e.online = false
 	}

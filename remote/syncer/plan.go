@@ -139,6 +139,10 @@ func (f facts) pollWait() time.Duration {
 	return min(max(idle/10, pollInUse), pollIdle)
 }
 
+// diskTries bounds the failures that count when the disk of this device is full:
+// looking again costs no network, and whoever makes room wants to see it used.
+const diskTries = 6 // 32 s
+
 // backoff is how long to wait after a number of failures in a row: doubling with
 // full jitter, so that many devices do not come back at the same moment.
 func backoff(failures int, jitter float64) time.Duration {

@@ -18,7 +18,7 @@ const (
 // pull asks the remote what is new and takes it.
 func (e *Engine) pull(ctx context.Context, reconcile bool) error {
 	if reconcile {
-		e.cond.doubt(CondUnknown, CondStale, CondNewer, CondPeerClock, CondAltered)
+		e.cond.doubt(CondUnknown, CondStale, CondNewer, CondPeerClock, CondAltered, CondLocal)
 	}
 	for all := reconcile; ; {
 		ch, err := e.changes(ctx, reconcile)

@@ -169,7 +169,12 @@ var transferKinds = []string{CondFull, CondTooLarge, CondDamaged, CondContent, C
 
 // clearTransfers clears the conditions that no transfer is held up by any more.
 func (e *Engine) clearTransfers() {
-	for _, kind := range transferKinds {
+	e.clearHeld(transferKinds...)
+}
+
+// clearHeld clears conditions unless a transfer is held up by them.
+func (e *Engine) clearHeld(kinds ...string) {
+	for _, kind := range kinds {
 		if e.cond.has(kind) && !e.up.has(kind) && !e.down.has(kind) && !e.unread.has(kind, e.o.Now()) {
 			e.cond.clear(kind)
 		}
