@@ -42,31 +42,19 @@ func (ld *loading) adoptAlone() ([]Change, error) {
 	if err := ld.usable(); err != nil {
 		return nil, err
 	}
-	complete := l.covers(heads(ld.end.Heads))
-	if !complete {
-		if err := l.sealFirst(&incoming{}); err != nil {
-			return nil, err
-		}
-	}
-	if err := ld.verify(complete); err != nil {
-		return nil, err
-	}
-	next, err := ld.build()
+	next, alike, err := ld.prepare()
 	if err != nil {
 		return nil, err
 	}
-	if state := seal.State(slices.Collect(next.h.Tips(covered(ld.end.Heads)))); state != ld.end.State {
-		return nil, fmt.Errorf("%w: that of device %s gives another state than it says", ErrCheckpoint, ld.b.Device)
-	}
 	l.broken = true // until memory is what the database says
-	if err := ld.store(next, complete); err != nil {
+	if err := ld.store(next, alike); err != nil {
 		return nil, err
 	}
 	before := l.h
 	ld.install(next)
 	l.broken = false
-	if complete {
-		return nil, nil // by what it may leave out, nothing looks different
+	if alike {
+		return nil, nil
 	}
 	if err := l.outlive(before, ld.end.Heads); err != nil {
 		return nil, err
@@ -75,6 +63,36 @@ func (ld *loading) adoptAlone() ([]Change, error) {
 	changes, err := l.applyAll(behindCheckpoint, next.wraps)
 	l.broken = err != nil
 	return changes, err
+}
+
+// prepare verifies the checkpoint and makes what memory will hold. alike: the drive
+// shows with it what it shows now. Else all that changed here is sealed, so that it
+// can be shown.
+func (ld *loading) prepare() (next *nextLedger, alike bool, err error) {
+	l := ld.l
+	complete := l.covers(heads(ld.end.Heads))
+	if !complete {
+		if err := l.sealFirst(&incoming{}); err != nil {
+			return nil, false, err
+		}
+	}
+	if err := ld.verify(complete); err != nil {
+		return nil, false, err
+	}
+	if next, err = ld.build(); err != nil {
+		return nil, false, err
+	}
+	if state := seal.State(slices.Collect(next.h.Tips(covered(ld.end.Heads)))); state != ld.end.State {
+		return nil, false, fmt.Errorf("%w: that of device %s gives another state than it says", ErrCheckpoint, ld.b.Device)
+	}
+	if !complete || !l.h.Unlike(next.h) {
+		return next, complete, nil
+	}
+	if err := l.sealFirst(&incoming{}); err != nil {
+		return nil, false, err
+	}
+	next, err = ld.build()
+	return next, false, err
 }
 
 // outlive ends what would revive the dead: changes of mtime and mode made here of
@@ -189,7 +207,7 @@ func (ld *loading) addTail(h *history.History) error {
 
 // store writes all of it in one transaction. Batches of ours that are not on
 // the remote yet stay.
-func (ld *loading) store(n *nextLedger, complete bool) error {
+func (ld *loading) store(n *nextLedger, alike bool) error {
 	l := ld.l
 	old := l.base.c
 	_, err := l.v.com.do(func(t *txn) error {
@@ -206,7 +224,7 @@ func (ld *loading) store(n *nextLedger, complete bool) error {
 				return err
 			}
 		}
-		if !complete {
+		if !alike {
 			if err := t.setMeta(metaBehind, int64(behindCheckpoint)); err != nil {
 				return err
 			}

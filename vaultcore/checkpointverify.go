@@ -35,13 +35,14 @@ func (ld *loading) verify(complete bool) error {
 	for id, seq := range covers {
 		known[id] = min(seq, l.peer(id).head.Seq)
 	}
-	var needed *history.Kept
+	var required map[history.Digest]bool
 	if complete {
 		if err := l.compare(ld.b, ld.end); err != nil {
 			return err
 		}
-		s := l.settledAt(ld.end.HLC, ld.end.Heads)
-		needed = l.h.Keep(covered(ld.end.Heads), s.is, func(b seal.ID) bool { return l.sent[b] })
+		horizon := history.HLC(hlcBefore(ld.end.HLC, keepAge))
+		aged := func(at history.At) bool { return at.HLC <= horizon }
+		required = l.h.Required(covered(ld.end.Heads), aged, func(b seal.ID) bool { return l.sent[b] })
 	}
 	ours, theirs := &opCursor{s: l.allOps(known)}, &opCursor{s: l.checkpointOps(ld.c, int(ld.end.Parts)+1)}
 	for {
@@ -55,7 +56,7 @@ func (ld *loading) verify(complete bool) error {
 		}
 		switch order := comparePlaces(a, b); {
 		case order < 0:
-			err = ld.leftOut(a, needed)
+			err = ld.leftOut(a, required)
 			ours.skip()
 		case order > 0:
 			err = ld.unknown(b)
@@ -82,9 +83,9 @@ func comparePlaces(a, b *seal.PlacedOp) int {
 	return a.At.Compare(&b.At)
 }
 
-// leftOut looks at an op of ours that the checkpoint drops. needed is nil if we
+// leftOut looks at an op of ours that the checkpoint drops. required is nil if we
 // do not hold all that it covers.
-func (ld *loading) leftOut(p *seal.PlacedOp, needed *history.Kept) error {
+func (ld *loading) leftOut(p *seal.PlacedOp, required map[history.Digest]bool) error {
 	var digest [32]byte
 	switch op := p.Op.(type) {
 	case *seal.Del, *seal.AssetDel, *seal.DeviceName:
@@ -96,10 +97,7 @@ func (ld *loading) leftOut(p *seal.PlacedOp, needed *history.Kept) error {
 	default:
 		return nil
 	}
-	if needed == nil {
-		return nil
-	}
-	if kept, _ := needed.Record(digest); kept {
+	if required[digest] {
 		return ld.lie("leaves out", p)
 	}
 	return nil

@@ -122,6 +122,51 @@ func (w *view) open(ends map[Digest]bool, replaces func(*version) bool, director
 	return open
 }
 
+// Required gives the records that no checkpoint of the batches in may leave out. aged
+// says that a batch is older than a checkpoint looks back.
+//
+// That is less than Keep keeps. Who makes a checkpoint may have dropped a record long
+// ago, and then comes a change of it: of a file that was open all the while, of a
+// device that was away for longer than it was waited for. The whole log needs the
+// record again, to hold the two together, and its author has it no more. But nobody
+// drops what was open then, and what was not has been replaced or deleted by something
+// that is aged today; so what is required is what is open by age alone.
+func (h *History) Required(in, aged func(At) bool, arrived func(blob seal.ID) bool) map[Digest]bool {
+	required := make(map[Digest]bool, len(h.files))
+	old := func(s stamp) bool { return aged(s.at()) }
+	add := func(t *thread, replaces func(*version) bool, directory bool) {
+		if t = t.within(in); len(t.versions) > 0 {
+			w := t.evaluate()
+			for _, i := range w.required(t.settledEnds(old), replaces, directory) {
+				required[w.v[i].digest] = true
+			}
+		}
+	}
+	for _, t := range h.files {
+		add(t, func(v *version) bool { return old(v.stamp) && arrived(v.blob) }, false)
+	}
+	for _, a := range h.assets {
+		add(&a.thread, func(v *version) bool { return old(v.stamp) }, true)
+	}
+	return required
+}
+
+// required is open, but that a late del takes nothing back: a record that was dead
+// with the one above it stays so.
+func (w *view) required(ends map[Digest]bool, replaces func(*version) bool, directory bool) (out []int) {
+	dead := make(map[Digest]bool, len(ends))
+	for i, v := range w.v {
+		p := w.up[i]
+		dead[v.digest] = ends[v.digest] || p >= 0 && dead[w.v[p].digest] && w.v[p].sameWork(v)
+	}
+	for _, i := range w.open(ends, replaces, directory) {
+		if directory || !dead[w.v[i].digest] {
+			out = append(out, i)
+		}
+	}
+	return out
+}
+
 const noOpen = -1
 
 // top gives the record that everything open descends from, noOpen if nothing

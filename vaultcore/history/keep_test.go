@@ -141,6 +141,21 @@ func less[V comparable](a, b map[Digest]V) map[Digest]V {
 	return a
 }
 
+// checkRequired fails if a checkpoint may not leave out what was dropped before, or
+// what it does not keep anyhow.
+func checkRequired(t tester, full *History, c *cutting, gone map[Digest]bool) {
+	t.Helper()
+	kept := full.Keep(nil, c.settled, c.arrived)
+	for d := range full.Required(nil, func(at At) bool { return at.HLC <= c.horizon }, c.arrived) {
+		if gone[d] {
+			t.Fatalf("record %x is required, and was dropped for good", d[:4])
+		}
+		if !kept.records[d] {
+			t.Fatalf("record %x is required, and not kept", d[:4])
+		}
+	}
+}
+
 func tipsOf(h *History, in func(At) bool) [32]byte { return seal.State(slices.Collect(h.Tips(in))) }
 
 // steps plays on.
@@ -256,6 +271,8 @@ func TestCheckpointHistory(t *testing.T) {
 		if tipsOf(full, in) != before || tipsOf(reduced, in) != before {
 			t.Fatal("the state of then is another now")
 		}
+		second := ada.cut(ada.hlc, arrived)
+		checkRequired(t, full, second, gone)
 		if !exact {
 			loose++
 			there := liveBlobs(reduced)
@@ -272,7 +289,6 @@ func TestCheckpointHistory(t *testing.T) {
 		}
 		checkTrash(t, full, reduced, trash)
 		// A checkpoint made of a checkpoint and a tail is that of the whole log.
-		second := ada.cut(ada.hlc, arrived)
 		a, b := full.Keep(nil, second.settled, second.arrived), reduced.Keep(nil, second.settled, second.arrived)
 		if !maps.Equal(a.records, b.records) || !maps.Equal(a.births, b.births) {
 			t.Fatalf("a checkpoint of the log keeps other records than one of checkpoint and tail:\n%v %v\n%v %v", less(a.records, b.records), less(a.births, b.births), less(b.records, a.records), less(b.births, a.births))

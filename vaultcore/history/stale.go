@@ -45,3 +45,27 @@ func (w *view) outlived(i int, t, old *thread) bool {
 		}
 	}
 }
+
+// Unlike says whether some file is another in next, which takes the place of h: of the
+// same ops it has dropped some, or got some back, that nobody needs. So all is as it
+// was, but where something was made on a record that others had dropped by then: which
+// contents it replaced, and which it stands beside, only that record tells.
+func (h *History) Unlike(next *History) bool {
+	for id, t := range h.files {
+		n := next.files[id]
+		if n != nil && len(n.versions) == len(t.versions) {
+			continue
+		}
+		if !slices.EqualFunc(h.Attachment(id, nil).Live, next.Attachment(id, nil).Live, sameFile) {
+			return true
+		}
+	}
+	return false
+}
+
+// sameFile leaves out which record brought the content: a checkpoint keeps the oldest
+// but those that are dropped.
+func sameFile(a, b File) bool {
+	return a.Blob == b.Blob && slices.Equal(a.Base, b.Base) && a.Rev == b.Rev && a.Parent == b.Parent && a.Stored == b.Stored &&
+		a.Name == b.Name && a.MIME == b.MIME && a.Mode == b.Mode && a.Mtime == b.Mtime && a.Twin == b.Twin
+}
