@@ -108,7 +108,7 @@ func (c *syncCommand) enable(ctx context.Context, cx *cli.Context) error {
 		c.ui.note("It has moved from %s. Other devices stay there until the same command is given on them.", c.ui.name(view.Moved))
 	}
 	if cl.pid == 0 {
-		c.ui.note("What is here is uploaded by the next mount, or now with vaultdrive sync now.")
+		c.ui.note("The contents are uploaded by the next mount, or now with vaultdrive sync now.")
 	}
 	if in.Access.secret() && !view.Kept {
 		c.ui.note("The credentials are not kept: a mount needs them in its environment, or seal them in the vault with --keep-credentials.")

@@ -237,3 +237,16 @@ func wantedOf(t *testing.T, home string) []vaultcore.WantedBlob {
 	}
 	return wanted
 }
+
+// Who joins with the address that enable has shown finds what there was, without a mount
+// or sync now in between.
+func TestEnablePublishes(t *testing.T) {
+	p := newPlace(t)
+	nas, pw := t.TempDir(), filepath.Join(p.dir, "pw")
+	p.ok("asset", "add", "A")
+	p.input = "hello"
+	p.ok("put", "-", "A/f")
+	p.ok("sync", "enable", "--device-name", "ada", nas)
+	other := filepath.Join(p.dir, "other") + "/"
+	p.says(said{"join --vault " + other + " --password-file " + pw + " --remote " + nas + " --yes " + p.address(), 0, "1 asset, 1 file, "})
+}

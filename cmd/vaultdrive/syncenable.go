@@ -43,7 +43,8 @@ func (s *syncing) enable(ctx context.Context, in syncEnableRequest) (from string
 		s.lastLook(ctx)
 	}
 	// For other options alone nobody has to be asked.
-	if in.URL != "" || !old.Enabled || in.Access != nil {
+	asks := in.URL != "" || !old.Enabled || in.Access != nil
+	if asks {
 		if next, err = s.claim(ctx, next, access, in); err != nil {
 			return "", notEnabled(err)
 		}
@@ -55,7 +56,27 @@ func (s *syncing) enable(ctx context.Context, in syncEnableRequest) (from string
 	}
 	s.halt(true)
 	err = s.vault.SetRemote(ctx, next)
-	return from, errors.Join(err, s.resume(ctx, access))
+	if err = errors.Join(err, s.resume(ctx, access)); err == nil && asks {
+		s.publish(ctx)
+	}
+	return from, err
+}
+
+// publishTime is how long enable waits for what others see first.
+const publishTime = 20 * time.Second
+
+// publish has the list of files at the remote before its address is shown, so that who
+// joins with that finds them. What it does not get to is done as ever; contents follow.
+func (s *syncing) publish(ctx context.Context) {
+	run, err := s.use(ctx)
+	if err != nil {
+		return // status says why
+	}
+	ctx, cancel := context.WithTimeout(ctx, publishTime)
+	defer cancel()
+	if err := run.engine.Publish(ctx); err != nil {
+		s.log.Info("not all is published yet", "err", err)
+	}
 }
 
 // notEnabled is a failed enable as a person meets it: what can be done about a

@@ -266,12 +266,29 @@ func (e *Engine) give() { <-e.turn }
 // returns when all is done; what could not be done is the error.
 func (e *Engine) SyncNow(ctx context.Context) error { return e.syncNow(ctx, nil) }
 
+// Publish is the part of SyncNow without contents: others see at once what there is.
+func (e *Engine) Publish(ctx context.Context) error {
+	defer e.enter()()
+	if err := e.begin(ctx); err != nil {
+		return err
+	}
+	return e.syncLog(ctx, nil)
+}
+
+// begin is for who wants something at once.
+func (e *Engine) begin(ctx context.Context) error {
+	e.Poke()
+	err := e.load(ctx)
+	if err != nil {
+		e.meet(err)
+	}
+	return err
+}
+
 // syncNow is SyncNow, with healing if h is not nil.
 func (e *Engine) syncNow(ctx context.Context, h *healing) error {
 	defer e.enter()()
-	e.Poke()
-	if err := e.load(ctx); err != nil {
-		e.meet(err)
+	if err := e.begin(ctx); err != nil {
 		return err
 	}
 	if err := e.syncLog(ctx, h); err != nil {
