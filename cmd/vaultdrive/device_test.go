@@ -74,7 +74,7 @@ func TestPasswordOnAnotherDevice(t *testing.T) {
 	p.says(said{"ls --vault " + bob + " --password-file " + pw, 0, "A"})
 	p.ok("asset", "add", "--vault", bob, "--password-file", pw, "B")
 	p.says(
-		said{"passwd --accept --vault " + bob + " --password-file " + p.file("pw3", "not this one at all\n"), 3, "wrong password"},
+		said{"passwd --accept --vault " + bob + " --password-file " + p.file("pw3", "not this one at all\n"), 3, "hint: nothing was changed; it is the password that was set on another device"},
 		said{"passwd --accept --vault " + bob + " --password-file " + pw2, 0, "accepted"},
 		said{"ls --vault " + bob + " --password-file " + pw, 3, "wrong password"},
 	)

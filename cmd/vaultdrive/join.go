@@ -378,7 +378,10 @@ func (c *joinCommand) agreed(ctx context.Context) (bool, error) {
 	if err != nil {
 		return false, usage("nothing was changed; --yes joins without asking")
 	}
-	if !yes {
+	switch {
+	case !yes && c.pair:
+		c.ui.note("Nothing was changed here. The vault lists this device since it was let in: vaultdrive device revoke on another one ends that.")
+	case !yes:
 		c.ui.note("Nothing was changed.")
 	}
 	return yes, nil

@@ -12,6 +12,9 @@ import (
 // runPair joins without a password: a device of the vault, where it is typed,
 // lets this one in.
 func (c *joinCommand) runPair(ctx context.Context) error {
+	if err := c.canAsk(); err != nil {
+		return err // before somebody lets this device in
+	}
 	if _, err := c.look(ctx); err != nil {
 		return err
 	}
@@ -27,6 +30,18 @@ func (c *joinCommand) runPair(ctx context.Context) error {
 		return err
 	}
 	return c.attempt(ctx, site, vaultcore.JoinOptions{Headers: site.Headers, DID: site.DID, Paired: p, VaultKey: &vk})
+}
+
+// canAsk says whether what was found can be confirmed.
+func (c *joinCommand) canAsk() error {
+	if c.yes {
+		return nil
+	}
+	tty, err := terminal()
+	if err != nil || c.json {
+		return usage("nothing was changed; without a terminal, and with --json, join --pair needs --yes")
+	}
+	return tty.Close()
 }
 
 // ask publishes the question, shows the code and waits for the answer.

@@ -28,6 +28,10 @@ func TestJoinByPairing(t *testing.T) {
 	p.says(said{"device approve --password-file " + pw + " ABCD", 66, "16 letters and digits"},
 		said{"device approve --password-file " + pw + " " + strings.Repeat("A", 16), 66, "no device asks"})
 	address := p.address()
+	p.says(said{"join --pair --json --remote " + remote + " --vault " + eve + " " + address, 2, "nothing was changed"})
+	if asked, _ := filepath.Glob(filepath.Join(remote, "vaults", "*", "pair", "*")); len(asked) > 0 {
+		t.Errorf("who cannot confirm has asked to be let in: %v", asked)
+	}
 	type outcome struct {
 		code int
 		text string

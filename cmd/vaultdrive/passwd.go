@@ -111,7 +111,7 @@ func (c *passwdCommand) acceptNew(ctx context.Context) error {
 	defer clear(password)
 	cl, err := c.connectWith(ctx, home, password)
 	if err != nil {
-		return err
+		return notAccepted(err)
 	}
 	defer cl.close(ctx)
 	err = cl.call(ctx, callAccept, passwordRequest{New: password}, nil)
@@ -122,13 +122,22 @@ func (c *passwdCommand) acceptNew(ctx context.Context) error {
 		return hinted(err, "there is nothing to do; a change made a moment ago arrives with vaultdrive sync now")
 	}
 	if err != nil {
-		return err
+		return notAccepted(err)
 	}
 	if c.json {
 		return c.ui.writeJSON(map[string]any{"accepted": true})
 	}
 	c.ui.note("The password is accepted; synchronisation goes on.")
 	return nil
+}
+
+// notAccepted speaks of the password that is wanted here: not an old one.
+func notAccepted(err error) error {
+	if errors.Is(err, vaultcore.ErrWrongPassword) || errors.Is(err, seal.ErrPassword) {
+		return hinted(err, "nothing was changed; it is the password that was set on another device, or the vault's own after a device was revoked; "+
+			"if nobody you know has set one, vaultdrive passwd --refuse")
+	}
+	return err
 }
 
 // refuseNew drops a change of password that none of the user's devices made.
