@@ -62,7 +62,7 @@ func rebuild(ctx context.Context, src io.Reader, o Opening, home vaultcore.Rebui
 	}
 	if x.r, err = vaultcore.NewRebuild(ctx, home); err != nil {
 		if errors.Is(err, vaultcore.ErrWrongPassword) || errors.Is(err, seal.ErrPassword) {
-			err = blob.WithHint(err, hintPassword)
+			err = blob.WithHint(blob.WithSaying(err, "wrong password"), hintPassword)
 		}
 		return nil, err
 	}
