@@ -311,19 +311,21 @@ func (v *Vault) WorthFetching(wanted []WantedBlob, pinned bool) []WantedBlob {
 	if u := v.CacheUse(); u.Limit > 0 {
 		room = u.Limit - u.Bytes
 	}
-	var out, rest []WantedBlob
+	var out []WantedBlob
+	rest := 0
 	for _, w := range wanted {
 		if w.Pinned || w.Held {
 			out, room = append(out, w), room-w.Len
 		} else if !w.Evicted {
-			rest = append(rest, w)
+			rest++
 		}
 	}
-	if pinned {
+	if pinned || rest == 0 {
 		return out
 	}
-	for _, w := range rest {
-		if w.Len <= room {
+	out = slices.Grow(out, rest) // of a device that has just joined that is all
+	for _, w := range wanted {
+		if !w.Pinned && !w.Held && !w.Evicted && w.Len <= room {
 			out, room = append(out, w), room-w.Len
 		}
 	}

@@ -318,6 +318,9 @@ func TestWorthFetching(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
+		if n, err := ada.CountWanted(t.Context()); err != nil || n != len(wanted) {
+			t.Fatalf("%d contents are wanted, counted are %d: %v", len(wanted), n, err)
+		}
 		return len(ada.WorthFetching(wanted, pinned))
 	}
 	ada.evict("A")

@@ -29,6 +29,39 @@ type WantedBlob struct {
 	Evicted bool
 }
 
+// CountWanted is how many contents WantedBlobs lists.
+func (v *Vault) CountWanted(ctx context.Context) (int, error) {
+	l, err := v.lockLedger(ctx)
+	if err != nil {
+		return 0, err
+	}
+	defer l.mu.Unlock()
+	n, err := l.count("SELECT count(DISTINCT blob) FROM asset_attachments WHERE place=0 AND deleted=0")
+	if err != nil || l.stalled() {
+		return n, err
+	}
+	for b := range l.pending.byBlob {
+		shown, err := l.count("SELECT count(*) FROM (SELECT 1 FROM asset_attachments WHERE blob=? AND place=0 AND deleted=0 LIMIT 1)", b[:])
+		if err != nil {
+			return 0, err
+		}
+		n += 1 - shown
+	}
+	return n, nil
+}
+
+// count runs a query that counts.
+func (l *ledger) count(sql string, args ...dbValue) (int, error) {
+	l.v.readMu.Lock()
+	defer l.v.readMu.Unlock()
+	if l.v.reader == nil {
+		return 0, ErrClosed
+	}
+	n, err := l.v.reader.one(sql, args...)
+	count, _ := n.(int64)
+	return int(count), err
+}
+
 // WantedBlobs lists the contents of live files that are not here.
 func (v *Vault) WantedBlobs(ctx context.Context) ([]WantedBlob, error) {
 	l, err := v.lockLedger(ctx)
@@ -36,14 +69,18 @@ func (v *Vault) WantedBlobs(ctx context.Context) ([]WantedBlob, error) {
 		return nil, err
 	}
 	defer l.mu.Unlock()
-	var out []WantedBlob
 	pinned := v.pinnedBlobs()
 	evicted, err := l.evictedBlobs()
 	if err != nil {
 		return nil, err
 	}
 	held := v.heldBlobs()
-	seen := make(map[seal.ID]bool)
+	most, err := l.count("SELECT count(*) FROM asset_attachments WHERE place=0 AND deleted=0")
+	if err != nil {
+		return nil, err
+	}
+	// At their size: of a device that has just joined that is all there is.
+	out, seen := make([]WantedBlob, 0, most), make(map[seal.ID]bool, most)
 	err = l.wantedRows("SELECT blob,blob_len,sha256 FROM asset_attachments WHERE place=0 AND deleted=0 ORDER BY n DESC", func(w WantedBlob) {
 		if !seen[w.Blob] {
 			w.Pinned, w.Held, w.Evicted = pinned[w.Blob], held[w.Blob], evicted[w.Blob]

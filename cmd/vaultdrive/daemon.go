@@ -170,6 +170,7 @@ func (d *daemon) openVault(ctx context.Context, creds *credentials) error {
 	if d.plan.Backup != "" {
 		return d.openBackup(ctx, creds)
 	}
+	boundGarbage()
 	o := d.plan.vaultOptions()
 	o.Log = d.log
 	deadline := time.Now().Add(openPatience)

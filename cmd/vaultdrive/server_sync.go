@@ -60,8 +60,7 @@ func (s *server) syncStatus(ctx context.Context, _ none) (syncView, error) {
 	for i := range view.Conditions {
 		view.Conditions[i].Text = named(view.Conditions[i].Text)
 	}
-	missing, err := s.vault.WantedBlobs(ctx)
-	view.RemoteOnly = len(missing)
+	view.RemoteOnly, err = s.vault.CountWanted(ctx)
 	return view, err
 }
 

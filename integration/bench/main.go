@@ -5,7 +5,10 @@
 //	go run ./integration/bench [-json FILE] [-r REPETITIONS] [-w WORKLOADS] [-c CONTESTANTS]
 //	go run ./integration/bench -w latency,streams
 //	go run ./integration/bench -scale COUNT [-bytes SIZE]
-//	go run ./integration/bench -sync COUNT
+//	go run ./integration/bench -sync COUNT [-r REPETITIONS]
+//	go run ./integration/bench -saves COUNT
+//	go run ./integration/bench -join COUNT
+//	go run ./integration/bench -slow COUNT
 //	go run ./integration/bench -server [-json FILE] [-w uploads,bodies,polls,downloads,saves]
 //
 // It refuses to know anything but the built programs, the system calls that
@@ -32,6 +35,8 @@ func main() {
 	flag.IntVar(&o.scale, "scale", 0, "measure vaults of 1,000, 10,000 … `COUNT` files instead")
 	flag.IntVar(&o.bytes, "bytes", 1024, "the `SIZE` of each file of -scale")
 	flag.IntVar(&o.sync, "sync", 0, "measure the first synchronisation of `COUNT` files beside rclone instead")
+	flag.IntVar(&o.saves, "saves", 0, "measure how soon a save is read on another device instead, `COUNT` times by polling")
+	flag.IntVar(&o.join, "join", 0, "measure a device that joins a vault of `COUNT` files, and the polls of an idle one, instead")
 	flag.BoolVar(&o.server, "server", false, "measure a server instead; -w names parts of it")
 	flag.IntVar(&o.slow, "slow", 0, "measure what a remote behind a slow line costs an rsync, in `COUNT` pairs of runs, instead")
 	flag.Parse()
@@ -44,7 +49,7 @@ func main() {
 type options struct {
 	json, workloads, contestants, program, dir string
 	repetitions                                int
-	scale, bytes, sync, slow                   int
+	scale, bytes, sync, slow, saves, join      int
 	server                                     bool
 }
 
@@ -66,6 +71,12 @@ func run(o options) error {
 	}
 	if o.sync > 0 {
 		return syncing(os.Stdout, work, o)
+	}
+	if o.saves > 0 {
+		return saving(os.Stdout, work, o)
+	}
+	if o.join > 0 {
+		return joinLarge(os.Stdout, work, o)
 	}
 	if o.slow > 0 {
 		return slowRemote(os.Stdout, work, o)

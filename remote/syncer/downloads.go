@@ -224,7 +224,8 @@ func (e *Engine) refreshWanted(ctx context.Context, atOnce bool) error {
 	if e.o.Metered && !e.forced() {
 		return nil
 	}
-	wanted = e.o.Vault.WorthFetching(wanted, e.o.Prefetch == PrefetchPinned)
+	// What is held is brought here in any case.
+	wanted = e.o.Vault.WorthFetching(wanted, e.o.Prefetch == PrefetchPinned || e.o.Prefetch == PrefetchNone)
 	jobs := make([]vaultcore.Job, 0, len(wanted))
 	for i, w := range wanted {
 		if w.Pending && !found[w.Blob] || !e.o.Prefetch.asksFor(w) {
