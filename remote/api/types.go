@@ -293,7 +293,7 @@ type Usage struct {
 	Plan   string `json:"plan"`
 	Quota
 	Trash     int64  `json:"trash"`      // bytes
-	Log       int64  `json:"log"`        // bytes of batches, headers and checkpoints
+	Log       int64  `json:"log"`        // bytes of batches, headers, checkpoints, names and titles
 	FileLimit int64  `json:"file_limit"` // bytes of plaintext
 	Versions  []int  `json:"versions"`   // of encryption that are taken
 	Gates     []Gate `json:"gates"`

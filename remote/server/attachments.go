@@ -111,15 +111,47 @@ func (s *Server) listAttachments(c *call) error {
 	if err := s.o.DB.HasParent(c.ctx(), c.account.ID, typ, parent); err != nil {
 		return err
 	}
+	if limit == 0 {
+		return s.listAll(c, typ, parent, after)
+	}
 	rows, err := s.o.DB.Rows(c.ctx(), c.account.ID, typ, parent, after, int(limit))
 	if err != nil {
 		return err
 	}
 	out := api.List{Attachments: rows}
-	if limit > 0 && len(rows) == int(limit) {
+	if len(rows) == int(limit) {
 		out.Next = &rows[len(rows)-1].ID
 	}
 	writeJSON(c, http.StatusOK, out)
+	return nil
+}
+
+// listAll sends all rows as the seed has them, and holds no more than a page of
+// them in memory.
+func (s *Server) listAll(c *call, typ, parent, after string) error {
+	rows, err := s.o.DB.Rows(c.ctx(), c.account.ID, typ, parent, after, api.MaxList)
+	if err != nil {
+		return err
+	}
+	if len(rows) < api.MaxList {
+		writeJSON(c, http.StatusOK, api.List{Attachments: rows})
+		return nil
+	}
+	c.w.Header().Set("Content-Type", api.TypeJSON)
+	c.begin(http.StatusOK)
+	c.send([]byte(`{"attachments":`))
+	for open := byte('['); len(rows) > 0; open = ',' {
+		page, err := json.Marshal(rows)
+		if err != nil {
+			return err
+		}
+		page[0] = open
+		c.send(page[:len(page)-1])
+		if rows, err = s.o.DB.Rows(c.ctx(), c.account.ID, typ, parent, rows[len(rows)-1].ID, api.MaxList); err != nil {
+			return err
+		}
+	}
+	c.send([]byte(`],"next":null}`))
 	return nil
 }
 

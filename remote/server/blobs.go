@@ -67,8 +67,10 @@ func (s *Server) sendBlob(c *call, id string) error {
 	if ir := c.r.Header.Get("If-Range"); ir != "" && ir != etag {
 		off, n, partial = 0, b.Stored, false
 	}
-	if err := s.memory.take("bytes "+c.account.Vault, s.o.Limits.BlobBytes, n); err != nil {
-		return err
+	if c.r.Method != http.MethodHead {
+		if err := s.memory.take("bytes "+c.account.Vault, s.o.Limits.BlobBytes, n); err != nil {
+			return err
+		}
 	}
 	if s.redirects(c, n) {
 		return s.redirect(c, b)

@@ -267,9 +267,10 @@ func (s *scanner) rawString(out []byte) ([]byte, error) {
 	}
 }
 
-// composite copies what is inside of an object or array, and its end.
+// composite copies what is inside of an object or array, and its end. Two values
+// with nothing but white space between them would become one.
 func (s *scanner) composite(out []byte, end byte, depth int) ([]byte, error) {
-	for {
+	for value := false; ; {
 		b, err := s.next()
 		switch {
 		case err != nil:
@@ -277,8 +278,11 @@ func (s *scanner) composite(out []byte, end byte, depth int) ([]byte, error) {
 		case b == end:
 			return append(out, b), nil
 		case b == ',' || b == ':':
-			out = append(out, b)
+			out, value = append(out, b), false
+		case value:
+			return nil, bad("%q where a comma should be", b)
 		default:
+			value = true
 			if out, err = s.valueFrom(out, b, depth+1); err != nil {
 				return nil, err
 			}

@@ -347,6 +347,14 @@ var uploadCases = map[string]statusCase{
 			must(e.world.t, err)
 		})
 	},
+	"POST /v1/vaults/{vault}/uploads/{upload}/finish 413": func(e *statusEnv) *answer {
+		row := e.upload("item", e.parent("item"), randomBytes(1000))
+		m, st := e.partsFor(row.BlobID) // which stays, for its row does
+		e.sendParts(m, st)
+		full := m.StoredBytes
+		e.person.set(nil, &full, nil)
+		return e.call(nil)
+	},
 	"POST /v1/vaults/{vault}/uploads/{upload}/finish 409": func(e *statusEnv) *answer {
 		return e.finishAfter(func(m api.Metadata) {
 			m.SHA256 = strings.Repeat("0", 64)

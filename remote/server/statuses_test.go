@@ -157,10 +157,13 @@ type failingReader struct{ err error }
 func (f failingReader) Read([]byte) (int, error) { return 0, f.err }
 
 // parts begins an upload of three parts, of zeros.
-func (e *statusEnv) parts() (m api.Metadata, st api.UploadState) {
+func (e *statusEnv) parts() (m api.Metadata, st api.UploadState) { return e.partsFor() }
+
+// partsFor is such an upload in the place of blobs.
+func (e *statusEnv) partsFor(release ...string) (m api.Metadata, st api.UploadState) {
 	e.world.t.Helper()
 	size, _ := api.SealedSize(4, 33<<20)
-	m = api.Metadata{BlobID: hex.EncodeToString(randomBytes(16)), StoredBytes: size, SHA256: zerosHash(size), SizeBytes: 33 << 20, EncryptionVersion: 4}
+	m = api.Metadata{BlobID: hex.EncodeToString(randomBytes(16)), StoredBytes: size, SHA256: zerosHash(size), SizeBytes: 33 << 20, EncryptionVersion: 4, Release: release}
 	e.do("POST", api.PathVault(e.person.vault)+"/uploads", m).want(201).into(&st)
 	e.blob = st.Upload
 	return m, st
@@ -234,10 +237,8 @@ func (e *statusEnv) until(status int, ask func() *answer) *answer {
 
 // disabled is a session of an account that was disabled in the same moment.
 func (e *statusEnv) disabled() *person {
-	account, err := e.o.DB.AccountByVault(context.Background(), e.person.vault)
-	must(e.world.t, err)
 	yes := true
-	must(e.world.t, e.o.DB.SetAccount(context.Background(), account.ID, nil, nil, &yes))
+	account := e.person.set(nil, nil, &yes)
 	p := *e.person
 	token := randomBytes(api.TokenSize)
 	sum := sha256.Sum256(token)

@@ -221,7 +221,7 @@ func (s *Server) uploadJSON(c *call) error {
 	if err := s.o.DB.HasParent(c.ctx(), c.account.ID, row.ParentType, row.ParentID); err != nil {
 		return err
 	}
-	u := metadb.Upload{Account: c.account.ID, Blob: hex.EncodeToString(randomBytes(16)), Stored: body.n, SHA256: body.sum(), Row: row, At: -1}
+	u := metadb.Upload{Account: c.account.ID, Blob: hex.EncodeToString(randomBytes(16)), Stored: body.n, SHA256: body.sum(), Row: row, Whole: true, At: -1}
 	u.Slot = u.Blob
 	if key := c.r.Header.Get(api.HeaderIdempotency); key != "" {
 		if !validKey(key) {
@@ -237,9 +237,6 @@ func (s *Server) uploadJSON(c *call) error {
 	stored, err := s.store(c, u, r)
 	if err != nil {
 		return err
-	}
-	if stored.RowFail != nil {
-		return stored.RowFail // the parent went meanwhile; the bytes go with the sweep
 	}
 	writeJSON(c, uploadStatus(stored), stored.Row)
 	return nil

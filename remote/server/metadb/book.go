@@ -15,6 +15,7 @@ type book struct {
 	found    bool
 	vault    string
 	quota    int64
+	disabled int64 // not 0: nothing is to be added any more
 	now, was numbers
 
 	blobs   map[string]*Blob           // nil: none
@@ -56,8 +57,8 @@ func (q *querier) lockLater(account int64) error {
 		namers: map[string]map[string]bool{}, prints: map[string]*print{}}
 	q.book = b
 	n := &b.was
-	return q.fetch("SELECT vault,quota,used,reserved,trash,log,head,audits FROM accounts WHERE account=$1 FOR UPDATE", []any{account},
-		func() error { b.found, b.now = true, b.was; return nil }, &b.vault, &b.quota, &n.used, &n.reserved, &n.trash, &n.log, &n.head, &n.audits)
+	return q.fetch("SELECT vault,quota,disabled,used,reserved,trash,log,head,audits FROM accounts WHERE account=$1 FOR UPDATE", []any{account},
+		func() error { b.found, b.now = true, b.was; return nil }, &b.vault, &b.quota, &b.disabled, &n.used, &n.reserved, &n.trash, &n.log, &n.head, &n.audits)
 }
 
 func (q *querier) locked() error {
@@ -82,6 +83,17 @@ func (q *querier) settle() error {
 	return q.must(`UPDATE accounts SET used=used+$2, reserved=reserved+$3, trash=trash+$4, log=log+$5, head=head+$6, audits=audits+$7 WHERE account=$1`,
 		b.account, now.used-was.used, now.reserved-was.reserved, now.trash-was.trash, now.log-was.log, now.head-was.head, now.audits-was.audits)
 }
+
+// enabled is for what takes time: an account that was disabled meanwhile gets
+// nothing more. Error: api's account_disabled.
+func (b *book) enabled() error {
+	if b.disabled != 0 {
+		return errDisabled
+	}
+	return nil
+}
+
+var errDisabled = api.Errorf(api.CodeAccountDisabled, "the account is disabled: ask the server's operator")
 
 // fits says whether so many bytes more are within the quota.
 func (b *book) fits(bytes int64) bool { return b.now.used+b.now.reserved+bytes <= b.quota }

@@ -33,7 +33,7 @@ type committer struct {
 // row, feed and audit. The object is there already. admitted: by Admit; else the
 // quota is taken here, which is for small bodies. Whatever ctx does, the answer
 // is what became of it. Errors: api's quota_exceeded, other_bytes, blob_pledged,
-// conflict of an Idempotency-Key.
+// conflict of an Idempotency-Key, account_disabled; of a whole upload also what refuses its row.
 func (db *DB) Commit(ctx context.Context, u Upload, admitted bool) (Stored, error) {
 	c := &commit{upload: u, admitted: admitted, done: make(chan struct{})}
 	k := &db.commits
@@ -113,6 +113,9 @@ func (db *DB) commitList(ctx context.Context, list []*commit) error {
 // commitUpload refuses, with an error of api's, before it changes anything: there
 // may be others in the same transaction.
 func (q *querier) commitUpload(u Upload, admitted bool) (s Stored, err error) {
+	if err := q.book.enabled(); err != nil {
+		return s, err
+	}
 	if u.Print != "" {
 		if s.Row, err = q.printed(u); err != nil {
 			return s, err
@@ -124,6 +127,11 @@ func (q *querier) commitUpload(u Upload, admitted bool) (s Stored, err error) {
 	}
 	if s.Again, err = q.haveBlob(u); err != nil {
 		return s, err
+	}
+	if u.Whole {
+		if err := q.mayWriteRow(u); err != nil {
+			return s, err
+		}
 	}
 	if s.Again {
 		err = q.ended(u)

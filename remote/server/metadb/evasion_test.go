@@ -4,6 +4,7 @@ import (
 	"errors"
 	"math/rand/v2"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/vaultdrive/vaultdrive/remote/api"
@@ -235,4 +236,132 @@ func (g *greedy) fresh() Upload {
 		u.Row = &api.Row{ID: u.Row.ID, ParentType: "item", ParentID: randomID(), State: api.StateLive, WrappedFileKey: u.Row.WrappedFileKey} // refused
 	}
 	return u
+}
+
+// TestWholeUpload: bytes that nobody could find without their row are refused with
+// it, and nothing of them counts.
+func TestWholeUpload(t *testing.T) {
+	onBoth(t, func(t *testing.T, w *world) {
+		for _, size := range []int64{100, 400 << 10} {
+			a, parent := w.account(1 << 20)
+			u := upload(a, parent, size)
+			u.Whole = true
+			if _, _, err := w.Admit(ctx, u); err != nil {
+				t.Fatal(err)
+			}
+			if err := w.DeleteParent(ctx, a.ID, parent.Type, parent.ID, api.ByClient); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := w.Commit(ctx, u, true); !api.IsCode(err, api.CodeParentNotFound) {
+				t.Errorf("committed: %v", err)
+			}
+			if err := w.Abort(ctx, u); err != nil {
+				t.Fatal(err)
+			}
+			w.stays(a, 0)
+		}
+		if keys, err := w.DueObjects(ctx); err != nil || len(keys) != 2 {
+			t.Errorf("objects to delete: %q, %v", keys, err)
+		}
+	})
+}
+
+// TestRoomForNames: names and titles, which are no contents, are bounded like the
+// log; what is made shorter gives room back, what is deleted stays.
+func TestRoomForNames(t *testing.T) {
+	onBoth(t, func(t *testing.T, w *world) {
+		a, parent := w.account(1000)
+		u := upload(a, parent, 100)
+		s := w.store(u)
+		before := w.usage(a).Log
+		rename := func(name string) error {
+			row := *s.Row
+			row.FileNameEncrypted = name
+			out, err := w.PutRows(ctx, a.ID, api.ByClient, api.PutRows{Rows: []api.Row{row}, At: 1 << 40})
+			if err == nil && out.Results[0].Error == nil {
+				s.Row.Version, s.Row.FileNameEncrypted = out.Results[0].Version, name
+				return nil
+			}
+			if err != nil {
+				return err
+			}
+			return out.Results[0].Error
+		}
+		long := strings.Repeat("n", 5001)
+		if err := rename(long); err != nil || w.usage(a).Log != before+5000 {
+			t.Errorf("a longer name counts %d, %v", w.usage(a).Log-before, err)
+		}
+		w.fillLog(a, 2000)
+		if err := rename(long + long); !api.IsCode(err, api.CodeLogFull) {
+			t.Errorf("longer still: %v", err)
+		}
+		if _, err := w.Commit(ctx, upload(a, parent, 100), false); err != nil {
+			t.Errorf("a short name: %v", err)
+		}
+		p := api.Parent{Type: "note", ID: randomID(), TitleEncrypted: long, State: api.StateLive, By: api.ByClient}
+		if _, err := w.PutParent(ctx, a.ID, p); !api.IsCode(err, api.CodeLogFull) {
+			t.Errorf("a title: %v", err)
+		}
+		if err := rename("short"); err != nil {
+			t.Errorf("shorter: %v", err)
+		}
+		p.TitleEncrypted = "short"
+		if made, err := w.PutParent(ctx, a.ID, p); err != nil || !made {
+			t.Errorf("a short title: %v", err)
+		}
+		full := w.usage(a).Log
+		if err := w.DeleteRow(ctx, a.ID, s.Row.ID, api.ByClient, "r"); err != nil || w.usage(a).Log != full {
+			t.Errorf("deleted: %d, %v", w.usage(a).Log-full, err)
+		}
+	})
+}
+
+// fillLog leaves so many bytes of the log's room.
+func (w *world) fillLog(a Account, left int64) {
+	w.t.Helper()
+	err := w.update(ctx, func(q *querier) error {
+		if err := q.lock(a.ID); err != nil {
+			return err
+		}
+		q.book.now.log = logLeast - left
+		return nil
+	})
+	if err != nil {
+		w.t.Fatal(err)
+	}
+}
+
+// TestRowsCountedLater: a database from before names were counted counts them
+// once it is opened, and once only.
+func TestRowsCountedLater(t *testing.T) {
+	for name, address := range map[string]func() string{
+		"sqlite":   func() string { return filepath.Join(t.TempDir(), "meta.db") },
+		"postgres": func() string { return metatest.Postgres(t) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			at := address()
+			db, err := Open(ctx, at)
+			if err != nil {
+				t.Fatal(err)
+			}
+			w := &world{DB: db, t: t}
+			a, parent := w.account(1000)
+			w.store(upload(a, parent, 100))
+			want := w.usage(a).Log
+			err = db.update(ctx, func(q *querier) error {
+				q.as(everyone)
+				return errors.Join(q.must("UPDATE accounts SET log=2"), q.must("DELETE FROM goose_db_version WHERE version_id=4"))
+			})
+			if err := errors.Join(err, db.Close()); err != nil {
+				t.Fatal(err)
+			}
+			for range 2 {
+				w := newWorld(t, at)
+				if now := w.usage(a); now.Log != want {
+					t.Errorf("%d bytes are counted, not %d", now.Log, want)
+				}
+			}
+			metatest.Books(t, at)
+		})
+	}
 }

@@ -24,12 +24,16 @@ func (q *querier) announce(account int64, subject string, c api.Change) (int64, 
 }
 
 // Changes gives the feed after a number. Error: api's start_over for a number
-// that was never given: the server was put back to an older state.
+// that was never given: the server was put back to an older state; account_disabled.
 func (db *DB) Changes(ctx context.Context, account, after int64, limit int) (out api.Changes, err error) {
 	err = db.view(ctx, account, func(q *querier) error {
 		out = api.Changes{Changes: []api.Change{}}
-		if err := q.one("SELECT head FROM accounts WHERE account=$1", []any{account}, &out.Head); err != nil {
+		var disabled int64
+		if err := q.one("SELECT head,disabled FROM accounts WHERE account=$1", []any{account}, &out.Head, &disabled); err != nil {
 			return err
+		}
+		if disabled != 0 { // a long poll may have begun before
+			return errDisabled
 		}
 		if after > out.Head {
 			e := api.Errorf(api.CodeStartOver, "the feed ends at %d", out.Head)

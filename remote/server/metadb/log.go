@@ -10,19 +10,37 @@ import (
 	"github.com/vaultdrive/vaultdrive/remote/api"
 )
 
-// logLeast is how much of headers, batches and checkpoints an account may keep,
-// and its quota if that is more.
+// logLeast is how much of headers, batches, checkpoints, rows and parents an
+// account may keep, and its quota if that is more.
 const logLeast = 256 << 20
+
+// rowLeast is what a row or a parent counts beside its texts: it has an entry in
+// the feed, and stays when it is deleted.
+const rowLeast = 1 << 10
+
+func rowSize(r *api.Row) int64 {
+	return rowLeast + int64(len(r.FileNameEncrypted)+len(r.ContentTypeEncrypted))
+}
+
+func parentSize(title string) int64 { return rowLeast + int64(len(title)) }
 
 // addLog counts bytes of the log. Error: api's log_full.
 func (q *querier) addLog(bytes int64) error {
+	if err := q.fitsLog(bytes); err != nil {
+		return err
+	}
+	q.book.now.log += bytes
+	return nil
+}
+
+// fitsLog: error api's log_full.
+func (q *querier) fitsLog(bytes int64) error {
 	b := q.book
 	limit := max(logLeast, b.quota)
-	if b.now.log+bytes <= limit {
-		b.now.log += bytes
+	if bytes <= 0 || b.now.log+bytes <= limit {
 		return nil
 	}
-	e := api.Errorf(api.CodeLogFull, "the log is full: devices that make a checkpoint can shorten it")
+	e := api.Errorf(api.CodeLogFull, "the room for history and names is used up: devices that make a checkpoint can shorten the history")
 	e.Quota = &api.Quota{Usage: b.now.log, Limit: limit, Remaining: max(0, limit-b.now.log)}
 	return e
 }

@@ -78,7 +78,7 @@ func (db *DB) openPostgres(ctx context.Context, address string) (err error) {
 }
 
 // ownMigrations are those that only the database's own language can say.
-var ownMigrations = map[int64]string{2: "00002_guard.sql", 3: "00003_checkpoint_age.sql"}
+var ownMigrations = map[int64]string{2: "00002_guard.sql", 3: "00003_checkpoint_age.sql", 4: "00004_count_rows.sql"}
 
 // migrate brings the tables up to date: the common migrations, and those in the
 // language of this database.

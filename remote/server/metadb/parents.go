@@ -59,7 +59,8 @@ func (db *DB) HasParent(ctx context.Context, account int64, typ, id string) erro
 	})
 }
 
-// PutParent makes or changes a parent; made says that it was not there.
+// PutParent makes or changes a parent; made says that it was not there. Errors:
+// api's bad_request, log_full.
 func (db *DB) PutParent(ctx context.Context, account int64, p api.Parent) (made bool, err error) {
 	err = db.update(ctx, func(q *querier) error {
 		if err := q.lock(account); err != nil {
@@ -86,6 +87,13 @@ func (q *querier) putParent(account int64, p api.Parent) (made bool, err error) 
 		return false, err
 	}
 	made = err == ErrNotFound
+	more := parentSize(p.TitleEncrypted)
+	if !made {
+		more -= parentSize(title)
+	}
+	if err := q.addLog(more); err != nil {
+		return false, err
+	}
 	if err := q.must("INSERT INTO "+table+`(account,id,title,epoch,state,author) VALUES($1,$2,$3,$4,$5,$6)
 		ON CONFLICT(account,id) DO UPDATE SET title=excluded.title, epoch=excluded.epoch, state=excluded.state, author=excluded.author`,
 		account, p.ID, p.TitleEncrypted, int64(p.Epoch), p.State, p.By); err != nil {

@@ -82,7 +82,7 @@ func (db *DB) Rows(ctx context.Context, account int64, typ, parent, after string
 
 // mayPutRow gives the row that r replaces, of version 0 if there is none, and
 // says whether r may be written as far as its blob does not matter. Errors: api's
-// parent_not_found, row_version, not_found to delete what never was.
+// parent_not_found, row_version, not_found to delete what never was, log_full.
 func (q *querier) mayPutRow(r api.Row) (have api.Row, err error) {
 	if err := q.hasParent(r.ParentType, r.ParentID); err != nil && r.State == api.StateLive {
 		return have, err
@@ -96,7 +96,18 @@ func (q *querier) mayPutRow(r api.Row) (have api.Row, err error) {
 	if err == ErrNotFound && r.State == api.StateDeleted {
 		return have, api.Errorf(api.CodeNotFound, "no such attachment")
 	}
-	return have, nil
+	return have, q.fitsLog(growth(&r, &have))
+}
+
+// growth is how much more r counts than the row that it replaces.
+func growth(r, have *api.Row) int64 {
+	switch {
+	case r.State == api.StateDeleted:
+		return 0 // it keeps what it said
+	case have.Version == 0:
+		return rowSize(r)
+	}
+	return rowSize(r) - rowSize(have)
 }
 
 // putRow writes a row if the one it replaces has the version that the writer
@@ -107,6 +118,7 @@ func (q *querier) putRow(account int64, r api.Row) (api.Row, error) {
 	if err != nil {
 		return r, err
 	}
+	more := growth(&r, &have)
 	if r.State == api.StateDeleted {
 		by := r.By
 		r = have
@@ -121,6 +133,7 @@ func (q *querier) putRow(account int64, r api.Row) (api.Row, error) {
 	if err := q.writeRow(account, r, created); err != nil {
 		return r, err
 	}
+	q.book.now.log += more
 	if r, err = q.asStored(r, have.Version+1, created); err != nil {
 		return r, err
 	}

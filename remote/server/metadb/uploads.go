@@ -19,6 +19,7 @@ type Upload struct {
 	Release    []string
 
 	Row     *api.Row // to write with it; nil for bytes alone
+	Whole   bool     // without the row the bytes are not wanted either
 	At      int64    // feed number the writer had applied; < 0: not checked
 	Print   string   // of an Idempotency-Key
 	By      string

@@ -81,7 +81,10 @@ var wrongBooks = map[string]string{
 }
 
 const logSum = `SELECT (SELECT coalesce(sum(len),0) FROM batches x WHERE x.account=a.account)+(SELECT coalesce(sum(len),0) FROM checkpoints x WHERE x.account=a.account)
-	+(SELECT coalesce(sum(length(body)),0) FROM headers x WHERE x.account=a.account)`
+	+(SELECT coalesce(sum(length(body)),0) FROM headers x WHERE x.account=a.account)
+	+(SELECT coalesce(sum(1024+octet_length(name)+octet_length(mime)),0) FROM vault_attachments x WHERE x.account=a.account)
+	+(SELECT coalesce(sum(1024+octet_length(title)),0) FROM (SELECT account,title FROM passwords UNION ALL SELECT account,title FROM notes
+		UNION ALL SELECT account,title FROM vault_items) x WHERE x.account=a.account)`
 
 func sumOf(column, sum string) string {
 	return fmt.Sprintf("SELECT 'account '||account||' has '||%[1]s||', not '||(%[2]s) FROM accounts a WHERE %[1]s<>(%[2]s)", column, sum)
