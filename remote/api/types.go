@@ -2,6 +2,7 @@ package api
 
 import (
 	"encoding/json"
+	"reflect"
 	"time"
 )
 
@@ -22,8 +23,12 @@ func (t *Time) UnmarshalJSON(b []byte) error {
 		return err
 	}
 	v, err := time.Parse(timeLayout, s)
+	if err != nil {
+		// As a value of the wrong type it is named by its key.
+		return &json.UnmarshalTypeError{Value: "string that is no time", Type: reflect.TypeFor[Time]()}
+	}
 	*t = Time(v)
-	return err
+	return nil
 }
 
 // WrappedKey is a file key wrapped by the vault's encKey (CRYPTO.md section 4).
@@ -276,7 +281,7 @@ type Collect struct {
 	Heads map[string]uint64 `json:"heads"`
 }
 
-// Collected says how many batches went.
+// Collected says how many batches and parts of checkpoints went.
 type Collected struct {
 	Removed int `json:"removed"`
 }

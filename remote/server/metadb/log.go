@@ -5,7 +5,6 @@ import (
 	"encoding/hex"
 	"fmt"
 	"strconv"
-	"time"
 
 	"github.com/vaultdrive/vaultdrive/remote/api"
 )
@@ -264,10 +263,12 @@ func (db *DB) PutCheckpoint(ctx context.Context, account int64, name, device str
 		}
 		var have string
 		err := q.one("SELECT sha256 FROM checkpoints WHERE account=$1 AND name=$2 AND part=$3", []any{account, name, part}, &have)
-		if err == nil && have != sum {
+		switch {
+		case err == nil && have != sum:
 			return api.Errorf(api.CodeOtherBytes, "there is another part %s of this checkpoint", part)
-		}
-		if err != ErrNotFound {
+		case err == nil && part != "m": // whoever puts it again is at work: it is not left behind
+			return q.must("UPDATE checkpoints SET created=$4 WHERE account=$1 AND name=$2 AND part=$3", account, name, part, q.ms)
+		case err != ErrNotFound:
 			return err
 		}
 		if err := q.addLog(int64(len(body))); err != nil {
@@ -289,72 +290,4 @@ func (db *DB) Checkpoint(ctx context.Context, account int64, name, part string) 
 		return q.one("SELECT body FROM checkpoints WHERE account=$1 AND name=$2 AND part=$3", []any{account, name, part}, &body)
 	})
 	return body, err
-}
-
-// baseAge is how old a checkpoint has to be before batches that it stands for may
-// go: a device that was away for less finds them all.
-const baseAge = 30 * 24 * time.Hour
-
-// Collect drops batches below heads, as far as they came before a checkpoint that
-// is older than baseAge and has a successor. What is in a checkpoint is sealed:
-// which of those batches it stands for, only the devices know. Error: api's behind
-// while there is no such checkpoint.
-func (db *DB) Collect(ctx context.Context, account int64, heads map[string]uint64) (removed int, err error) {
-	err = db.update(ctx, func(q *querier) error {
-		removed = 0
-		if err := q.lock(account); err != nil {
-			return err
-		}
-		base, err := q.baseNumber(account)
-		if err != nil {
-			return err
-		}
-		for device, seq := range heads {
-			n, err := q.dropBatches(account, device, int64(seq), base)
-			if err != nil {
-				return err
-			}
-			removed += int(n)
-		}
-		return nil
-	})
-	return removed, err
-}
-
-// baseNumber is the feed's number of the newest checkpoint that is old enough and
-// has a successor.
-func (q *querier) baseNumber(account int64) (base int64, err error) {
-	const complete = ` FROM checkpoints c JOIN feed f ON f.account=c.account AND f.subject='checkpoint/' || c.name WHERE c.account=$1 AND c.part='m'`
-	var newest int64
-	if err := q.one("SELECT coalesce(max(f.n),0)"+complete, []any{account}, &newest); err != nil {
-		return 0, err
-	}
-	err = q.one("SELECT coalesce(max(f.n),0)"+complete+" AND c.created<=$2 AND f.n<$3", []any{account, q.ms - baseAge.Milliseconds(), newest}, &base)
-	if err == nil && base == 0 {
-		err = api.Errorf(api.CodeBehind, "batches go when a checkpoint of %d days ago is here, and a newer one", int(baseAge.Hours()/24))
-	}
-	return base, err
-}
-
-func (q *querier) dropBatches(account int64, device string, below, before int64) (int64, error) {
-	var freed int64
-	if err := q.one("SELECT coalesce(sum(len),0) FROM batches WHERE account=$1 AND device=$2 AND seq<$3 AND n<$4", []any{account, device, below, before}, &freed); err != nil {
-		return 0, err
-	}
-	var seq int64
-	var gone []int64
-	err := q.each("SELECT seq FROM batches WHERE account=$1 AND device=$2 AND seq<$3 AND n<$4", []any{account, device, below, before}, func() error {
-		gone = append(gone, seq)
-		return nil
-	}, &seq)
-	if err != nil {
-		return 0, err
-	}
-	for _, s := range gone {
-		if err := q.must("DELETE FROM feed WHERE account=$1 AND subject=$2", account, "batch/"+device+"/"+strconv.FormatInt(s, 10)); err != nil {
-			return 0, err
-		}
-	}
-	q.book.now.log -= freed
-	return q.exec("DELETE FROM batches WHERE account=$1 AND device=$2 AND seq<$3 AND n<$4", account, device, below, before)
 }
