@@ -106,12 +106,31 @@ func TestStrictJSON(t *testing.T) {
 	}
 }
 
-// What does not fit is named as the sender wrote it, not as a type of ours.
+// What does not fit is named as the sender wrote it, not as a type of ours, and the
+// refusal says in which field it is.
 func TestStrictJSONNamesField(t *testing.T) {
-	var v UploadJSON
-	err := Unmarshal([]byte(`{"size_bytes":1e2}`), &v)
-	if want := `not strict JSON: "size_bytes" does not take a number 1e2`; err == nil || err.Error() != want {
-		t.Errorf("%v, want %s", err, want)
+	for _, c := range []struct {
+		body        string
+		into        any
+		field, text string
+	}{
+		{`{"size_bytes":1e2}`, &UploadJSON{}, "size_bytes", `"size_bytes" is of another type than what came: number 1e2`},
+		{`{"file_name_encrypted":5}`, &UploadJSON{}, "file_name_encrypted", `"file_name_encrypted" is of another type than what came: number`},
+		{`{"wrapped_file_key":{"iv":[]}}`, &UploadJSON{}, "wrapped_file_key.iv", `"wrapped_file_key.iv" is of another type than what came: array`},
+		{`{"row":{"created_at":"yesterday"}}`, &Metadata{}, "row.created_at", `"row.created_at" is of another type than what came: string that is no time`},
+		{`{"rows":[{"version":"1"}]}`, &PutRows{}, "rows.version", `"rows.version" is of another type than what came: string`},
+		{`[]`, &UploadJSON{}, "", "what came is of the wrong type: array"},
+	} {
+		err := Unmarshal([]byte(c.body), c.into)
+		if want := "not strict JSON: " + c.text; !errors.Is(err, ErrJSON) || err.Error() != want {
+			t.Errorf("%s: %v, want %s", c.body, err, want)
+		}
+		if e := BadJSON(err); e.Code != CodeBadRequest || e.Field != c.field || e.Text != err.Error() {
+			t.Errorf("%s is refused as %+v", c.body, e)
+		}
+	}
+	if e := BadJSON(Unmarshal([]byte(`{`), &UploadJSON{})); e.Field != "" || e.Code != CodeBadRequest {
+		t.Errorf("half a body is refused as %+v", e)
 	}
 }
 

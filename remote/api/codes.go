@@ -164,6 +164,16 @@ func BadField(field, format string, args ...any) *Error {
 	return e
 }
 
+// BadJSON is a bad_request about a body that is not the JSON it should be. Where
+// one value is in the way it names the field.
+func BadJSON(err error) *Error {
+	var wrong *FieldError
+	if errors.As(err, &wrong) {
+		return BadField(wrong.Field, "%w", err)
+	}
+	return Errorf(CodeBadRequest, "%w", err)
+}
+
 // Limited is an answer of "later".
 func Limited(code Code, after time.Duration, format string, args ...any) *Error {
 	e := Errorf(code, format, args...)

@@ -32,11 +32,27 @@ func Unmarshal(b []byte, v any) error {
 	return decode(b, v)
 }
 
+// FieldError is an ErrJSON about a value of the wrong type.
+type FieldError struct {
+	Field string // its key, below others as "row.size_bytes"; empty for the whole
+	Value string // what came, as "string" or "number 1.5"
+}
+
+func (e *FieldError) Error() string {
+	if e.Field == "" {
+		return fmt.Sprintf("%v: what came is of the wrong type: %.40s", ErrJSON, e.Value)
+	}
+	return fmt.Sprintf("%v: %.40q is of another type than what came: %.40s", ErrJSON, e.Field, e.Value)
+}
+
+// Unwrap says that it is an ErrJSON.
+func (e *FieldError) Unwrap() error { return ErrJSON }
+
 func decode(b []byte, v any) error {
 	err := json.Unmarshal(b, v)
 	if wrong := (*json.UnmarshalTypeError)(nil); errors.As(err, &wrong) {
 		// encoding/json names types of ours, which mean nothing to who sent this.
-		return fmt.Errorf("%w: %.40q does not take a %.40s", ErrJSON, wrong.Field, wrong.Value)
+		return &FieldError{Field: wrong.Field, Value: wrong.Value}
 	}
 	if err != nil {
 		return fmt.Errorf("%w: %w", ErrJSON, err)

@@ -84,6 +84,36 @@ func TestBadInput(t *testing.T) {
 	}
 }
 
+// A value of the wrong type is named by its field, whatever the call.
+func TestWrongTypeNamesField(t *testing.T) {
+	onBoth(t, Options{}, func(t *testing.T, w *world) {
+		p := w.register()
+		parent := p.parent("item")
+		body := uploadBody("item", parent, randomBytes(10))
+		body["size_bytes"] = "10"
+		m := `{"blob_id":"` + strings.Repeat("1", 32) + `","row":{"size_bytes":"1"}}`
+		for _, c := range []struct {
+			method, path, field string
+			body                any
+		}{
+			{"POST", api.PathAttachments, "size_bytes", body},
+			{"PUT", api.PathParent("item", newID()), "epoch", `{"title_encrypted":"x","epoch":-1}`},
+			{"PUT", api.PathVault(p.vault) + "/rows", "at", `{"at":"1"}`},
+			{"PUT", api.PathVault(p.vault) + "/rows", "rows.version", `{"at":1,"rows":[{"version":true}]}`},
+			{"POST", api.PathVault(p.vault) + "/blobs/release", "blobs", `{"blobs":"x"}`},
+			{"POST", api.PathVault(p.vault) + "/collect", "heads", `{"heads":{"` + p.device + `":-1}}`},
+			{"POST", api.PathVault(p.vault) + "/uploads", "row.size_bytes", m},
+			{"POST", api.PathChallenge, "did", `{"did":1}`},
+			{"POST", api.PathSession, "iat", `{"iat":"now"}`},
+			{"POST", api.PathVaults, "boot", `{"boot":{}}`},
+		} {
+			if e := p.do(c.method, c.path, c.body).code(api.CodeBadRequest); e.Field != c.field {
+				t.Errorf("%s %s: field %q, want %q: %s", c.method, c.path, e.Field, c.field, e.Text)
+			}
+		}
+	})
+}
+
 func TestLargestBody(t *testing.T) {
 	w := newWorld(t, t.TempDir()+"/m.db", Options{Limits: Limits{Failed: -1}})
 	p := w.register()

@@ -131,7 +131,7 @@ func (c *call) json(limit int64, v any) error {
 		return err
 	}
 	if err := api.UnmarshalInput(b, v); err != nil {
-		return api.Errorf(api.CodeBadRequest, "%w", err)
+		return api.BadJSON(err)
 	}
 	return nil
 }

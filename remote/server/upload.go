@@ -206,7 +206,7 @@ func (s *Server) uploadJSON(c *call) error {
 	}
 	var in api.UploadJSON
 	if err := api.Unmarshal(raw, &in); err != nil {
-		return api.Errorf(api.CodeBadRequest, "%w", err)
+		return api.BadJSON(err)
 	}
 	row, err := s.rowOf(in)
 	if err != nil {
@@ -330,7 +330,9 @@ func (s *Server) metadata(raw []byte) (*api.Metadata, error) {
 	}
 	var m api.Metadata
 	if err := api.Unmarshal(raw, &m); err != nil {
-		return nil, api.BadField(api.PartMetadata, "%w", err)
+		e := api.BadJSON(err)
+		e.Field = cmp.Or(e.Field, api.PartMetadata)
+		return nil, e
 	}
 	size, ok := api.SealedSize(m.EncryptionVersion, m.SizeBytes)
 	switch {
