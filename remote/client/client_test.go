@@ -39,6 +39,7 @@ type world struct {
 	dir      string
 	http     *httptest.Server
 	db       *metadb.DB
+	blobs    blob.Store
 	handler  atomic.Pointer[http.Handler] // what answers, for faults
 	clock    atomic.Int64
 	identity ed25519.PrivateKey
@@ -88,7 +89,7 @@ func (w *world) serve(o server.Options) {
 	s, err := server.New(context.Background(), o)
 	must(w.t, err)
 	var h http.Handler = s
-	w.db = db
+	w.db, w.blobs = db, blobs
 	w.handler.Store(&h)
 }
 
@@ -396,6 +397,29 @@ func TestRefusals(t *testing.T) {
 	must(t, w.db.SetAccount(t.Context(), 1, nil, nil, new(true)))
 	_, err = r.Get(t.Context(), syncer.HeaderKey(1))
 	wantErr(t, "a disabled account", err, syncer.ErrDenied)
+}
+
+// A refusal says what the server said, of itself and not of a store of blobs.
+func TestRefusedInvitation(t *testing.T) {
+	w := newWorld(t, server.Options{})
+	w.around(func(http.Handler) http.Handler {
+		s, err := server.New(t.Context(), server.Options{DB: w.db, Blobs: w.blobs, Temp: t.TempDir(), Audience: w.http.URL, Registration: server.RegistrationInvite, Now: w.now})
+		must(t, err)
+		return s
+	})
+	r := w.remote()
+	r.o.Invite = strings.Repeat("1", 32)
+	err := r.Put(t.Context(), syncer.MarkerKey, syncer.Marker{Vault: testVault, Remote: strings.Repeat("1", 32)}.Encode())
+	wantErr(t, "an invitation nobody gave", err, syncer.ErrDenied)
+	if text := err.Error(); !strings.Contains(text, "the server refuses: invite_invalid: the invitation is unknown, used or too old") || strings.Contains(text, "store") {
+		t.Errorf("%s", text)
+	}
+	if hint := blob.Hint(err); !strings.Contains(hint, "--invite") {
+		t.Errorf("hint %q", hint)
+	}
+	if !api.IsCode(err, api.CodeInviteInvalid) {
+		t.Error("the code is lost")
+	}
 }
 
 type zeros struct{}

@@ -2,6 +2,7 @@ package client
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -65,10 +66,7 @@ func (r *Remote) refusal(res *http.Response) error {
 	if !known {
 		m = meanings[byStatus(res.StatusCode).Code]
 	}
-	var err error = e
-	if m.err != nil {
-		err = fmt.Errorf("%w: %w", m.err, e)
-	}
+	err := answered(e, m)
 	if after := retryAfter(res, r.o.Now()); after > 0 {
 		err = &blob.RetryError{After: after, Err: err}
 	}
@@ -77,6 +75,30 @@ func (r *Remote) refusal(res *http.Response) error {
 	}
 	return blob.WithHint(err, m.hint)
 }
+
+// answered gives a refusal in the server's own words: what it is to the engine says
+// the chain, in the words of no store.
+func answered(e *api.Error, m meaning) error {
+	if m.err == nil {
+		return e
+	}
+	return &answer{said: e, is: m.err}
+}
+
+type answer struct {
+	said *api.Error
+	is   error
+}
+
+func (a *answer) Error() string {
+	if errors.Is(a.is, syncer.ErrDenied) {
+		return "the server refuses: " + a.said.Error()
+	}
+	return "the server answers: " + a.said.Error()
+}
+
+// Unwrap gives both.
+func (a *answer) Unwrap() []error { return []error{a.is, a.said} }
 
 // byStatus is for an answer that is not our server's, of a proxy for instance.
 func byStatus(status int) *api.Error {

@@ -196,9 +196,4 @@ func (r *Remote) putSome(ctx context.Context, in api.PutRows, order []int, out *
 }
 
 // refused is why a row was not written.
-func refused(e *api.Error) error {
-	if m := meanings[e.Code]; m.err != nil {
-		return fmt.Errorf("%w: %w", m.err, e)
-	}
-	return e
-}
+func refused(e *api.Error) error { return answered(e, meanings[e.Code]) }
