@@ -3,6 +3,10 @@ package integration
 import (
 	"bytes"
 	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"net/http/httputil"
+	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
@@ -242,5 +246,35 @@ func TestDriveInThePage(t *testing.T) {
 	p.row("ticket ✈.txt", "Download")
 	if got := p.downloaded("ticket ✈.txt", 8); string(got) != "seat 12A" {
 		t.Errorf("under its new wrap the small file came as %q", got)
+	}
+}
+
+// TestPageWithoutScript: a page whose script does not come says so, and one whose
+// script is only late has never said it.
+func TestPageWithoutScript(t *testing.T) {
+	t.Parallel()
+	needTool(t, "chromium", "chromium")
+	s := startServer(t)
+	to, err := url.Parse(s.url)
+	must(t, err)
+	proxy := httputil.NewSingleHostReverseProxy(to)
+	front := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/web/view.js" {
+			http.NotFound(w, r) // page.js needs it
+			return
+		}
+		proxy.ServeHTTP(w, r)
+	}))
+	t.Cleanup(front.Close)
+	const shown = `(e => e !== null && getComputedStyle(e).visibility === "visible")(document.querySelector("#scriptless"))`
+	b := startBrowser(t, front.URL+"/")
+	b.until("it says that its script has not come", shown)
+	if b.eval(`document.querySelector("#open").disabled`) != "true" {
+		t.Error("the button can be pressed")
+	}
+	b.open(s.url + "/")
+	b.until("the button is ready", `document.querySelector("#open")?.disabled === false`)
+	if b.eval(`document.querySelector("#scriptless")`) != "<nil>" {
+		t.Error("the page has its script and misses it")
 	}
 }

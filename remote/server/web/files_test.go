@@ -98,4 +98,8 @@ func TestUnlockWaitsForTheScript(t *testing.T) {
 	if wired < 0 || ready < wired {
 		t.Error("the button is ready before its listener, or never")
 	}
+	// Where it never runs the page says so by itself.
+	if why := regexp.MustCompile(`<p id="scriptless" class="problem">[^<]{40,}</p>`); !why.MatchString(page["/"]) || strings.Index(page["/web/page.js"], "$('scriptless').remove()") < ready {
+		t.Error("a page without its script does not say why nothing can be pressed")
+	}
 }

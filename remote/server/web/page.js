@@ -239,6 +239,7 @@ async function attempt(run) {
 
 $('unlock').addEventListener('submit', unlock);
 $('open').disabled = false; // not before: nobody would be there to take the password
+$('scriptless').remove();
 $('lock').addEventListener('click', lock);
 $('more').addEventListener('click', () => attempt(more));
 $('upload').addEventListener('change', event => attempt(async () => {
