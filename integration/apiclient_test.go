@@ -247,3 +247,30 @@ func TestRowsOfTheDrive(t *testing.T) {
 		}
 	}
 }
+
+// TestUsageIsFresh: what sync status and sync now show of the quota is what the
+// server has then, whoever brought it there or took it away.
+func TestUsageIsFresh(t *testing.T) {
+	t.Parallel()
+	needFUSE(t)
+	s := startServer(t)
+	ada := newDevice(t, "ada", s.url, nil, nil)
+	here := ada.mountAgain()
+	usage := func(verb string) int64 {
+		t.Helper()
+		var st struct{ Limits struct{ Usage int64 } }
+		must(t, json.Unmarshal([]byte(ada.ok("sync "+verb, "--json")), &st))
+		return st.Limits.Usage
+	}
+	must(t, os.WriteFile(filepath.Join(here.asset("Passport"), "scan.txt"), []byte("the scan"), 0o644))
+	const sealed = int64(len("the scan")) + 28
+	if n := usage("now"); n != sealed {
+		t.Errorf("sync now shows %d bytes, the server has %d", n, sealed)
+	}
+	c := newAPIClient(t, ada, s.url)
+	row := c.upload(c.parents()["Passport"], "from the page.txt", "of a page")
+	more := sealed + int64(len("of a page")) + 28
+	waitFor(t, "sync status shows what a page uploaded", time.Minute, func() bool { return usage("status") == more })
+	c.do(http.MethodDelete, api.PathAttachments+"/"+row.ID, nil, nil)
+	waitFor(t, "sync status shows that it is gone", time.Minute, func() bool { return usage("status") == sealed })
+}

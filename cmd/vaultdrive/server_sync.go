@@ -31,7 +31,10 @@ func (s *server) routeSync(mux *http.ServeMux) {
 		}
 		return s.syncStatus(ctx, none{})
 	})
-	unary(mux, callSyncStatus, s.syncStatus)
+	unary(mux, callSyncStatus, func(ctx context.Context, _ none) (syncView, error) {
+		s.sync.refresh(ctx)
+		return s.syncStatus(ctx, none{})
+	})
 	streaming(mux, callSyncNow, s.syncNow)
 	streaming(mux, callSyncWait, s.syncWait)
 	unary(mux, callConflicts, func(ctx context.Context, _ none) ([]vaultcore.Conflict, error) {

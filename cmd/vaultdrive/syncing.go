@@ -319,6 +319,17 @@ func (s *syncing) status(ctx context.Context) (syncView, error) {
 	return view, nil
 }
 
+// refresh learns anew what the remote lets us store, where a loop runs that is in
+// touch with it.
+func (s *syncing) refresh(ctx context.Context) {
+	if settings, known, err := s.vault.Remote(ctx); err != nil || !known || !settings.Enabled || !s.steady || s.vault.ReadOnly() {
+		return
+	}
+	if run, err := s.use(ctx); err == nil {
+		run.engine.RefreshLimits(ctx)
+	}
+}
+
 // stored counts what waits in a vault where no loop runs, which would know.
 func (s *syncing) stored(ctx context.Context, st *syncer.Status) error {
 	if !s.vault.LedgerOn() {

@@ -309,6 +309,9 @@ func (e *Engine) syncNow(ctx context.Context, h *healing) error {
 		}
 		errs = e.syncContents(ctx, h)
 	}
+	if e.isOnline() {
+		e.askLimits(ctx) // what went there, or away, has changed them
+	}
 	return errors.Join(append(errs, e.trouble())...)
 }
 

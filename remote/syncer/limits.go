@@ -57,3 +57,20 @@ func (e *Engine) askLimits(ctx context.Context) {
 	defer e.mu.Unlock()
 	e.limits = &l
 }
+
+// limitsFresh is how long what the remote said is not asked for again by who looks.
+const limitsFresh = time.Second
+
+// RefreshLimits asks the remote anew what it lets us store, for somebody who wants to
+// see it. It takes 2 s at most, and nothing while the remote does not answer.
+func (e *Engine) RefreshLimits(ctx context.Context) {
+	e.mu.Lock()
+	due := e.online && (e.limits == nil || e.o.Now().Sub(e.limits.At) >= limitsFresh)
+	e.mu.Unlock()
+	if !due {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, statusTime)
+	defer cancel()
+	e.askLimits(ctx)
+}
