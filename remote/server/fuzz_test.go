@@ -12,7 +12,7 @@ import (
 	"github.com/vaultdrive/vaultdrive/remote/api"
 )
 
-var rangeForm = regexp.MustCompile(`^bytes=\s*([0-9]*)-([0-9]*)\s*$`)
+var rangeForm = regexp.MustCompile(`^bytes=[ \t]*([0-9]*)-([0-9]*)[ \t]*$`)
 
 // FuzzParseRange: what is taken lies within the file and is what the digits say.
 func FuzzParseRange(f *testing.F) {

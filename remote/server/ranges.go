@@ -26,7 +26,7 @@ func parseRange(header string, size int64) (off, n int64, partial bool, err erro
 		return 0, size, false, nil
 	}
 	invalid := api.Errorf(api.CodeRangeInvalid, "the range is not within %d bytes", size)
-	from, to, ok := strings.Cut(strings.TrimSpace(spec), "-")
+	from, to, ok := strings.Cut(strings.Trim(spec, " \t"), "-")
 	if !ok {
 		return 0, 0, false, invalid
 	}
