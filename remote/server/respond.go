@@ -64,6 +64,8 @@ func asAPI(err error) *api.Error {
 		return e
 	case errors.Is(err, metadb.ErrNotFound), errors.Is(err, blob.ErrNotFound):
 		return api.Errorf(api.CodeNotFound, "not found")
+	case errors.Is(err, metadb.ErrInUse), errors.Is(err, metadb.ErrMoved):
+		return api.Limited(api.CodeUnavailable, defaultRetry, "the server's data are being moved")
 	case errors.Is(err, blob.ErrNoSpace), errors.Is(err, blob.ErrUnavailable):
 		u := api.Limited(api.CodeUnavailable, blob.RetryAfter(err), "the server's store is not available")
 		if u.RetryAfter == 0 {

@@ -12,8 +12,10 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"sync/atomic"
 	"time"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/jackc/pgx/v5/stdlib"
 	"github.com/pressly/goose/v3"
@@ -34,6 +36,9 @@ type DB struct {
 	done   chan struct{} // closed when that one has ended
 
 	commits committer
+
+	held    *pgx.Conn   // of Hold; nil: none
+	guarded atomic.Bool // transactions are a server's, which a move keeps away
 }
 
 // Open opens the database at an address: postgres://…, or the path of a SQLite

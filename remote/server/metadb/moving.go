@@ -43,8 +43,10 @@ func (q *querier) setting(name string) (value string, found bool, err error) {
 	return value, err == nil, err
 }
 
+const putSettingText = "INSERT INTO settings(name,value) VALUES($1,$2) ON CONFLICT(name) DO UPDATE SET value=excluded.value"
+
 func (q *querier) putSetting(name, value string) error {
-	return q.must("INSERT INTO settings(name,value) VALUES($1,$2) ON CONFLICT(name) DO UPDATE SET value=excluded.value", name, value)
+	return q.must(putSettingText, name, value)
 }
 
 func (q *querier) putJSON(name string, v any) error {
@@ -126,8 +128,20 @@ func (db *DB) EndArrival(ctx context.Context, from *DB) error {
 	}))
 }
 
-// Depart marks the data as moved: no server starts on them.
+// Depart marks the data as moved: no server starts on them. On the connection that
+// keeps servers away, where there is one: so they were away all the time. Error:
+// ErrInUse if it has broken.
 func (db *DB) Depart(ctx context.Context, to Departure) error {
+	if db.held != nil {
+		text, err := json.Marshal(to)
+		if err != nil {
+			return err
+		}
+		if _, err := db.held.Exec(ctx, putSettingText, settingMoved, string(text)); err != nil {
+			return fmt.Errorf("%w: the connection that kept servers away was lost: %w", ErrInUse, err)
+		}
+		return nil
+	}
 	return db.update(ctx, func(q *querier) error { return q.putJSON(settingMoved, to) })
 }
 

@@ -31,6 +31,8 @@ type statement struct {
 	query string
 	args  []any
 	got   func(rows) error // nil: nobody wants its rows
+	// refusal is what its failure means, of a guard.
+	refusal error
 }
 
 // sending is statements on their way, in one round trip.
@@ -58,7 +60,7 @@ func (s *sending) answers(n int) error {
 	for _, st := range s.list[:n] {
 		if err := s.answer(st); err != nil {
 			_ = s.results.Close() // it repeats err
-			return inQuery(st.query, err)
+			return inQuery(st.query, refused(st, err))
 		}
 	}
 	return nil
@@ -149,6 +151,7 @@ func sayAccount(account int64) statement {
 type pgTx struct {
 	conn    *pgx.Conn
 	open    bool
+	guarded bool  // by guards
 	account int64 // that the database has been told of, or is about to be
 	waiting []statement
 }
@@ -165,6 +168,9 @@ func (t *pgTx) send(ctx context.Context, more ...statement) *sending {
 	var list []statement
 	if !t.open {
 		list = append(list, statement{query: "begin"})
+		if t.guarded {
+			list = append(list, guards()...)
+		}
 	}
 	list = append(append(list, t.waiting...), more...)
 	t.open, t.waiting = true, nil
@@ -185,7 +191,7 @@ func (t *pgTx) query(ctx context.Context, query string, args []any) (rows, error
 }
 
 func (t *pgTx) later(_ context.Context, query string, args []any, got func(rows) error) error {
-	t.waiting = append(t.waiting, statement{query, args, got})
+	t.waiting = append(t.waiting, statement{query: query, args: args, got: got})
 	t.sayAgain(query)
 	return nil
 }
@@ -222,13 +228,13 @@ func (t *pgTx) commit(ctx context.Context) error {
 }
 
 // pgTxRun runs fn in a transaction.
-func pgTxRun(ctx context.Context, pool *pgxpool.Pool, fn func(r runner) error) error {
+func pgTxRun(ctx context.Context, pool *pgxpool.Pool, guarded bool, fn func(r runner) error) error {
 	conn, err := pool.Acquire(ctx)
 	if err != nil {
 		return err
 	}
 	defer conn.Release() // one whose transaction is open is closed instead
-	tx := &pgTx{conn: conn.Conn()}
+	tx := &pgTx{conn: conn.Conn(), guarded: guarded}
 	if err = fn(tx); err == nil {
 		err = tx.commit(ctx)
 	}
