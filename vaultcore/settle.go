@@ -72,14 +72,15 @@ func (q *freshQueue) waitRoom(v *Vault) {
 	}
 }
 
-// take gives the next batch: all of it when forced, else what is old enough.
-func (q *freshQueue) take(now time.Time, force bool) (batch []freshItem, wait time.Duration) {
+// take gives the next batch of at most most: all of it when forced, else what is old
+// enough.
+func (q *freshQueue) take(now time.Time, most int, force bool) (batch []freshItem, wait time.Duration) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	force = force || q.bytes > maxFresh/2
 	for _, it := range q.items {
 		age := now.Sub(it.born)
-		if len(batch) == settleBatch || (!force && age < settleAfter) {
+		if len(batch) == most || (!force && age < settleAfter) {
 			wait = max(settleAfter-age, 10*time.Millisecond)
 			break
 		}
@@ -132,7 +133,13 @@ func (v *Vault) settleLoop() {
 
 func (v *Vault) settleDue(force bool) (wait time.Duration, err error) {
 	for {
-		batch, wait := v.fresh.take(v.now(), force)
+		gentle := !force && v.busyElsewhere()
+		most := settleBatch
+		if gentle {
+			most = gentleBatch
+		}
+		start := v.now()
+		batch, wait := v.fresh.take(start, most, force)
 		if len(batch) == 0 {
 			return wait, nil
 		}
@@ -140,6 +147,9 @@ func (v *Vault) settleDue(force bool) (wait time.Duration, err error) {
 		v.fresh.done(batch, err)
 		if err != nil {
 			return 0, err
+		}
+		if pause := v.fresh.pause(v.now().Sub(start)); gentle && pause > 0 {
+			return pause, nil
 		}
 		if v.ctx.Err() != nil && !force {
 			return 0, nil
@@ -152,7 +162,7 @@ func (v *Vault) settleDue(force bool) (wait time.Duration, err error) {
 func (v *Vault) settleForUnmount(ctx context.Context) {
 	end := v.now().Add(settleAtExit)
 	for v.now().Before(end) && ctx.Err() == nil {
-		batch, _ := v.fresh.take(v.now(), true)
+		batch, _ := v.fresh.take(v.now(), settleBatch, true)
 		if len(batch) == 0 {
 			return
 		}

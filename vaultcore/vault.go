@@ -92,6 +92,8 @@ type Vault struct {
 	landings landings
 	pins     pinSet
 	cache    cacheKeeper
+	// othersBusy says whether something else has work to do; nil: never.
+	othersBusy atomic.Pointer[func() bool]
 	// confirmer looks for contents on the remote; nil: nobody does.
 	confirmer  atomic.Pointer[func(context.Context, []WantedBlob) ([]seal.ID, error)]
 	oldFiles   oldFiles

@@ -237,6 +237,7 @@ func (d *daemon) mountVault(ctx context.Context) error {
 	d.server.mount.MountPoint, d.server.settled = d.point, mount.Settled
 	d.record()
 	d.load.start(mount, d.sync.poke)
+	d.vault.SettleGently(func() bool { return d.load.busy() || d.sync.transferring() })
 	d.sync.begin(ctx)
 	return nil
 }

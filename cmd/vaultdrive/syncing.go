@@ -267,6 +267,13 @@ func (s *syncing) engineStatus() syncer.Status {
 	return run.engine.Status()
 }
 
+// transferring says whether contents are on their way.
+func (s *syncing) transferring() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.now != nil && s.now.engine.Transferring()
+}
+
 // poke says that the vault is in use.
 func (s *syncing) poke() {
 	s.mu.Lock()

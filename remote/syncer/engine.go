@@ -443,6 +443,9 @@ func (e *Engine) Poke() {
 	}
 }
 
+// Transferring says whether contents are on their way at this moment.
+func (e *Engine) Transferring() bool { return e.up.moves() || e.down.moves() }
+
 // wake has Run decide again.
 func (e *Engine) wake() {
 	select {

@@ -68,8 +68,8 @@ func (l *lane) limits() limits {
 	switch {
 	case l.held || closed:
 		return limits{}
-	case l.up && l.e.o.Busy():
-		lim.small, lim.large = 1, 1 // somebody works in the mount
+	case l.up && l.asked == 0 && l.e.o.Busy():
+		lim.small, lim.large = 1, 1 // somebody works in the mount, and nobody waits
 	}
 	if l.up && l.e.o.Metered && l.asked == 0 {
 		lim.largest = smallSize
@@ -244,6 +244,13 @@ func (l *lane) hold() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.held = true
+}
+
+// moves says whether a transfer is under way.
+func (l *lane) moves() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return len(l.running) > 0
 }
 
 func (l *lane) isHeld() bool {
