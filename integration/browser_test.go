@@ -21,7 +21,8 @@ type browser struct {
 	in        *os.File
 	downloads string
 	session   string
-	said      []string // by the page's console, and exceptions
+	said      []string          // by the page's console, and exceptions
+	pictures  []json.RawMessage // pieces of the memory's
 
 	mu      sync.Mutex
 	id      int
@@ -127,6 +128,8 @@ func (b *browser) read(pipe *os.File) {
 			delete(b.waiting, m.ID)
 		case m.Method == "Runtime.exceptionThrown" || m.Method == "Log.entryAdded" || m.Method == "Runtime.consoleAPICalled":
 			b.said = append(b.said, string(m.Params))
+		case m.Method == "HeapProfiler.addHeapSnapshotChunk":
+			b.pictures = append(b.pictures, m.Params)
 		}
 		b.mu.Unlock()
 	}

@@ -131,8 +131,8 @@ async function choose(p, title) {
 }
 
 async function showUsage() {
-  const { usage, limit } = await client.usage();
-  $('usage').textContent = `${bytes(usage)} of ${bytes(limit)} used`;
+  const by = client, { usage, limit } = await by.usage();
+  if (by === client) $('usage').textContent = `${bytes(usage)} of ${bytes(limit)} used`;
 }
 
 // ---- files
@@ -184,19 +184,26 @@ function deleteAction(entry) {
   return place;
 }
 
+// What was begun before the page was locked shows and delivers nothing after it:
+// by is whose it was.
+
 async function download({ row, name }) {
+  const by = client;
   await transfer(name, async progress => {
-    const file = await client.download(row, progress);
-    deliver(file.blob, fileName(file.name));
+    const file = await by.download(row, progress);
+    if (by === client) deliver(file.blob, fileName(file.name));
   });
 }
 
 async function upload(files) {
-  const to = parent;
+  const by = client, to = parent;
   for (const file of files) {
-    const stored = await transfer(file.name, progress => client.upload(to, file, progress));
+    const stored = await transfer(file.name, progress => by.upload(to, file, progress));
+    if (by !== client) return;
     if (stored && to === parent) {
-      rows.push(await withNames(stored));
+      const named = await withNames(stored);
+      if (to !== parent) continue;
+      rows.push(named);
       showRows();
     }
   }
@@ -204,7 +211,9 @@ async function upload(files) {
 }
 
 async function remove({ row }) {
-  await client.remove(row.id);
+  const by = client;
+  await by.remove(row.id);
+  if (by !== client) return;
   rows = rows.filter(r => r.row.id !== row.id);
   showRows();
   await showUsage();
@@ -227,11 +236,12 @@ async function transfer(name, run) {
 }
 
 async function attempt(run) {
+  const by = client;
   $('problem').textContent = '';
   try {
     await run();
   } catch (err) {
-    problem(err);
+    if (by === client) problem(err);
   }
 }
 
