@@ -397,8 +397,9 @@ func (d *draft) readLocked(dst []byte, off int64) error {
 		return nil
 	}
 	if d.flat != nil {
-		if a := d.flat.ahead; a != nil && off < a.sealed {
-			d.openAheadLocked()
+		if a := d.flat.ahead; a != nil {
+			got := a.peek(dst, off)
+			dst, off = dst[got:], off+int64(got)
 		}
 		copy(dst, d.flat.data()[off:])
 		return nil

@@ -32,8 +32,10 @@ const aheadShare = 2
 // memory is short and drafts may have to leave it.
 func (d *draft) sealAheadLocked() {
 	f, step := d.flat, d.s.limits.SealAhead
-	to := min(f.filled, d.flatMax()/aheadShare)
-	to -= to % step
+	to := step // one step at a time: what is in flight at the end has to be waited for
+	if f.ahead != nil {
+		to += f.ahead.sealed
+	}
 	switch {
 	case f.plain || d.log != nil || d.isKept || d.s.writeV4() || f.buf.mapping == nil:
 		return
@@ -41,7 +43,7 @@ func (d *draft) sealAheadLocked() {
 		return // it will move
 	case d.s.budget.used.Load() > d.s.budget.total/2:
 		return
-	case f.ahead == nil && to < 2*step || f.ahead != nil && to <= f.ahead.sealed:
+	case to+step > f.filled || to > d.flatMax()/aheadShare:
 		return
 	}
 	if f.ahead == nil && !d.beginAheadLocked(to) || f.ahead.flying() {
@@ -107,6 +109,18 @@ func (a *ahead) land() error {
 		a.err, a.flight = <-a.flight, nil
 	}
 	return a.err
+}
+
+// peek fills dst from off as far as that is sealed ahead, which it stays, and
+// says how many bytes those are.
+func (a *ahead) peek(dst []byte, off int64) int {
+	n := min(int64(len(dst)), a.sealed-off)
+	if n <= 0 {
+		return 0
+	}
+	_ = a.land() // closing the file meets its error; what is sealed can be opened all the same
+	a.parts.Peek(dst[:n], int(off))
+	return int(n)
 }
 
 // landedAheadLocked gives what was sealed ahead for closing to go on with, or

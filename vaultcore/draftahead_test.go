@@ -97,7 +97,6 @@ func TestSealedAheadGivenUp(t *testing.T) {
 			copy(want[off:], "border")
 			return want
 		},
-		"read": func(t *testing.T, d *draft, want []byte) []byte { wantDraft(t, d, want); return want },
 		"cut": func(t *testing.T, d *draft, want []byte) []byte {
 			if err := d.truncate(200_000); err != nil {
 				t.Fatal(err)
@@ -167,17 +166,26 @@ func TestSealedAheadGivenUp(t *testing.T) {
 	}
 }
 
-// Reading behind what is sealed ahead costs nothing of it.
-func TestSealedAheadReadBehind(t *testing.T) {
+// Reading costs nothing of what is sealed ahead, wherever it begins and ends.
+func TestSealedAheadRead(t *testing.T) {
 	ts, d, want := aheadStore(t, 1_000_000)
-	buf := make([]byte, 1000)
-	if n, err := d.readAt(buf, int64(len(want)-500)); err != nil || n != 500 || !bytes.Equal(buf[:n], want[len(want)-500:]) {
-		t.Fatal(n, err)
+	border := int(d.flat.ahead.sealed)
+	for _, off := range []int{0, 1, 15, 16, 4096, 100_001, border - 17, border - 1, border, border + 5, len(want) - 500} {
+		for _, n := range []int{1, 15, 16, 17, 1000, 300_000} {
+			buf := make([]byte, n)
+			got, err := d.readAt(buf, int64(off))
+			if err != nil || !bytes.Equal(buf[:got], want[off:min(off+n, len(want))]) {
+				t.Fatalf("%d bytes at %d: %v", n, off, err)
+			}
+		}
 	}
-	if d.flat.ahead == nil {
+	id := d.flat.ahead.blob
+	c := ts.finish(t, d)
+	if c.ref.blob != id {
 		t.Error("given up")
 	}
-	d.discard()
+	wantBytes(t, ts.readBack(t, c, mib), want)
+	ts.plain.trim()
 	ts.idle(t)
 }
 

@@ -386,6 +386,11 @@ func TestV3PartsUndo(t *testing.T) {
 	if bytes.Equal(buf[ivSize:][:testPart], plain[:testPart]) {
 		t.Fatal("not sealed")
 	}
+	for _, at := range [][2]int{{0, testPart}, {3, 20}, {15, 1}, {16, 16}, {2*testPart + 1, testPart - 1}} {
+		got := make([]byte, at[1])
+		p.Peek(got, at[0])
+		wantBytes(t, fmt.Sprint("peek ", at), got, plain[at[0]:][:at[1]])
+	}
 	p.Undo()
 	wantBytes(t, "given up", buf[ivSize:][:len(plain)], plain)
 	if !panics(func() { p.Part(testPart, 2*testPart) }) {
