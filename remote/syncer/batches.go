@@ -239,6 +239,9 @@ func (e *Engine) received(ctx context.Context, from []ref, frames ...[]byte) (re
 			at := from[r.RefusedAt[i]]
 			cause = fmt.Errorf("%s: %w", BatchKey(at.device.UUID(), at.seq), cause)
 		}
+		if errors.Is(cause, vaultcore.ErrClock) {
+			cause = fmt.Errorf("%s: %w", e.deviceName(ctx, from[r.RefusedAt[i]].device), cause)
+		}
 		refused++
 		e.o.Log.Warn("batch refused", "err", cause)
 		e.meet(cause)
@@ -248,6 +251,19 @@ func (e *Engine) received(ctx context.Context, from []ref, frames ...[]byte) (re
 	}
 	e.noteHeld(r.Waiting)
 	return refused, nil
+}
+
+// deviceName names a device to a person.
+func (e *Engine) deviceName(ctx context.Context, id seal.ID) string {
+	devices, err := e.o.Vault.Devices(ctx)
+	if err == nil {
+		for _, d := range devices {
+			if d.ID == id.UUID() && d.Name != "" {
+				return d.Name
+			}
+		}
+	}
+	return "device " + id.UUID()
 }
 
 // applied notes that rows changed: own batches may have been sealed before, and

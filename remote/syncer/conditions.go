@@ -73,7 +73,7 @@ var meanings = []meaning{
 	{seal.ErrNewer, CondNewer, "another device writes what this version does not know", "update the program on this device", false},
 	{seal.ErrGap, CondGap, "batches of another device are missing on the remote", "run `vaultdrive sync now --heal` on a device that has them", false},
 	{vaultcore.ErrWithheld, CondWithheld, "batches that others know have not been delivered", "they are applied when they come; is every device's remote the same?", false},
-	{vaultcore.ErrClock, CondPeerClock, "the clock of another device is wrong", "set date and time there", false},
+	{vaultcore.ErrClock, CondPeerClock, "the clock of another device, or of this one, is wrong", "set date and time; what was saved in the future is taken when its time has come", false},
 	{vaultcore.ErrCheckpoint, CondPoint, "a checkpoint on the remote is not what the log says",
 		"it is not used, and nothing is dropped for it; is the device that made it under your control?", false},
 	{seal.ErrSignature, CondAltered, "an object on the remote is not what its author wrote", healHint, false},
@@ -105,7 +105,7 @@ func meaningOf(err error) meaning {
 // at the remote.
 func (m meaning) says(err error) string {
 	switch m.kind {
-	case CondAltered, CondUnknown, CondStale, CondNewer, CondPoint:
+	case CondAltered, CondUnknown, CondStale, CondNewer, CondPoint, CondPeerClock:
 		return m.text + ": " + err.Error()
 	}
 	return m.text

@@ -43,6 +43,7 @@ type device struct {
 	*syncer.Engine
 	f      *fleet
 	name   string
+	clock  func() time.Time // instead of the fleet's; nil: that
 	home   string
 	v      *vaultcore.Vault
 	remote *remote.Remote
@@ -107,7 +108,7 @@ func (f *fleet) join(d *device) {
 
 func (d *device) openVault() {
 	d.f.t.Helper()
-	v, err := vaultcore.Open(context.Background(), d.home, vaultcore.Credentials{Password: []byte(password)}, vaultcore.Options{KDF: quickKDF, Now: d.f.now, Marks: d.f.marks})
+	v, err := vaultcore.Open(context.Background(), d.home, vaultcore.Credentials{Password: []byte(password)}, vaultcore.Options{KDF: quickKDF, Now: d.now(), Marks: d.f.marks})
 	d.f.must(err)
 	d.v = v
 	d.f.t.Cleanup(func() {
@@ -157,8 +158,8 @@ func (d *device) connect(caps []byte, id string) {
 func (d *device) engine() {
 	o := d.o
 	o.Vault, o.Remote = d.v, d.remote
-	if d.f.now != nil {
-		o.Now = d.f.now
+	if now := d.now(); now != nil {
+		o.Now = now
 	}
 	if d.f.faults != nil {
 		o.Remote = d.f.faults(d.name, d.remote)
@@ -168,6 +169,13 @@ func (d *device) engine() {
 	}
 	d.Engine = syncer.New(o)
 	d.v.OnFetch(d.Engine.Fetch)
+}
+
+func (d *device) now() func() time.Time {
+	if d.clock != nil {
+		return d.clock
+	}
+	return d.f.now
 }
 
 // restart ends the device's program in an orderly way and starts it anew.

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"strings"
+	"time"
 
 	"github.com/vaultdrive/vaultdrive/vaultcore"
 	"github.com/vaultdrive/vaultdrive/vaultcore/seal"
@@ -28,6 +29,7 @@ func (e *Engine) loadJobs(ctx context.Context) error {
 	var up []vaultcore.Job
 	for _, j := range jobs {
 		after = max(after, j.N)
+		j.JobState = sinceStart(j.JobState, e.o.Now())
 		if j.Up {
 			up = append(up, j)
 		} else {
@@ -39,6 +41,15 @@ func (e *Engine) loadJobs(ctx context.Context) error {
 	e.mu.Unlock()
 	e.up.add(up...)
 	return nil
+}
+
+// sinceStart is a stored state without a time that no failure can have set before
+// now: the clock was put back.
+func sinceStart(s vaultcore.JobState, now time.Time) vaultcore.JobState {
+	if s.Until.Sub(now) > max(corruptAgain, retryMost) {
+		s.Until = time.Time{}
+	}
+	return s
 }
 
 // upload sends one content and notes that it is there.
