@@ -217,6 +217,6 @@ func (v *Vault) afterEpoch(ctx context.Context) error {
 	if err := l.newHeader(); err != nil {
 		return err
 	}
-	_, err = l.applyHeld(ctx)
+	_, _, err = l.applyHeld(ctx)
 	return err
 }

@@ -21,8 +21,11 @@ const maxClockAhead = 24 * time.Hour
 
 // Received says what became of some batches.
 type Received struct {
-	Applied int    // batches, held ones of earlier calls with them
-	Waiting []Wait // all that are held now
+	Applied int // batches, held ones of earlier calls with them
+	// Replaced: an applied one replaced or deleted something, and its author waits for
+	// others to have seen that before what was replaced goes from the remote.
+	Replaced bool
+	Waiting  []Wait // all that are held now
 	// Refused has one error for each batch that was not taken. It stops the
 	// chain of its device, nothing else.
 	Refused []error
@@ -75,7 +78,7 @@ func (v *Vault) Receive(ctx context.Context, frames ...[]byte) (Received, error)
 			return r, err
 		}
 	}
-	r.Applied, err = l.applyHeld(ctx)
+	r.Applied, r.Replaced, err = l.applyHeld(ctx)
 	r.Waiting = l.waiting()
 	return r, err
 }
@@ -116,7 +119,7 @@ func (v *Vault) GoOn(ctx context.Context, device seal.ID) (Received, error) {
 		}
 	}
 	var r Received
-	r.Applied, err = l.applyHeld(ctx)
+	r.Applied, r.Replaced, err = l.applyHeld(ctx)
 	r.Waiting = l.waiting()
 	return r, err
 }
@@ -340,14 +343,14 @@ func (l *ledger) nextRun() (run []*heldBatch) {
 }
 
 // applyHeld applies all that may be applied.
-func (l *ledger) applyHeld(ctx context.Context) (applied int, err error) {
+func (l *ledger) applyHeld(ctx context.Context) (applied int, replaced bool, err error) {
 	for {
 		run := l.nextRun()
 		if len(run) == 0 {
-			return applied, nil
+			return applied, replaced, nil
 		}
 		if err := ctx.Err(); err != nil {
-			return applied, err
+			return applied, replaced, err
 		}
 		var changes []Change
 		err := l.hashed(ctx, func() (err error) {
@@ -356,18 +359,30 @@ func (l *ledger) applyHeld(ctx context.Context) (applied int, err error) {
 		})
 		l.v.changed(changes...)
 		if errors.Is(err, errStalled) {
-			return applied, nil
+			return applied, replaced, nil
 		}
 		if err != nil {
-			return applied, err
+			return applied, replaced, err
 		}
 		applied += len(run)
 		for _, h := range run {
+			replaced = replaced || slices.ContainsFunc(h.body.Ops, replaces)
 			if l.held[h.b.Device] = l.held[h.b.Device][1:]; len(l.held[h.b.Device]) == 0 {
 				delete(l.held, h.b.Device)
 			}
 		}
 	}
+}
+
+// replaces says whether an op takes something away that was there.
+func replaces(op seal.Op) bool {
+	switch op := op.(type) {
+	case *seal.Put:
+		return op.Prev != [32]byte{}
+	case *seal.Del:
+		return true
+	}
+	return false
 }
 
 // applyRun seals what changed here, so that no batch of ours claims to have

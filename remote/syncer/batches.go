@@ -247,7 +247,7 @@ func (e *Engine) received(ctx context.Context, from []ref, frames ...[]byte) (re
 		e.meet(cause)
 	}
 	if r.Applied > 0 {
-		e.applied()
+		e.applied(r.Replaced)
 	}
 	e.noteHeld(r.Waiting)
 	return refused, nil
@@ -267,11 +267,15 @@ func (e *Engine) deviceName(ctx context.Context, id seal.ID) string {
 }
 
 // applied notes that rows changed: own batches may have been sealed before, and
-// contents be wanted.
-func (e *Engine) applied() {
+// contents be wanted. A server keeps what was replaced until all have said that they
+// have seen it.
+func (e *Engine) applied(replaced bool) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	now := e.o.Now()
+	if replaced && e.caps.Rows && e.owed.IsZero() {
+		e.owed = now
+	}
 	e.refresh, e.unpushed, e.hint = true, true, true
 	e.used, e.expected = now, now
 }
@@ -388,7 +392,7 @@ func (e *Engine) goOn(ctx context.Context) error {
 			return err
 		}
 		if r.Applied > 0 {
-			e.applied()
+			e.applied(r.Replaced)
 		}
 		e.noteHeld(r.Waiting)
 	}

@@ -143,7 +143,7 @@ func (e *Engine) startOver(ctx context.Context) error {
 		return fmt.Errorf("%w: no checkpoint of it can be used", ErrStartOver)
 	}
 	e.o.Log.Info("started over from a checkpoint")
-	e.applied()
+	e.applied(true)
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	for _, c := range e.chains {

@@ -40,6 +40,7 @@ type loopState struct {
 	sealTried     time.Time
 	sealAfter     time.Time
 	unsaid        time.Time
+	owed          time.Time
 	sealed        time.Time
 	unpushed      bool
 	pushed        uint64 // last own batch that is on the remote
@@ -232,7 +233,7 @@ func (e *Engine) factsLocked() facts {
 	f := facts{
 		now: e.o.Now(), online: e.online, stopped: e.clockTooWrong || e.cond.has(stopping()...), metered: e.o.Metered,
 		used: e.used, polled: e.polled, reconciled: e.reconciled, failed: e.failed, failures: e.failures, jitter: e.jitter, soon: e.soon, bell: e.bell, rung: e.rung, expected: e.expected,
-		unsealed: e.unsealed, changed: e.changed, dirty: e.dirty, sealTried: e.sealTried, sealAfter: e.sealAfter, unsaid: e.unsaid, sealed: e.sealed,
+		unsealed: e.unsealed, changed: e.changed, dirty: e.dirty, sealTried: e.sealTried, sealAfter: e.sealAfter, unsaid: e.unsaid, owed: e.owed, sealed: e.sealed,
 		unpushed: e.unpushed, pushAgain: e.pushAgain,
 	}
 	if until, closed := e.gates.closed(gateLog); closed {

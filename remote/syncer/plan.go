@@ -51,6 +51,7 @@ type facts struct {
 	sealTried time.Time // last attempt, whatever came of it
 	sealAfter time.Time // programs that work in the mount come first until then
 	unsaid    time.Time // since when a confirmation has been untold; zero: none
+	owed      time.Time // since when others wait to hear that something was seen; zero: they do not
 	sealed    time.Time // last own batch; zero: unknown
 	unpushed  bool
 	pushAgain time.Time // not before
@@ -186,6 +187,9 @@ func (s *step) decideSeal(f facts) {
 	at := f.sealed.Add(lifeEvery)
 	if f.sealed.IsZero() { // its first word is its name, by which others call it
 		at = f.sealTried.Add(sealQuiet)
+	}
+	if owed := f.owed.Add(sayWithin); !f.owed.IsZero() && owed.Before(at) {
+		at = owed
 	}
 	s.empty = !f.now.Before(at)
 	s.seal = s.seal || s.empty

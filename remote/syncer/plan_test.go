@@ -46,6 +46,8 @@ func TestNext(t *testing.T) {
 		}, step{}, pollInUse},
 		{"changed, stopped", func(f *facts) { f.unsealed, f.changed, f.dirty, f.stopped = 9, ago(time.Hour), ago(time.Hour), true }, step{}, pollInUse},
 		{"told nobody for long", func(f *facts) { f.unsaid = ago(sayWithin) }, step{seal: true}, 0},
+		{"others wait for long", func(f *facts) { f.owed = ago(sayWithin) }, step{seal: true, empty: true}, 0},
+		{"others wait for a moment", func(f *facts) { f.owed = ago(time.Minute) }, step{}, pollInUse},
 		{"told nobody for a moment", func(f *facts) { f.unsaid = ago(time.Minute) }, step{}, pollInUse},
 		{"never said anything", func(f *facts) { f.sealed = time.Time{} }, step{seal: true, empty: true}, 0},
 		{"never said anything, and just tried", func(f *facts) { f.sealed, f.sealTried = time.Time{}, noon }, step{}, sealQuiet},

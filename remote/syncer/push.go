@@ -28,6 +28,7 @@ func (e *Engine) sealAndPush(ctx context.Context, s step) error {
 		return nil
 	}
 	if s.seal {
+		s.empty = s.empty || s.everything && e.owes()
 		if err := e.seal(ctx, s); err != nil {
 			if ctx.Err() == nil {
 				e.meet(err)
@@ -36,6 +37,13 @@ func (e *Engine) sealAndPush(ctx context.Context, s step) error {
 		}
 	}
 	return e.push(ctx)
+}
+
+// owes says that others wait to hear that this device has seen what they did.
+func (e *Engine) owes() bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return !e.owed.IsZero()
 }
 
 // tryOwnAgain looks whether somebody has put right, at the remote, what was in
@@ -135,6 +143,7 @@ func (e *Engine) noteSealed(b *seal.Batch, more bool) {
 		e.unsaid = time.Time{}
 	}
 	if b != nil {
+		e.owed = time.Time{} // it says what was applied before it
 		e.sealed, e.dirty, e.unpushed, e.safe = now, now, true, b.Seq
 	}
 }
