@@ -45,7 +45,10 @@ func (v *Vault) recover(ctx context.Context) error {
 	if !clean {
 		v.bar.commit() // what the last session committed last is still due
 	}
-	return v.recoverDrafts()
+	if err := v.recoverDrafts(); err != nil || clean {
+		return err
+	}
+	return v.publishEmpty()
 }
 
 // startBackground starts what runs beside an open vault.
