@@ -40,6 +40,7 @@ var errnos = []struct {
 	{vaultcore.ErrDamaged, fuse.EIO, true},
 	{vaultcore.ErrTimeout, fuse.Status(syscall.ETIMEDOUT), true},
 	{vaultcore.ErrInterrupted, fuse.EINTR, false},
+	{vaultcore.ErrStale, estale, false}, // the kernel looks the name up again
 	{vaultcore.ErrBusy, fuse.EBUSY, false},
 	{vaultcore.ErrNotSupported, fuse.Status(syscall.EOPNOTSUPP), false},
 	{vaultcore.ErrClosed, fuse.EIO, true},

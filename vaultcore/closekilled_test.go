@@ -449,3 +449,39 @@ func playFirstFsync(t *testing.T, transactions int) bool {
 	}
 	return transactions < 0
 }
+
+// TestOpenTooLate: a file is looked up, a change from elsewhere takes its place, and only
+// then it is opened, before anybody has told the kernel. A save would go to a file that
+// has no place any more, and be lost with a close that says all is well.
+func TestOpenTooLate(t *testing.T) {
+	for what, change := range map[string]func(*device){
+		"replaced": func(d *device) { d.write("A/f", "ada's") },
+		"deleted":  func(d *device) { d.remove("A/f") },
+	} {
+		t.Run(what, func(t *testing.T) {
+			f := newFleet(t, "ada", "bob")
+			ada, bob := f.devices[0], f.devices[1]
+			ada.mkdir("A")
+			ada.write("A/f", "first")
+			f.sync()
+			n := bob.mustFind("A/f")
+			change(ada)
+			ada.push()
+			bob.pull()
+			for how, open := range map[string]func() error{
+				"open":                  func() error { return bob.Open(n, true, false) },
+				"open to truncate":      func() error { return bob.Open(n, false, true) },
+				"truncate without open": func() error { return bob.Truncate(n, 2) },
+			} {
+				if err := open(); !errors.Is(err, ErrStale) {
+					t.Errorf("%s: %v", how, err)
+				}
+			}
+			if what == "replaced" { // looked up again
+				bob.write("A/f", "bob's")
+				f.sync()
+				f.want("A/", "A/f = bob's")
+			}
+		})
+	}
+}

@@ -39,6 +39,8 @@ var (
 	ErrTimeout = errors.New("timed out")
 	// ErrInterrupted: a signal ended a wait for a network.
 	ErrInterrupted = errors.New("interrupted")
+	// ErrStale: the file was replaced or deleted since it was looked up.
+	ErrStale = errors.New("the file is another one now")
 	// ErrBusy: the thing is in use.
 	ErrBusy = errors.New("in use")
 	// ErrNotSupported: not offered by this kind of drive.

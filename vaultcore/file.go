@@ -32,7 +32,7 @@ func (o *openState) dirty() bool { return o.draft != nil && (o.wrote || o.cut) }
 
 // Open counts a handle on a file; truncate empties it first, without
 // fetching what it held. Nothing is read, unwrapped or opened here. Errors:
-// ErrIsDir, ErrReadOnly, ErrNoSpace.
+// ErrIsDir, ErrReadOnly, ErrNoSpace, ErrStale.
 func (v *Vault) Open(n *Node, write, truncate bool) error {
 	if n.isDir() {
 		return ErrIsDir
@@ -45,23 +45,44 @@ func (v *Vault) Open(n *Node, write, truncate bool) error {
 			return fmt.Errorf("%w: nothing is written over a damaged row", ErrDamaged)
 		}
 	}
-	o := v.openNode(n, write)
-	if write || truncate {
-		v.AwaitStill(n)
+	if !write && !truncate {
+		v.openNode(n, false)
+		return nil
 	}
+	o, err := v.openNamed(n, write)
+	if err != nil {
+		return err
+	}
+	v.AwaitStill(n)
 	if !truncate {
 		return nil
 	}
-	err := v.resize(Caller{}, o, 0)
-	if err != nil {
+	if err = v.resize(Caller{}, o, 0); err != nil {
 		v.Release(n, write)
 	}
 	return err
 }
 
+// openNamed opens a file to be changed. One that somebody had looked up, and that a
+// change from elsewhere took out of the tree before it was opened, has no place where a
+// save could go to; who had it open before keeps it. Error: ErrStale.
+func (v *Vault) openNamed(n *Node, write bool) (*openState, error) {
+	v.tree.Lock()
+	defer v.tree.Unlock()
+	if n.has(flagUnlinked) && n.open.Load() == nil {
+		return nil, ErrStale
+	}
+	return v.openLocked(n, write), nil
+}
+
 func (v *Vault) openNode(n *Node, write bool) *openState {
 	v.tree.Lock()
 	defer v.tree.Unlock()
+	return v.openLocked(n, write)
+}
+
+// openLocked counts a handle; tree is held.
+func (v *Vault) openLocked(n *Node, write bool) *openState {
 	o := n.open.Load()
 	if o == nil {
 		o = &openState{node: n, content: n.content}

@@ -228,7 +228,8 @@ func (v *Vault) tryResize(o *openState, size int64) error {
 }
 
 // Truncate sets the size of a file, open or not; growth reads as zeros and
-// needs its space. Errors: ErrIsDir, ErrTooLarge, ErrQuota, ErrNoSpace, ErrReadOnly.
+// needs its space. Errors: ErrIsDir, ErrTooLarge, ErrQuota, ErrNoSpace, ErrReadOnly,
+// ErrStale.
 func (v *Vault) Truncate(n *Node, size int64) error { return v.truncate(Caller{}, n, size) }
 
 func (v *Vault) truncate(who Caller, n *Node, size int64) error {
@@ -241,9 +242,12 @@ func (v *Vault) truncate(who Caller, n *Node, size int64) error {
 	if err := v.writable(); err != nil {
 		return err
 	}
-	o := v.openNode(n, true)
+	o, err := v.openNamed(n, true)
+	if err != nil {
+		return err
+	}
 	v.AwaitStill(n)
-	err := v.resize(who, o, size)
+	err = v.resize(who, o, size)
 	if err == nil {
 		// Nobody will close this handle and look at an error later.
 		v.tree.RLock()
