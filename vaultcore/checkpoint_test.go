@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -248,8 +249,61 @@ func TestCheckpointBase(t *testing.T) {
 // TestStartOver: a device that was away for longer than batches are kept takes a
 // checkpoint, and what it had not sent lives.
 func TestStartOver(t *testing.T) {
-	f := newFleet(t, "ada", "bob", "cyd")
-	ada, bob, cyd := f.devices[0], f.devices[1], f.devices[2]
+	f, cyd, p, id := awayTooLong(t)
+	cyd.load(p, id)
+	f.sync()
+	list := cyd.list()
+	for _, want := range []string{"= cyd's edit offline", "Tax/cyd.txt = only cyd has it", "= edit of what is deleted", "= much later 2"} {
+		if !strings.Contains(list, want) {
+			t.Errorf("no %q in\n%s", want, list)
+		}
+	}
+	if strings.Contains(list, "touched.txt") {
+		t.Errorf("a change of mode revived a file:\n%s", list)
+	}
+}
+
+// TestKilledWhileStartingOver: whenever the program dies while it takes a
+// checkpoint in the place of its log, it has the same files afterwards.
+func TestKilledWhileStartingOver(t *testing.T) {
+	f, cyd, p, id := awayTooLong(t)
+	var homes []string
+	var lasts []uint64
+	var mu sync.Mutex
+	look := func() {
+		mu.Lock()
+		defer mu.Unlock()
+		// A look within a transaction sees what the one before has left.
+		if last := cyd.com.last.Load(); len(lasts) == 0 || lasts[len(lasts)-1] != last {
+			homes, lasts = append(homes, crashCopy(t, cyd.Vault, false)), append(lasts, last)
+		}
+	}
+	f.look.Store(&look)
+	cyd.load(p, id)
+	f.look.Store(nil)
+	want := cyd.list()
+	if len(homes) < 3 {
+		t.Fatalf("it died only %d times", len(homes))
+	}
+	for i, home := range homes {
+		killed := &device{f: f, name: fmt.Sprint("cyd killed ", i), home: home}
+		killed.open()
+		killed.load(p, id)
+		if got := killed.list(); got != want {
+			t.Errorf("killed after commit %d: it shows\n%s\nwant\n%s", lasts[i], got, want)
+		}
+		wantSound(t, killed.Vault)
+	}
+	t.Logf("killed %d times", len(homes))
+}
+
+// awayTooLong gives a device that was away for longer than batches are kept, with
+// changes of its own, and a checkpoint of the others that it has not taken.
+func awayTooLong(t *testing.T) (f *fleet, cyd *device, p points, id CheckpointID) {
+	t.Helper()
+	f = newFleet(t, "ada", "bob", "cyd")
+	ada, bob := f.devices[0], f.devices[1]
+	cyd = f.devices[2]
 	busy(f)
 	ada.write("Tax/touched.txt", "only its mode is changed")
 	f.sync()
@@ -276,7 +330,7 @@ func TestStartOver(t *testing.T) {
 	f.live()
 	f.pass(31)
 	f.live()
-	p := points{}
+	p = points{}
 	c := ada.checkpoint(p)
 	// The remote has only what follows.
 	for _, d := range f.devices {
@@ -290,17 +344,7 @@ func TestStartOver(t *testing.T) {
 		t.Fatalf("%+v, %v", r, err)
 	}
 	f.devices = append(f.devices, cyd)
-	cyd.load(p, c.CheckpointID)
-	f.sync()
-	list := cyd.list()
-	for _, want := range []string{"= cyd's edit offline", "Tax/cyd.txt = only cyd has it", "= edit of what is deleted", "= much later 2"} {
-		if !strings.Contains(list, want) {
-			t.Errorf("no %q in\n%s", want, list)
-		}
-	}
-	if strings.Contains(list, "touched.txt") {
-		t.Errorf("a change of mode revived a file:\n%s", list)
-	}
+	return f, cyd, p, c.CheckpointID
 }
 
 // altered gives a checkpoint with something done to its frames.

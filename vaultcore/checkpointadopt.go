@@ -50,14 +50,10 @@ func (ld *loading) adoptAlone() ([]Change, error) {
 	if err := ld.store(next, alike); err != nil {
 		return nil, err
 	}
-	before := l.h
 	ld.install(next)
 	l.broken = false
 	if alike {
 		return nil, nil
-	}
-	if err := l.outlive(before, ld.end.Heads); err != nil {
-		return nil, err
 	}
 	l.notePending()
 	changes, err := l.applyAll(behindCheckpoint, next.wraps)
@@ -85,30 +81,41 @@ func (ld *loading) prepare() (next *nextLedger, alike bool, err error) {
 	if state := seal.State(slices.Collect(next.h.Tips(covered(ld.end.Heads)))); state != ld.end.State {
 		return nil, false, fmt.Errorf("%w: that of device %s gives another state than it says", ErrCheckpoint, ld.b.Device)
 	}
-	if !complete || !l.h.Unlike(next.h) {
-		return next, complete, nil
+	if complete {
+		if !l.h.Unlike(next.h) {
+			return next, true, nil
+		}
+		if err := l.sealFirst(&incoming{}); err != nil {
+			return nil, false, err
+		}
+		if next, err = ld.build(); err != nil {
+			return nil, false, err
+		}
 	}
-	if err := l.sealFirst(&incoming{}); err != nil {
-		return nil, false, err
+	ended, err := l.outlive(next.h, ld.end.Heads)
+	if err == nil && ended {
+		next, err = ld.build()
 	}
-	next, err = ld.build()
 	return next, false, err
 }
 
 // outlive ends what would revive the dead: changes of mtime and mode made here of
-// files that were deleted meanwhile, and that the checkpoint has only the del of.
-func (l *ledger) outlive(before *history.History, heads map[seal.ID]seal.Chain) error {
+// files that were deleted meanwhile, and that the checkpoint, which next is made of,
+// has only the del of. It is sealed before the checkpoint takes the place of the
+// log: afterwards, be it after a kill, nobody knows any more what they changed.
+func (l *ledger) outlive(next *history.History, heads map[seal.ID]seal.Chain) (ended bool, err error) {
 	own := l.v.keys.deviceID()
-	for some := range slices.Chunk(before.Outlived(l.h, own, heads[own].Seq), seal.MaxOps) {
+	outlived := l.h.Outlived(next, own, heads[own].Seq)
+	for some := range slices.Chunk(outlived, seal.MaxOps) {
 		var ops []seal.Op
 		for _, d := range some {
 			ops = append(ops, &seal.Del{ID: d.ID, Prev: d.Prev})
 		}
 		if _, err := l.sealNext(SealOptions{Ops: ops}); err != nil {
-			return err
+			return false, err
 		}
 	}
-	return nil
+	return len(outlived) > 0, nil
 }
 
 func heads(chains map[seal.ID]seal.Chain) map[seal.ID]uint64 {

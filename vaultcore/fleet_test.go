@@ -28,6 +28,7 @@ type fleet struct {
 	remote  seal.ID
 	log     map[seal.ID][][]byte // by device, by number - 1
 	blobs   map[seal.ID][]byte
+	look    atomic.Pointer[func()] // called at each look at the clock
 }
 
 // device is one device of a fleet.
@@ -59,7 +60,12 @@ func newFleetOf(t testing.TB, limits Limits, write string, names ...string) *fle
 }
 
 // now moves on with every look, so that no two changes share a time.
-func (f *fleet) now() time.Time { return time.UnixMilli(f.clock.Add(1)).UTC() }
+func (f *fleet) now() time.Time {
+	if look := f.look.Load(); look != nil {
+		(*look)()
+	}
+	return time.UnixMilli(f.clock.Add(1)).UTC()
+}
 
 func (f *fleet) start(name, home string) *device { return f.startBy(name, home, testPassword) }
 

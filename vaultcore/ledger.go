@@ -111,6 +111,12 @@ const (
 	behindCheckpoint = 3 // one that was loaded
 )
 
+// fallBehind says what rows and tree lag behind; what they lagged behind already
+// and asks for more stays.
+func (t *txn) fallBehind(what int64) error {
+	return t.exec("INSERT INTO meta(key,value) VALUES(?,?) ON CONFLICT(key) DO UPDATE SET value=max(value,excluded.value)", metaBehind, what)
+}
+
 // EnableLedger turns the ledger on, for good; name is what other devices call
 // this one. On an enabled vault it changes nothing. Errors: ErrReadOnly,
 // ErrInvalid for an impossible name, those of the database.
@@ -398,7 +404,7 @@ func (l *ledger) catchUp() error {
 // here may be sealed, be it after a restart.
 func (l *ledger) applyLater(in *incoming) error {
 	_, err := l.v.com.do(func(t *txn) error {
-		return errors.Join(in.write(l, t), t.setMeta(metaBehind, int64(behindBatch)))
+		return errors.Join(in.write(l, t), t.fallBehind(behindBatch))
 	})
 	if err == nil {
 		l.late = true

@@ -473,7 +473,7 @@ func (s *sealing) store(own *peer) error {
 				return err
 			}
 			// Until the tree has followed: a kill may come between.
-			if err := errors.Join(t.putPeer(s.batch.Device, own), t.setMeta(metaBehind, int64(behindBatch))); err != nil {
+			if err := errors.Join(t.putPeer(s.batch.Device, own), t.fallBehind(behindBatch)); err != nil {
 				return err
 			}
 			if err := errors.Join(s.queueUploads(t), s.said(t)); err != nil {
