@@ -3,9 +3,9 @@ package metadb
 import (
 	"context"
 	"errors"
+	"time"
 
 	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgconn"
 )
 
 // ErrInUse: servers use the database, or somebody moves it.
@@ -16,33 +16,27 @@ var ErrInUse = errors.New("the database is in use")
 const advisory = 0x76642d7365727665 // "vd-serve"
 
 // A lock of a session ends with its connection, and nobody is told. So each
-// transaction of a server asks for it anew, for itself, and then whether the data
-// have gone: in this order, so that what a move has written last is seen. A division
-// by zero is what takes back all that was sent along.
-const (
-	guardLock  = "SELECT 1/(pg_try_advisory_xact_lock_shared($1))::int"
-	guardMoved = "SELECT 1/(NOT EXISTS (SELECT 1 FROM settings WHERE name IN ('" + settingMoved + "','" + settingMoving + "')))::int"
-
-	divisionByZero = "22012"
-)
-
-// guards begin every transaction of a server.
-func guards() []statement {
-	return []statement{{query: guardLock, args: []any{int64(advisory)}, refusal: ErrInUse}, {query: guardMoved, refusal: ErrMoved}}
-}
-
-// refused says what the failure of a guard means.
-func refused(st statement, err error) error {
-	var failed *pgconn.PgError
-	if st.refusal != nil && errors.As(err, &failed) && failed.Code == divisionByZero {
-		return st.refusal
+// connection of a server holds the lock for itself, as long as it can change
+// anything, and one that is made looks whether the data have gone: after it has the
+// lock, so that what a move has written last is seen.
+func (db *DB) mayConnect(ctx context.Context, conn *pgx.Conn) error {
+	if !db.guarded.Load() {
+		return nil
+	}
+	if err := holdOn(ctx, conn, false); err != nil {
+		return err
+	}
+	gone := false
+	err := conn.QueryRow(ctx, "SELECT EXISTS (SELECT 1 FROM settings WHERE name IN ($1,$2))", settingMoved, settingMoving).Scan(&gone)
+	if err == nil && gone {
+		err = ErrMoved
 	}
 	return err
 }
 
 // Hold keeps servers (alone) or whoever moves the data (not alone) away until
-// release, also if the connection that does so breaks: a server's changes are
-// refused then, and Depart. It asks nothing of a SQLite file, which belongs to the
+// release, also if the connection that does so breaks: a server makes no new ones
+// beside a move then, and Depart fails. It asks nothing of a SQLite file, which belongs to the
 // one who has locked its directory. Error: ErrInUse.
 func (db *DB) Hold(ctx context.Context, alone bool) (release func(), err error) {
 	if db.pool == nil {
@@ -54,13 +48,33 @@ func (db *DB) Hold(ctx context.Context, alone bool) (release func(), err error) 
 	}
 	conn := pooled.Hijack() // the lock ends with it
 	end := func() { _ = conn.Close(context.WithoutCancel(ctx)) }
-	if err := holdOn(ctx, conn, alone); err != nil {
+	if err := holdSoon(ctx, conn, alone); err != nil {
 		end()
 		return nil, err
 	}
 	db.held = conn
-	db.guarded.Store(!alone)
+	if db.guarded.Store(!alone); !alone {
+		db.pool.Reset() // its connections are of the time before
+	}
 	return func() { db.guarded.Store(false); end() }, nil
+}
+
+// holdWait is how long a server that has ended may still seem to be there.
+const holdWait = 3 * time.Second
+
+// holdSoon is holdOn for who comes right after somebody has left.
+func holdSoon(ctx context.Context, conn *pgx.Conn, alone bool) error {
+	for end := time.Now().Add(holdWait); ; {
+		err := holdOn(ctx, conn, alone)
+		if !errors.Is(err, ErrInUse) || !alone || time.Now().After(end) {
+			return err
+		}
+		select {
+		case <-time.After(20 * time.Millisecond):
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
 }
 
 func holdOn(ctx context.Context, conn *pgx.Conn, alone bool) error {

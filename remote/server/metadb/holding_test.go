@@ -24,11 +24,11 @@ func hold(t *testing.T, db *DB, alone bool) (release func()) {
 	return release
 }
 
-// breakHold ends the connection that holds the lock, as the network or a restart of
-// the database does, and waits until the lock is gone.
-func breakHold(t *testing.T, db, beside *DB) {
+// breakLocks ends every connection that holds the lock, as the network or a restart
+// of the database does, and waits until they are gone.
+func breakLocks(t *testing.T, beside *DB) {
 	t.Helper()
-	_, err := beside.pool.Exec(t.Context(), "SELECT pg_terminate_backend($1, 60000)", db.held.PgConn().PID())
+	_, err := beside.pool.Exec(t.Context(), "SELECT pg_terminate_backend(pid, 60000) FROM pg_locks WHERE locktype='advisory' AND pid<>pg_backend_pid()")
 	must(t, err)
 }
 
@@ -36,13 +36,17 @@ func change(db *DB) error {
 	return db.update(context.Background(), func(q *querier) error { return q.putSetting("test", "x") })
 }
 
-// changeAfter changes something once a lock that was given up is gone, which takes
-// the database a moment.
-func changeAfter(t *testing.T, db *DB) error {
+// changes changes something until that ends as it should: connections that broke,
+// and locks that were given up, take the database a moment.
+func changes(t *testing.T, what string, db *DB, want error) {
 	t.Helper()
 	for end := time.Now().Add(time.Minute); ; time.Sleep(time.Millisecond) {
-		if err := change(db); !errors.Is(err, ErrInUse) || time.Now().After(end) {
-			return err
+		err := change(db)
+		if errors.Is(err, want) {
+			return
+		}
+		if time.Now().After(end) || err == nil {
+			t.Fatalf("%s: %v, want %v", what, err, want)
 		}
 	}
 }
@@ -57,41 +61,32 @@ func TestServerWithoutItsLock(t *testing.T) {
 	if _, err := mover.Hold(t.Context(), true); !errors.Is(err, ErrInUse) {
 		t.Fatalf("moved beside a server: %v", err)
 	}
-	breakHold(t, server, mover)
+	breakLocks(t, mover)
 	release := hold(t, mover, true)
-	if err := change(server); !errors.Is(err, ErrInUse) {
-		t.Errorf("changed during a move: %v", err)
-	}
+	changes(t, "during a move", server, ErrInUse)
 	must(t, mover.Depart(t.Context(), Departure{Database: "elsewhere"}))
 	release()
-	if err := changeAfter(t, server); !errors.Is(err, ErrMoved) {
-		t.Errorf("changed after a move: %v", err)
-	}
+	changes(t, "after a move", server, ErrMoved)
 	undo := openAt(t, address)
 	release = hold(t, undo, true)
 	if _, err := undo.Unmove(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	release()
-	must(t, changeAfter(t, server))
+	changes(t, "when nobody moves it", server, nil)
 }
 
-// A transaction of a server that has begun holds a move up by itself.
-func TestMoveWaitsForTransactions(t *testing.T) {
+// A server that connects anew after its lock was lost keeps moves away again.
+func TestServerConnectsAnew(t *testing.T) {
 	address := metatest.Postgres(t)
 	server, mover := openAt(t, address), openAt(t, address)
 	defer hold(t, server, false)()
-	breakHold(t, server, mover)
-	err := server.update(t.Context(), func(q *querier) error {
-		if err := errors.Join(q.putSetting("test", "x"), q.flush()); err != nil {
-			return err
-		}
-		if _, err := mover.Hold(t.Context(), true); !errors.Is(err, ErrInUse) {
-			t.Errorf("moved beside a transaction: %v", err)
-		}
-		return nil
-	})
-	must(t, err)
+	breakLocks(t, mover)
+	changes(t, "with a new connection", server, nil)
+	if _, err := mover.Hold(t.Context(), true); !errors.Is(err, ErrInUse) {
+		t.Errorf("moved beside a server: %v", err)
+	}
+	server.pool.Reset()
 	hold(t, mover, true)()
 }
 
@@ -101,14 +96,14 @@ func TestMoverWithoutItsLock(t *testing.T) {
 	address := metatest.Postgres(t)
 	server, mover := openAt(t, address), openAt(t, address)
 	release := hold(t, mover, true)
-	breakHold(t, mover, server)
+	breakLocks(t, server)
 	if err := mover.Depart(t.Context(), Departure{Database: "elsewhere"}); !errors.Is(err, ErrInUse) {
 		t.Errorf("departed without a lock: %v", err)
 	}
 	release()
 	must(t, server.MayServe(t.Context()))
 	defer hold(t, server, false)()
-	must(t, changeAfter(t, server))
+	changes(t, "when nobody moves it", server, nil)
 }
 
 func must(t *testing.T, err error) {

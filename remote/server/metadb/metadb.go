@@ -38,7 +38,7 @@ type DB struct {
 	commits committer
 
 	held    *pgx.Conn   // of Hold; nil: none
-	guarded atomic.Bool // transactions are a server's, which a move keeps away
+	guarded atomic.Bool // connections are a server's, which a move keeps away
 }
 
 // Open opens the database at an address: postgres://…, or the path of a SQLite
@@ -70,7 +70,7 @@ func (db *DB) openSQLite(ctx context.Context, path string) (err error) {
 }
 
 func (db *DB) openPostgres(ctx context.Context, address string) (err error) {
-	if db.pool, err = openPool(ctx, address); err != nil {
+	if db.pool, err = openPool(ctx, address, db.mayConnect); err != nil {
 		return err
 	}
 	std := stdlib.OpenDBFromPool(db.pool)

@@ -14,12 +14,13 @@ import (
 // poolSize bounds the connections of one process.
 const poolSize = 32
 
-func openPool(ctx context.Context, address string) (*pgxpool.Pool, error) {
+// openPool's connections are asked by made whether they may be, when they are.
+func openPool(ctx context.Context, address string, made func(context.Context, *pgx.Conn) error) (*pgxpool.Pool, error) {
 	c, err := pgxpool.ParseConfig(address)
 	if err != nil {
 		return nil, errors.New("the address of the database cannot be read: postgres://user@host/database is the form") // err may repeat a password
 	}
-	c.MaxConns = poolSize
+	c.MaxConns, c.AfterConnect = poolSize, made
 	return pgxpool.NewWithConfig(ctx, c)
 }
 
@@ -31,8 +32,6 @@ type statement struct {
 	query string
 	args  []any
 	got   func(rows) error // nil: nobody wants its rows
-	// refusal is what its failure means, of a guard.
-	refusal error
 }
 
 // sending is statements on their way, in one round trip.
@@ -60,7 +59,7 @@ func (s *sending) answers(n int) error {
 	for _, st := range s.list[:n] {
 		if err := s.answer(st); err != nil {
 			_ = s.results.Close() // it repeats err
-			return inQuery(st.query, refused(st, err))
+			return inQuery(st.query, err)
 		}
 	}
 	return nil
@@ -151,7 +150,6 @@ func sayAccount(account int64) statement {
 type pgTx struct {
 	conn    *pgx.Conn
 	open    bool
-	guarded bool  // by guards
 	account int64 // that the database has been told of, or is about to be
 	waiting []statement
 }
@@ -168,9 +166,6 @@ func (t *pgTx) send(ctx context.Context, more ...statement) *sending {
 	var list []statement
 	if !t.open {
 		list = append(list, statement{query: "begin"})
-		if t.guarded {
-			list = append(list, guards()...)
-		}
 	}
 	list = append(append(list, t.waiting...), more...)
 	t.open, t.waiting = true, nil
@@ -228,13 +223,13 @@ func (t *pgTx) commit(ctx context.Context) error {
 }
 
 // pgTxRun runs fn in a transaction.
-func pgTxRun(ctx context.Context, pool *pgxpool.Pool, guarded bool, fn func(r runner) error) error {
+func pgTxRun(ctx context.Context, pool *pgxpool.Pool, fn func(r runner) error) error {
 	conn, err := pool.Acquire(ctx)
 	if err != nil {
 		return err
 	}
 	defer conn.Release() // one whose transaction is open is closed instead
-	tx := &pgTx{conn: conn.Conn(), guarded: guarded}
+	tx := &pgTx{conn: conn.Conn()}
 	if err = fn(tx); err == nil {
 		err = tx.commit(ctx)
 	}

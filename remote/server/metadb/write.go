@@ -48,7 +48,7 @@ func (db *DB) updateAlone(ctx context.Context, fn func(q *querier) error) error 
 
 func (db *DB) inTx(ctx context.Context, fn func(q *querier) error) error {
 	if db.pool != nil {
-		return pgTxRun(ctx, db.pool, db.guarded.Load(), func(r runner) error { return db.querier(ctx, r).run(fn) })
+		return pgTxRun(ctx, db.pool, func(r runner) error { return db.querier(ctx, r).run(fn) })
 	}
 	tx, err := db.sqlite.BeginTx(ctx, nil)
 	if err != nil {
