@@ -485,3 +485,24 @@ func TestOpenTooLate(t *testing.T) {
 		})
 	}
 }
+
+// TestSealedWhileWritten: a file that was saved is written on, made durable and not
+// closed, and the save is sealed meanwhile. What comes back after a kill is made on that
+// save and stands in its place, not beside it.
+func TestSealedWhileWritten(t *testing.T) {
+	f := newFleet(t, "ada", "bob")
+	ada, bob := f.devices[0], f.devices[1]
+	ada.mkdir("A")
+	ada.write("A/f", "first")
+	f.sync()
+	bob.write("A/f", "saved")
+	n := mustOpen(t, bob.Vault, "A/f", true)
+	mustWriteAt(t, bob.Vault, n, "again", 0)
+	if err := bob.Fsync(n); err != nil {
+		t.Fatal(err)
+	}
+	bob.push()
+	bob.kill(false)
+	f.sync()
+	f.want("A/", "A/f = again")
+}

@@ -467,6 +467,7 @@ func (s *sealing) store(own *peer) error {
 	for _, r := range s.assets {
 		v.sealAsset(r)
 	}
+	drafts := s.drafts()
 	no, err := v.com.do(func(t *txn) error {
 		if own != nil {
 			if err := l.putBatch(t, s.batch, batchSealed, s.ops); err != nil {
@@ -480,7 +481,7 @@ func (s *sealing) store(own *peer) error {
 				return err
 			}
 		}
-		return s.storeRows(t)
+		return errors.Join(s.storeRows(t), t.rebaseDrafts(drafts))
 	})
 	if err != nil {
 		return err
