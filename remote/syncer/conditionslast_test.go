@@ -9,6 +9,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/vaultdrive/vaultdrive/remote/syncer"
 	"github.com/vaultdrive/vaultdrive/vaultcore/blob"
@@ -93,5 +94,35 @@ func TestWaitSaysWhatIsInTheWay(t *testing.T) {
 				t.Error("sync now does not say that the remote is full")
 			}
 		})
+	}
+}
+
+// TestFullAfterWaiting: who asks for synchronisation is told that the remote is
+// full, also where it has once asked for patience, which is long over.
+func TestFullAfterWaiting(t *testing.T) {
+	t.Parallel()
+	f := newFleet(t, folder(t), "laptop")
+	laptop := f.devices[0]
+	laptop.sync()
+	var asked, full atomic.Bool
+	laptop.engineWith(func(op, key string) fault {
+		switch {
+		case op != "PutBlob":
+		case full.Load():
+			return fault{err: syncer.ErrFull}
+		case !asked.Swap(true):
+			return fault{err: &blob.RetryError{After: time.Millisecond, Err: errors.New("in a moment")}}
+		}
+		return fault{}
+	})
+	laptop.write("Letters/one.txt", "one")
+	laptop.sync()
+	full.Store(true)
+	laptop.write("Letters/two.txt", "two")
+	if err := laptop.trySync(); !errors.Is(err, syncer.ErrFull) || errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("%v", err)
+	}
+	if !asked.Load() {
+		t.Error("the remote never asked for patience")
 	}
 }

@@ -289,6 +289,8 @@ func (l *lane) drain(ctx context.Context, again bool) error {
 		until, closed := l.e.gates.closed(l.gate)
 		if closed {
 			busy = len(l.running) > 0
+		} else {
+			until = time.Time{} // one that opened long ago is nothing to wait for
 		}
 		soon := l.soon(until)
 		l.mu.Unlock()
