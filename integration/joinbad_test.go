@@ -119,7 +119,7 @@ func TestEnableRefuses(t *testing.T) {
 		code int
 		part string
 	}{
-		{"a path", nil, []string{"/srv/nas"}, 2, "file:///srv/nas"},
+		{"a path of no directory", nil, []string{"/srv/none"}, 60, "the directory /srv/none of the remote is not there"},
 		{"a bucket without keys", nil, []string{"s3://" + fake.Bucket + "/x" + bucket}, 59, "AWS_ACCESS_KEY_ID"},
 		{"keys in the address", nil, []string{"s3://me:secret@bucket/x"}, 52, "AWS_ACCESS_KEY_ID"},
 		{"no such bucket", keys, []string{"s3://nobody-has-it/x" + bucket}, 60, "bucket"},
