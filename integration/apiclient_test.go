@@ -28,17 +28,24 @@ type apiClient struct {
 	keys  *seal.EpochKeys
 }
 
-// newAPIClient unlocks a vault with its password and logs in as a page.
-func newAPIClient(t *testing.T, b *bed, url string) *apiClient {
+// openHeader opens the header of a vault with its password, as any client would.
+func openHeader(t *testing.T, b *bed) (h *seal.SignedHeader, vk, ids seal.Key) {
 	t.Helper()
 	envelope, err := os.ReadFile(filepath.Join(b.vault, "header.json"))
 	must(t, err)
-	h, err := seal.ParseEnvelope(envelope)
+	h, err = seal.ParseEnvelope(envelope)
 	must(t, err)
 	kek, err := seal.DeriveKEK([]byte(testPassword), h.KDF)
 	must(t, err)
-	vk, ids, err := h.OpenPassword(&kek)
+	vk, ids, err = h.OpenPassword(&kek)
 	must(t, err)
+	return h, vk, ids
+}
+
+// newAPIClient unlocks a vault with its password and logs in as a page.
+func newAPIClient(t *testing.T, b *bed, url string) *apiClient {
+	t.Helper()
+	h, vk, ids := openHeader(t, b)
 	c := &apiClient{t: t, url: url, vault: h.Vault, keys: seal.DeriveEpoch(&vk, h.Vault, h.Epoch)}
 	c.login(h.DID, ed25519.NewKeyFromSeed(ids.Bytes()))
 	return c

@@ -104,14 +104,7 @@ func TestDocumentClientAndDrive(t *testing.T) {
 // keysOf gives what a client needs of a vault, by its password.
 func keysOf(t *testing.T, b *bed, url string) map[string]any {
 	t.Helper()
-	envelope, err := os.ReadFile(filepath.Join(b.vault, "header.json"))
-	must(t, err)
-	h, err := seal.ParseEnvelope(envelope)
-	must(t, err)
-	kek, err := seal.DeriveKEK([]byte(testPassword), h.KDF)
-	must(t, err)
-	vk, ids, err := h.OpenPassword(&kek)
-	must(t, err)
+	h, vk, ids := openHeader(t, b)
 	page, err := filepath.Abs("../remote/server/web")
 	must(t, err)
 	return map[string]any{"server": url, "page": page, "did": h.DID, "seed": ids.Bytes(), "vk": vk.Bytes(), "vault": h.Vault.UUID(), "epoch": h.Epoch,

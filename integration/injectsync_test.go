@@ -44,6 +44,17 @@ func sizesOfContents() map[string][]byte {
 	return map[string][]byte{"small": pattern(1, 1, 900), "middle": pattern(2, 1, 200_000), "large": pattern(3, 1, 5<<20), "other": pattern(4, 1, 1_100_000)}
 }
 
+// diesIn mounts with a daemon that dies at its n-th of some calls, and runs a command,
+// which may find nobody. It says whether the daemon died of that.
+func (b *bed) diesIn(calls string, n int, command string, args ...string) bool {
+	m := b.prepare()
+	m.cmd = b.dying(m.cmd, calls, n)
+	if m.launch() == nil {
+		b.run(command, args...)
+	}
+	return m.end()
+}
+
 // The daemon dies anywhere while contents come: afterwards each is here or is
 // fetched again, and no half of one stays.
 func TestKilledWhileContentsCome(t *testing.T) {
@@ -65,12 +76,7 @@ func TestKilledWhileContentsCome(t *testing.T) {
 					ada.ok("put", ada.file(name, string(data)), "A/"+name)
 				}
 				ada.ok("sync now")
-				m = bob.prepare()
-				m.cmd = bob.dying(m.cmd, lethal.calls, n)
-				if m.launch() == nil {
-					bob.run("sync now") // it may find nobody
-				}
-				if m.end() {
+				if bob.diesIn(lethal.calls, n, "sync now") {
 					died++
 				}
 				m = bob.mountAgain()
@@ -102,12 +108,7 @@ func TestKilledWhileEvicting(t *testing.T) {
 				bob.ok("prefetch", "A")
 				m.sameFiles(files)
 				m.unmount()
-				m = bob.prepare()
-				m.cmd = bob.dying(m.cmd, lethal.calls, n)
-				if m.launch() == nil {
-					bob.run("evict", "A") // it may find nobody
-				}
-				if m.end() {
+				if bob.diesIn(lethal.calls, n, "evict", "A") {
 					died++
 				}
 				m = bob.mountAgain()

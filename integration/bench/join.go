@@ -24,13 +24,11 @@ var errNotAll = errors.New("not all came")
 // server: the time until it has all metadata, the memory of the program that joins
 // and of the one that mounts then, and what the polls of an idle mount consist of.
 func joinLarge(w io.Writer, work string, o options) error {
-	g, err := startGateway(work)
+	s, err := startSyncBench(w, work, o)
 	if err != nil {
 		return err
 	}
-	defer g.stop()
-	s := &syncBench{gateway: g, work: work, program: o.program, out: w}
-	defer s.unmount()
+	defer s.end()
 	fmt.Fprintf(w, "%s, versitygw, %s\n\n", firstLine(o.program, "--version"), machine())
 	first, remote, err := s.manyFiles(o.join)
 	if err != nil {

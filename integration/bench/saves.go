@@ -20,13 +20,11 @@ const savePolled = 5
 // mounted device, through an S3 server on this machine: count times by default
 // polling, savePolled times as often with sync now on both.
 func saving(w io.Writer, work string, o options) error {
-	g, err := startGateway(work)
+	s, err := startSyncBench(w, work, o)
 	if err != nil {
 		return err
 	}
-	defer g.stop()
-	s := &syncBench{gateway: g, work: work, program: o.program, out: w}
-	defer s.unmount()
+	defer s.end()
 	from, to, err := s.pair(s.url("pair"))
 	if err != nil {
 		return err

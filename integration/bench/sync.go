@@ -24,13 +24,11 @@ const (
 // until the remote has confirmed everything; and of a vault at rest, whose
 // contents were encrypted before. rclone copies from the same directory.
 func syncing(w io.Writer, work string, o options) error {
-	g, err := startGateway(work)
+	s, err := startSyncBench(w, work, o)
 	if err != nil {
 		return err
 	}
-	defer g.stop()
-	s := &syncBench{gateway: g, work: work, program: o.program, out: w}
-	defer s.unmount()
+	defer s.end()
 	fmt.Fprintf(w, "%s, %s, versitygw, %s; medians of %d, ratios of each pair (least of them)\n\n"+
 		"| | vaultdrive | rclone copy --transfers 8, crypt | ratio |\n|---|---:|---:|---:|\n",
 		firstLine(o.program, "--version"), firstLine("rclone", "version"), machine(), o.repetitions)

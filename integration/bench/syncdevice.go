@@ -78,6 +78,21 @@ type syncBench struct {
 	count         int // places made at the remote and on this machine
 }
 
+// startSyncBench starts an S3 server of its own for what is measured.
+func startSyncBench(w io.Writer, work string, o options) (*syncBench, error) {
+	g, err := startGateway(work)
+	if err != nil {
+		return nil, err
+	}
+	return &syncBench{gateway: g, work: work, program: o.program, out: w}, nil
+}
+
+// end unmounts what is mounted, and then stops the server.
+func (s *syncBench) end() {
+	s.unmount()
+	s.stop()
+}
+
 // syncDevice is a machine with a home of its own.
 type syncDevice struct {
 	b          *syncBench
