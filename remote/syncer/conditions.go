@@ -138,8 +138,9 @@ type conditions struct {
 	old   map[string]bool     // kinds that a look at everything has not met again yet
 }
 
-// several are the kinds of which each is about one object: all of them are named.
-var several = []string{CondContent, CondMissing, CondDamaged, CondTooLarge, CondAltered}
+// several are the kinds of which each is about one object or device: all of them are
+// named.
+var several = []string{CondContent, CondMissing, CondDamaged, CondTooLarge, CondAltered, CondUnknown, CondStale, CondNewer, CondPeerClock}
 
 const (
 	maxTexts = 100 // remembered of a kind

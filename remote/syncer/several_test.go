@@ -46,3 +46,28 @@ func TestConditionNamesAll(t *testing.T) {
 		t.Errorf("says %q", is.Text)
 	}
 }
+
+// Two devices whose clocks are wrong are both named, whichever is met first; a look
+// at everything forgets the one whose clock was put right.
+func TestConditionNamesEachDevice(t *testing.T) {
+	for _, order := range [][]string{{"laptop", "phone"}, {"phone", "laptop"}} {
+		c := conditions{now: time.Now}
+		says := func(want string) {
+			t.Helper()
+			if is, _ := c.get(CondPeerClock); is.Text != want {
+				t.Errorf("says %q, want %q", is.Text, want)
+			}
+		}
+		for _, name := range slices.Concat(order, order) {
+			c.set(CondPeerClock, "wrong clock: "+name, "set it")
+		}
+		says("wrong clock: " + order[0] + ", " + order[1])
+		c.doubt(CondPeerClock)
+		c.set(CondPeerClock, "wrong clock: phone", "set it")
+		c.settle()
+		says("wrong clock: phone")
+		c.doubt(CondPeerClock)
+		c.settle()
+		says("")
+	}
+}
