@@ -156,15 +156,23 @@ func (c *apiClient) key(r api.Row) seal.Key {
 // read downloads and opens a version 3 file with encKey alone.
 func (c *apiClient) read(r api.Row) string {
 	c.t.Helper()
+	_, content := c.download(r.ID)
+	return content
+}
+
+// download gives what a file holds now, with the row of that content, which may be
+// newer than one listed before.
+func (c *apiClient) download(id string) (api.Row, string) {
+	c.t.Helper()
 	var d api.Download
-	c.do(http.MethodGet, api.PathAttachments+"/"+r.ID, nil, &d)
+	c.do(http.MethodGet, api.PathAttachments+"/"+id, nil, &d)
 	sealed, err := base64.StdEncoding.DecodeString(d.EncryptedContent)
 	must(c.t, err)
 	key := c.key(d.Row)
 	hdr := seal.HdrOfV3(sealed)
 	plain, err := seal.OpenV3(&key, sealed, d.SizeBytes, hdr[:])
 	must(c.t, err)
-	return string(plain)
+	return d.Row, string(plain)
 }
 
 // upload is the seed's upload of a file of version 3.

@@ -82,7 +82,12 @@ func TestKilledBeforeRows(t *testing.T) {
 			if ok {
 				row, ok = c.files(p)[name]
 			}
-			return ok && c.read(row) == content
+			if !ok {
+				return false
+			}
+			var holds string
+			row, holds = c.download(row.ID)
+			return holds == content
 		})
 		return row
 	}
