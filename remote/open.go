@@ -13,6 +13,7 @@ import (
 	"net/url"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"github.com/vaultdrive/vaultdrive/remote/client"
 	"github.com/vaultdrive/vaultdrive/remote/objects"
@@ -40,6 +41,8 @@ type Options struct {
 	S3 s3.Options
 	// Login is for a server; the zero value otherwise.
 	Login Login
+	// Now is this device's clock, for directories and buckets; nil for time.Now.
+	Now func() time.Time
 }
 
 // Login says who logs in at a server, and how a vault gets an account there.
@@ -79,6 +82,7 @@ func Open(address string, o Options) (*Remote, error) {
 		return nil, err
 	}
 	p.options.Vault, p.options.Device, p.options.Remote, p.options.Caps = o.Vault, o.Device, o.Remote, o.Caps
+	p.options.Now = o.Now
 	r, err := objects.New(p.store, p.options)
 	if err != nil {
 		return nil, errors.Join(err, p.close())

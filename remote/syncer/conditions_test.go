@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -23,12 +24,13 @@ func (f *fleet) dir() string {
 	return filepath.Join(strings.TrimPrefix(f.url, "file://"), "vaults", f.devices[0].v.VaultID().UUID())
 }
 
-// objects lists the files of the remote that match.
+// objects lists the objects of the remote that match: what is still being written
+// has a name that begins with a dot, and is none.
 func (f *fleet) objects(pattern string) []string {
 	f.t.Helper()
 	found, err := filepath.Glob(filepath.Join(f.dir(), pattern))
 	f.must(err)
-	return found
+	return slices.DeleteFunc(found, func(path string) bool { return strings.HasPrefix(filepath.Base(path), ".") })
 }
 
 // batchOf is the file of a device's batch.
