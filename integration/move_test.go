@@ -18,6 +18,8 @@ func TestMovesOfRemote(t *testing.T) {
 	server, _ := remotes["server"](t)
 	ada := newDevice(t, "ada", nas, keys, nil)
 	bob := newDevice(t, "bob", nas, keys, ada)
+	ada.enroll() // Argon2id for each command takes its time
+	bob.enroll()
 	bob.ok("sync enable", "--prefetch", "none")
 	here, there := ada.mountAgain(), bob.mountAgain()
 	want := map[string]string{}

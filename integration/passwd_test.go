@@ -105,7 +105,7 @@ func TestPasswordChangeKilled(t *testing.T) {
 	m.unmount()
 	start := time.Now()
 	b.changePassword("battery staple of the start")
-	whole := int64(time.Since(start))
+	aim := float64(time.Since(start)) // follows the end of the change, as fast as the machine now is
 	password, changed := "battery staple of the start", 0
 	rounds := max(*crashRounds/8, 10)
 	for round := range rounds {
@@ -116,7 +116,7 @@ func TestPasswordChangeKilled(t *testing.T) {
 		}
 		cmd := b.command("passwd", "--new-password-file", b.file("next", next+"\n"))
 		must(t, cmd.Start())
-		time.Sleep(time.Duration(whole/4 + rnd.Int64N(whole))) // the random moment itself
+		time.Sleep(time.Duration(aim * (0.5 + rnd.Float64()))) // the random moment itself
 		if mounted {
 			m.kill()
 		} else {
@@ -130,6 +130,9 @@ func TestPasswordChangeKilled(t *testing.T) {
 		if isNew {
 			password = next
 			changed++
+			aim *= 0.8
+		} else {
+			aim *= 1.25
 		}
 		b.unlock = []string{"--password-file", b.file("password", password+"\n")}
 		b.password = b.unlock[1]

@@ -41,7 +41,7 @@ func (p *place) status() (view statusView) {
 
 // gone reports whether a process that is no child of ours has ended.
 func gone(pid int) bool {
-	for range 200 {
+	for range 6000 {
 		if err := syscall.Kill(pid, 0); errors.Is(err, syscall.ESRCH) {
 			return true
 		}

@@ -7,11 +7,14 @@ import (
 	"io"
 	"net"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
+	"testing/synctest"
 	"time"
 )
 
@@ -43,19 +46,24 @@ func (p *place) stopped() (pid int, root string) {
 
 // TestStoppedDaemonIsNotWaitedFor: no command hangs because a mount does. Its
 // process stays stopped, so a command that waited for it would never end. The
-// package integration asks all commands; in this process they cannot run at
-// once, for cli shares its flag of help among them.
+// package integration asks all commands; these ask at once, each in its process.
 func TestStoppedDaemonIsNotWaitedFor(t *testing.T) {
 	p := newPlace(t)
 	pid, root := p.stopped()
+	var group sync.WaitGroup
 	for _, args := range [][]string{
 		{"umount", "--timeout", "2s", root}, {"umount", "--timeout", "2s"}, {"status"}, {"mount", root},
 	} {
-		code, out, said := p.run(args...)
-		if code != 45 || !strings.Contains(said, "does not answer") || !strings.Contains(said, "umount --lazy "+root) || !strings.Contains(said, "lock --force") {
-			t.Errorf("%q: exit code %d, %s%s; want 45 and the ways out", args, code, out, said)
-		}
+		group.Go(func() {
+			cmd := exec.Command("/proc/self/exe", append([]string{"vaultdrive-under-test"}, args...)...)
+			out, _ := cmd.CombinedOutput()
+			code, said := cmd.ProcessState.ExitCode(), string(out)
+			if code != 45 || !strings.Contains(said, "does not answer") || !strings.Contains(said, "umount --lazy "+root) || !strings.Contains(said, "lock --force") {
+				t.Errorf("%q: exit code %d, %s; want 45 and the ways out", args, code, said)
+			}
+		})
 	}
+	group.Wait()
 	p.ok("umount", "--lazy", root)
 	if _, covered, err := mountAt(root); covered || err != nil {
 		t.Errorf("still mounted: %v, %v", covered, err)
@@ -158,12 +166,15 @@ func TestSilenceInTheMiddle(t *testing.T) {
 
 // TestInterruptedInTheKernel: a command that cannot heed an interrupt is left.
 func TestInterruptedInTheKernel(t *testing.T) {
-	ctx, cancel := context.WithCancel(t.Context())
-	cancel()
-	never := make(chan error)
-	if err := interruptible(ctx, &ui{}, func() error { return <-never }); !errors.Is(err, context.Canceled) {
-		t.Errorf("%v, want Canceled", err)
-	}
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithCancel(t.Context())
+		cancel()
+		held := make(chan error)
+		defer close(held)
+		if err := interruptible(ctx, &ui{}, func() error { return <-held }); !errors.Is(err, context.Canceled) {
+			t.Errorf("%v, want Canceled", err)
+		}
+	})
 }
 
 func TestUmountOfAMountNobodyRecorded(t *testing.T) {
