@@ -39,7 +39,7 @@ func ParseAddress(s string) (Address, error) {
 		return Address{}, ErrAddress
 	}
 	raw, err := addressEncoding.DecodeString(text)
-	if err != nil {
+	if err != nil || len(raw) != addressSize { // the decoder takes bytes of 0xff at the end for padding, also without any
 		return Address{}, fmt.Errorf("%w: not base32", ErrAddress)
 	}
 	return Address{Vault: ID(raw[:16]), BootToken: ID(raw[16:32]), DIDHash: [didHashSize]byte(raw[32:])}, nil

@@ -280,7 +280,7 @@ func FuzzKit(f *testing.F) {
 }
 
 func FuzzAddress(f *testing.F) {
-	seeds(f, FormatAddress(testVault, testBlob, DIDFromSeed(keyFrom(1))), addressPrefix+strings.Repeat("a", 80), "")
+	seeds(f, FormatAddress(testVault, testBlob, DIDFromSeed(keyFrom(1))), addressPrefix+strings.Repeat("a", 80), addressPrefix+strings.Repeat("a", 79)+"\xff", "")
 	f.Fuzz(func(t *testing.T, s string) {
 		a, err := ParseAddress(s)
 		if err != nil {
