@@ -1,0 +1,9 @@
+package blob_test
+
+import (
+	"testing"
+
+	"github.com/vaultdrive/vaultdrive/vaultcore/blob/mounttest"
+)
+
+func TestMain(m *testing.M) { mounttest.Main(m) }
