@@ -46,7 +46,7 @@ func (b *serveBench) uploadsInto(p *process, database string, accounts int) erro
 		}
 		members = append(members, m)
 	}
-	used := func() time.Duration { return processorTime(p, b.cluster.process) }
+	used := func() time.Duration { return processorTime(p.cmd.Process.Pid, b.cluster.cmd.Process.Pid) }
 	load := &uploadLoad{start: time.Now().Add(uploadWarm)}
 	var wg sync.WaitGroup
 	for i := range uploadClients {

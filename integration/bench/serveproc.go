@@ -123,7 +123,7 @@ func (p *process) memory() (now, peak float64, err error) {
 }
 
 // processorTime is what processes and their children have used of processors.
-func processorTime(roots ...*process) (sum time.Duration) {
+func processorTime(roots ...int) (sum time.Duration) {
 	stats, _ := filepath.Glob("/proc/[0-9]*/stat")
 	for _, path := range stats {
 		text, err := os.ReadFile(path)
@@ -134,7 +134,7 @@ func processorTime(roots ...*process) (sum time.Duration) {
 		pid, rest, _ := strings.Cut(string(text), " (")
 		f := strings.Fields(rest[strings.LastIndex(rest, ")")+1:])
 		for _, r := range roots {
-			if id := strconv.Itoa(r.cmd.Process.Pid); pid == id || f[1] == id {
+			if id := strconv.Itoa(r); pid == id || f[1] == id {
 				user, _ := strconv.Atoi(f[11])
 				system, _ := strconv.Atoi(f[12])
 				sum += time.Duration(user+system) * 10 * time.Millisecond // in ticks of 1/100 s

@@ -31,6 +31,7 @@ type lane struct {
 
 	mu       sync.Mutex
 	q        *queue
+	way      giveWay
 	running  map[seal.ID]*transfer
 	held     bool          // the remote as a whole is in the way
 	asked    int           // who waits for all of it
@@ -61,6 +62,8 @@ func newLane(e *Engine, up bool, limit int64) *lane {
 // limits says what may be begun now; mu is held.
 func (l *lane) limits() limits {
 	lim := limits{small: maxSmall, large: maxLarge, batch: l.batch}
+	now := l.e.o.Now()
+	l.way.look(now, l.q.some(small))
 	if !l.up {
 		lim.batch = ^uint64(0)
 	}
@@ -70,6 +73,9 @@ func (l *lane) limits() limits {
 		return limits{}
 	case l.up && l.asked == 0 && l.e.o.Busy():
 		lim.small, lim.large = 1, 1 // somebody works in the mount, and nobody waits
+		if l.way.holds(now) {
+			lim.small = 0
+		}
 	}
 	if l.up && l.e.o.Metered && l.asked == 0 {
 		lim.largest = smallSize
@@ -113,7 +119,24 @@ func (l *lane) pump() {
 func (l *lane) begin(j vaultcore.Job) *transfer {
 	t := &transfer{size: j.Size, done: make(chan struct{})}
 	l.running[j.Blob] = t
+	if classOf(j.Size) == small {
+		l.way.began(l.e.o.Now())
+	}
 	return t
+}
+
+// wake is when something that waits for a time may begin; zero: nothing does.
+func (l *lane) wake() time.Time {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	wake := l.q.wake()
+	if until, closed := l.e.gates.closed(l.gate); closed && until.After(wake) {
+		wake = until
+	}
+	if way := l.way.wake(l.e.o.Now()); l.up && !way.IsZero() && (wake.IsZero() || way.Before(wake)) {
+		wake = way
+	}
+	return wake
 }
 
 // passed counts bytes of a transfer under way.

@@ -39,6 +39,7 @@ type loopState struct {
 	dirty         time.Time
 	sealTried     time.Time
 	sealAfter     time.Time
+	sealedAll     time.Time
 	unsaid        time.Time
 	owed          time.Time
 	sealed        time.Time
@@ -142,13 +143,7 @@ func (e *Engine) retryAt() time.Time {
 func (e *Engine) again(s step) time.Time {
 	at := s.again
 	for _, l := range []*lane{e.up, e.down} {
-		l.mu.Lock()
-		wake := l.q.wake()
-		if until, closed := e.gates.closed(l.gate); closed && until.After(wake) {
-			wake = until
-		}
-		l.mu.Unlock()
-		if !wake.IsZero() && wake.Before(at) {
+		if wake := l.wake(); !wake.IsZero() && wake.Before(at) {
 			at = wake
 		}
 	}
@@ -179,10 +174,16 @@ func (e *Engine) again(s step) time.Time {
 func (e *Engine) sleep(ctx context.Context, until time.Time) {
 	timer := time.NewTimer(max(until.Sub(e.o.Now()), time.Millisecond))
 	defer timer.Stop()
+	commits := e.commits
+	e.mu.Lock()
+	if e.hint {
+		commits = nil // until is when it is looked at, and every commit would wake us
+	}
+	e.mu.Unlock()
 	select {
 	case <-timer.C:
 	case <-e.woken:
-	case <-e.commits:
+	case <-commits:
 		e.mu.Lock()
 		e.hint = true
 		e.mu.Unlock()
@@ -231,9 +232,9 @@ func (e *Engine) facts() facts {
 
 func (e *Engine) factsLocked() facts {
 	f := facts{
-		now: e.o.Now(), online: e.online, stopped: e.clockTooWrong || e.cond.has(stopping()...), metered: e.o.Metered,
+		now: e.o.Now(), online: e.online, stopped: e.clockTooWrong || e.cond.has(stopping()...), metered: e.o.Metered, busy: e.o.Busy(),
 		used: e.used, polled: e.polled, reconciled: e.reconciled, failed: e.failed, failures: e.failures, jitter: e.jitter, soon: e.soon, bell: e.bell, rung: e.rung, expected: e.expected,
-		unsealed: e.unsealed, changed: e.changed, dirty: e.dirty, sealTried: e.sealTried, sealAfter: e.sealAfter, unsaid: e.unsaid, owed: e.owed, sealed: e.sealed,
+		unsealed: e.unsealed, changed: e.changed, dirty: e.dirty, sealTried: e.sealTried, sealAfter: e.sealAfter, sealedAll: e.sealedAll, unsaid: e.unsaid, owed: e.owed, sealed: e.sealed,
 		unpushed: e.unpushed, pushAgain: e.pushAgain,
 	}
 	if until, closed := e.gates.closed(gateLog); closed {

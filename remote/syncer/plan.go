@@ -10,9 +10,17 @@ const (
 	sealQuiet  = time.Second      // nothing changed for that long
 	sealAtMost = 10 * time.Second // after the first change, whatever happens
 	sealRows   = 200              // changed rows that make about a full batch
-	sealPause  = 9                // times as long as a batch took, while the mount has work
 	sayWithin  = 15 * time.Minute // after a confirmation
 	lifeEvery  = 24 * time.Hour   // an empty batch, as a sign of life
+
+	// While programs work in the mount, and nobody waits, a change waits sealAtMost
+	// until it is sealed, so that it is at rest, and its content in a file, before it
+	// costs anything; sealing takes a twentieth of the time, and every sealAllAfter it
+	// takes also what changes all the time. It looks every workEvery whether they
+	// still work.
+	sealPause    = 19 // times as long as a batch took
+	sealAllAfter = time.Minute
+	workEvery    = 500 * time.Millisecond
 
 	pollInUse      = 5 * time.Second
 	pollIdle       = 5 * time.Minute
@@ -33,6 +41,7 @@ type facts struct {
 	online  bool // the last answer of the remote was one
 	stopped bool // a condition forbids to say anything there
 	metered bool
+	busy    bool // programs work in the mount
 
 	used       time.Time // last request or change
 	bell       bool      // the remote says by itself that something is new
@@ -50,6 +59,7 @@ type facts struct {
 	dirty     time.Time // since when something has been unsealed
 	sealTried time.Time // last attempt, whatever came of it
 	sealAfter time.Time // programs that work in the mount come first until then
+	sealedAll time.Time // last attempt at everything
 	unsaid    time.Time // since when a confirmation has been untold; zero: none
 	owed      time.Time // since when others wait to hear that something was seen; zero: they do not
 	sealed    time.Time // last own batch; zero: unknown
@@ -62,14 +72,23 @@ type step struct {
 	poll, reconcile               bool
 	seal, everything, empty, push bool
 	gentle                        bool // nobody waits for it: programs come first
+	beside                        bool // and they work
 	again                         time.Time
+}
+
+// quiet is how long what is sealed must not have changed.
+func (s step) quiet() time.Duration {
+	if s.beside {
+		return sealAtMost
+	}
+	return sealQuiet
 }
 
 func (s step) any() bool { return s.poll || s.seal || s.push }
 
 // next decides.
 func next(f facts) step {
-	s := step{again: f.now.Add(pollIdle), gentle: true}
+	s := step{again: f.now.Add(pollIdle), gentle: true, beside: f.busy}
 	at := nextPoll(f)
 	if !f.now.Before(at) {
 		s.poll = true
@@ -158,26 +177,45 @@ func backoff(failures int, jitter float64) time.Duration {
 	return max(time.Duration(jitter*float64(most)), retryFirst/4)
 }
 
+// sealAt is when what changed is sealed.
+func (f facts) sealAt() time.Time {
+	at, late := f.changed.Add(sealQuiet), f.dirty.Add(sealAtMost)
+	switch {
+	case f.busy:
+		at = late
+	case f.unsealed >= sealRows:
+		at = f.now
+	case late.Before(at):
+		at = late
+	}
+	// What changed a moment ago is left for the next batch, so an attempt may
+	// have come to nothing.
+	if t := f.sealTried.Add(sealQuiet); t.After(at) {
+		at = t
+	}
+	if f.busy && f.sealAfter.After(at) {
+		at = f.sealAfter
+	}
+	return at
+}
+
+// takesAll says whether also what changed a moment ago is sealed.
+func (f facts) takesAll() bool {
+	if !f.busy {
+		return f.now.Sub(f.dirty) >= sealAtMost
+	}
+	return f.now.Sub(f.dirty) >= sealAllAfter && f.now.Sub(f.sealedAll) >= sealAllAfter
+}
+
 func (s *step) decideSeal(f facts) {
 	if f.unsealed > 0 {
-		at := f.changed.Add(sealQuiet)
-		if late := f.dirty.Add(sealAtMost); late.Before(at) {
-			at = late
-		}
-		if f.unsealed >= sealRows {
-			at = f.now
-		}
-		// What changed a moment ago is left for the next batch, so an attempt may
-		// have come to nothing.
-		if t := f.sealTried.Add(sealQuiet); t.After(at) {
-			at = t
-		}
-		if f.sealAfter.After(at) {
-			at = f.sealAfter
-		}
+		at := f.sealAt()
 		s.seal = !f.now.Before(at)
-		s.everything = s.seal && f.now.Sub(f.dirty) >= sealAtMost
+		s.everything = s.seal && f.takesAll()
 		s.sooner(f, at)
+	}
+	if f.unsealed > 0 && f.busy {
+		s.sooner(f, f.now.Add(workEvery))
 	}
 	if !f.unsaid.IsZero() {
 		at := f.unsaid.Add(sayWithin)

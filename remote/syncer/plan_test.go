@@ -39,8 +39,18 @@ func TestNext(t *testing.T) {
 		{"a batch is full", func(f *facts) { f.unsealed, f.changed, f.dirty = sealRows, noon, noon }, step{seal: true}, 0},
 		{"a batch is full and was just made", func(f *facts) { f.unsealed, f.changed, f.dirty, f.sealTried = sealRows, noon, noon, noon }, step{}, sealQuiet},
 		{"a batch was made, and programs work", func(f *facts) {
+			f.unsealed, f.changed, f.dirty, f.sealTried, f.sealAfter, f.busy = sealRows, noon, ago(sealAtMost), ago(time.Second), noon.Add(200*time.Millisecond), true
+		}, step{}, 200 * time.Millisecond},
+		{"a batch was made, and programs have ended their work", func(f *facts) {
 			f.unsealed, f.changed, f.dirty, f.sealTried, f.sealAfter = sealRows, noon, ago(sealAtMost), ago(time.Second), noon.Add(2*time.Second)
-		}, step{}, 2 * time.Second},
+		}, step{seal: true, everything: true}, 0},
+		{"programs work", func(f *facts) { f.unsealed, f.changed, f.dirty, f.busy = sealRows, noon, ago(time.Second), true }, step{}, workEvery},
+		{"programs have worked for a while", func(f *facts) { f.unsealed, f.changed, f.dirty, f.busy = 1, noon, ago(sealAtMost), true }, step{seal: true, beside: true}, 0},
+		{"programs have worked for long", func(f *facts) { f.unsealed, f.changed, f.dirty, f.busy = 1, noon, ago(sealAllAfter), true },
+			step{seal: true, everything: true, beside: true}, 0},
+		{"programs work, and all was sealed lately", func(f *facts) {
+			f.unsealed, f.changed, f.dirty, f.sealedAll, f.busy = 1, noon, ago(time.Hour), ago(sealAllAfter-time.Second), true
+		}, step{seal: true, beside: true}, 0},
 		{"changed, offline", func(f *facts) {
 			f.unsealed, f.changed, f.dirty, f.online = 9, ago(time.Hour), ago(time.Hour), false
 		}, step{}, pollInUse},
@@ -71,6 +81,7 @@ func TestNext(t *testing.T) {
 			t.Errorf("%s: it does not heed programs", c.name)
 		}
 		got.again, got.gentle = time.Time{}, false
+		got.beside = got.beside && got.any()
 		if got != c.want {
 			t.Errorf("%s: %+v, want %+v", c.name, got, c.want)
 		}
@@ -83,7 +94,7 @@ func TestNext(t *testing.T) {
 	}
 }
 
-// While programs work in the mount sealing takes a tenth of their time, but not
+// While programs work in the mount sealing takes a twentieth of their time, but not
 // when somebody waits for it.
 func TestSealingGivesWay(t *testing.T) {
 	busy := true
@@ -91,7 +102,7 @@ func TestSealingGivesWay(t *testing.T) {
 	if e.givesWay(step{}, time.Second) || !e.sealAfter.IsZero() {
 		t.Error("somebody waits, and it pauses")
 	}
-	if !e.givesWay(step{gentle: true}, 100*time.Millisecond) || !e.sealAfter.Equal(noon.Add(900*time.Millisecond)) {
+	if !e.givesWay(step{gentle: true}, 100*time.Millisecond) || !e.sealAfter.Equal(noon.Add(1900*time.Millisecond)) {
 		t.Errorf("after 100 ms it goes on at %v", e.sealAfter)
 	}
 	busy = false

@@ -159,6 +159,15 @@ func (q *queue) place(e *queued) {
 	}
 }
 
+// some says whether a job of a class is ready. Holes before it are dropped.
+func (q *queue) some(c class) bool {
+	l := &q.ready[c]
+	for len(l.list) > 0 && l.list[0].where != isReady {
+		l.list = l.list[1:]
+	}
+	return len(l.list) > 0
+}
+
 // limits bound what next gives.
 type limits struct {
 	small, large int

@@ -396,3 +396,32 @@ func TestSyncNowOutlivesRestart(t *testing.T) {
 		t.Error("not all is here")
 	}
 }
+
+// While programs work in the mount all the time, the loop sends one published content
+// after the other by itself, and at once what somebody waits for.
+func TestSendsBesideWork(t *testing.T) {
+	t.Parallel()
+	f := newFleet(t, folder(t), "laptop")
+	laptop := f.devices[0]
+	laptop.o.Busy = func() bool { return true }
+	laptop.engine()
+	laptop.sync()
+	laptop.run()
+	defer laptop.halt()
+	save := func(count int) {
+		for i := range count {
+			laptop.write(fmt.Sprintf("Letters/%d.txt", i), fmt.Sprint("letter ", i))
+		}
+	}
+	save(4)
+	f.must(laptop.Publish(context.Background()))
+	laptop.until("all are sent", func() bool {
+		s := laptop.Status()
+		return s.Unsealed+s.Unpushed+s.Up.Count == 0
+	})
+	save(20)
+	laptop.sync()
+	if s := laptop.Status(); s.Up.Count > 0 {
+		t.Errorf("%d contents are left after sync now", s.Up.Count)
+	}
+}
