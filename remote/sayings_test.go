@@ -32,6 +32,13 @@ func deaf(t *testing.T) string {
 func TestSayings(t *testing.T) {
 	closed := deaf(t)
 	cut := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }))
+	reset := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		conn, _, err := http.NewResponseController(w).Hijack()
+		if err == nil {
+			_ = conn.(*net.TCPConn).SetLinger(0)
+			_ = conn.Close()
+		}
+	}))
 	denies := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		w.WriteHeader(http.StatusForbidden)
 		_, _ = w.Write([]byte("<Error><Code>SignatureDoesNotMatch</Code></Error>"))
@@ -43,7 +50,7 @@ func TestSayings(t *testing.T) {
 	strange := httptest.NewUnstartedServer(http.NotFoundHandler())
 	strange.Config.ErrorLog = log.New(io.Discard, "", 0)
 	strange.StartTLS()
-	for _, s := range []*httptest.Server{cut, denies, empty, strange} {
+	for _, s := range []*httptest.Server{cut, reset, denies, empty, strange} {
 		t.Cleanup(s.Close)
 	}
 	away := filepath.Join(t.TempDir(), "my disk")
@@ -52,13 +59,15 @@ func TestSayings(t *testing.T) {
 	for address, want := range map[string]string{
 		"file://" + strings.ReplaceAll(away, " ", "%20"): "the directory " + away + " of the remote is not there",
 		bucket("http://" + closed):                       "the remote at " + closed + " cannot be reached: connection refused",
-		bucket(cut.URL):                                  "the bucket bkt at " + host(cut) + " does not answer: Connection closed",
+		bucket(cut.URL):                                  "the bucket bkt at " + host(cut) + " does not answer: it closed the connection",
+		bucket(reset.URL):                                "the bucket bkt at " + host(reset) + " does not answer: it closed the connection",
+		reset.URL:                                        "the server at " + reset.URL + " does not answer: it closed the connection",
 		bucket(denies.URL):                               "the bucket bkt at " + host(denies) + " denies access (SignatureDoesNotMatch, status 403)",
 		bucket(empty.URL):                                "there is no bucket bkt at " + host(empty),
 		bucket(strange.URL):                              "the certificate of the bucket bkt at " + host(strange) + " is not trusted: x509",
 		strange.URL:                                      "the certificate of " + strange.URL + " is not trusted: x509",
 		"http://" + closed:                               "the remote at " + closed + " cannot be reached: connection refused",
-		cut.URL:                                          "the server at " + cut.URL + " does not answer: EOF",
+		cut.URL:                                          "the server at " + cut.URL + " does not answer: it closed the connection",
 	} {
 		if _, err := os.Stat(away); err == nil {
 			t.Fatal("something made the directory that is away")

@@ -390,7 +390,7 @@ func (r *Remote) unreachable(ctx context.Context, err error) error {
 		hint = "no such host: look at the address, and at the network"
 	}
 	if said == "" {
-		said = fmt.Sprintf("the server at %s does not answer: %v", r.o.Server, bare(err))
+		said = fmt.Sprintf("the server at %s does not answer: %s", r.o.Server, blob.NoAnswer(bare(err)))
 	}
 	return blob.WithHint(blob.WithSaying(fmt.Errorf("%w: %w", syncer.ErrUnavailable, err), said), hint)
 }

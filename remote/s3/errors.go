@@ -210,7 +210,7 @@ func explainNet(where, place string, err error) error {
 		err = errors.New("no answer in time") // not the caller's context: that is checked before
 	}
 	if said == "" {
-		said = fmt.Sprintf("%s does not answer: %v", place, err)
+		said = fmt.Sprintf("%s does not answer: %s", place, blob.NoAnswer(err))
 	}
 	return blob.WithHint(blob.WithSaying(fmt.Errorf("%s: %w (%w)", where, blob.ErrUnavailable, err), said), hint)
 }

@@ -2,6 +2,8 @@ package s3
 
 import (
 	"context"
+	"errors"
+	"io"
 	"net"
 	"net/http"
 	"strconv"
@@ -49,7 +51,7 @@ type answerKey struct{}
 func (t *transport) RoundTrip(req *http.Request) (*http.Response, error) {
 	resp, err := t.inner.RoundTrip(req)
 	if err != nil {
-		return nil, err
+		return nil, early(err)
 	}
 	date, err := http.ParseTime(resp.Header.Get("Date"))
 	if err == nil {
@@ -61,6 +63,21 @@ func (t *transport) RoundTrip(req *http.Request) (*http.Response, error) {
 	}
 	return resp, nil
 }
+
+// early is an error of a connection that ended without an answer. For one whose text
+// has "EOF" in it the client above has a sentence of its own, which holds the address
+// of the request.
+func early(err error) error {
+	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
+		return closedEarly{err}
+	}
+	return err
+}
+
+type closedEarly struct{ cause error }
+
+func (closedEarly) Error() string   { return "the server closed the connection" }
+func (c closedEarly) Unwrap() error { return c.cause }
 
 // clock is the server's time by its last answer.
 func (t *transport) clock() (time.Time, bool) {

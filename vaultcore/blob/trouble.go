@@ -3,8 +3,10 @@ package blob
 import (
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"os"
+	"syscall"
 	"time"
 )
 
@@ -121,4 +123,19 @@ func NoConnection(err error) string {
 		why = system.Err
 	}
 	return fmt.Sprintf("the remote at %s cannot be reached: %v", call.Addr, why)
+}
+
+// NoAnswer says for a person why a network brought no answer, or not all of one; any
+// other error says it itself.
+func NoAnswer(err error) string {
+	for _, ended := range []error{io.EOF, io.ErrUnexpectedEOF, syscall.ECONNRESET, syscall.EPIPE, syscall.ECONNABORTED} {
+		if errors.Is(err, ended) {
+			return "it closed the connection"
+		}
+	}
+	var call net.Error
+	if errors.As(err, &call) && call.Timeout() {
+		return "no answer in time"
+	}
+	return err.Error()
 }
