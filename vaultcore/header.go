@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/vaultdrive/vaultdrive/vaultcore/blob"
 	"github.com/vaultdrive/vaultdrive/vaultcore/seal"
 )
 
@@ -97,7 +98,7 @@ func (v *Vault) acceptLocked(next *seal.SignedHeader) (begun bool, err error) {
 }
 
 func errNewEpoch(p *pendingChain) error {
-	return fmt.Errorf("%w: header %d is of epoch %d", ErrNewEpoch, p.last().Seq, p.last().Epoch)
+	return blob.WithSaying(fmt.Errorf("%w: header %d is of epoch %d", ErrNewEpoch, p.last().Seq, p.last().Epoch), ErrNewEpoch.Error())
 }
 
 // verifyHeader checks a header against the identity and those before it; the

@@ -183,6 +183,12 @@ func (s *serveStores) openBlobs() (blob.Store, func() error, error) {
 	return store, store.Close, nil
 }
 
+// underMove says why a server cannot start yet.
+func underMove(what string) error {
+	return fail(metadb.ErrInUse, "wait until vaultdrive serve migrate has ended, then start the server where the data are",
+		"%s: the data of this server are being moved", what)
+}
+
 // lock keeps a second server out of a directory.
 func (s *serveStores) lock() (*os.File, error) {
 	if err := os.MkdirAll(s.data, 0o700); err != nil {
@@ -190,6 +196,11 @@ func (s *serveStores) lock() (*os.File, error) {
 	}
 	f, err := lockFile(filepath.Join(s.data, "serve.lock"), unix.LOCK_EX)
 	if errors.Is(err, unix.EWOULDBLOCK) {
+		if moving, busy := lockFile(filepath.Join(s.data, movingLock), unix.LOCK_SH); errors.Is(busy, unix.EWOULDBLOCK) {
+			return nil, underMove(s.data)
+		} else if busy == nil {
+			_ = moving.Close()
+		}
 		err = fail(errMounted, "give every process a --data of its own; they share --database and --blobs", "%s: another server uses it", s.data)
 	}
 	return f, err
@@ -231,8 +242,11 @@ func (c *serveCommand) Run(ctx context.Context) (err error) {
 	}
 	defer func() { err = errors.Join(err, o.DB.Close()) }()
 	release, err := o.DB.Hold(ctx, false)
+	if errors.Is(err, metadb.ErrInUse) {
+		err = underMove(c.shownDatabase())
+	}
 	if err != nil {
-		return hinted(err, "its data are being moved by vaultdrive serve migrate")
+		return err
 	}
 	defer release()
 	blobs, closeBlobs, err := c.openBlobs()

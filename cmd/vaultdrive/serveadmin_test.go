@@ -4,6 +4,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -42,6 +43,9 @@ func TestNoChangeWhileMoving(t *testing.T) {
 	}
 	if _, _, err := s.openBeside(t.Context()); !errors.Is(err, metadb.ErrInUse) || hintOf(err) == "" {
 		t.Errorf("a change during a move: %v, hint %q", err, hintOf(err))
+	}
+	if _, err := s.lock(); !errors.Is(err, metadb.ErrInUse) || !strings.Contains(hintOf(err), "serve migrate has ended") {
+		t.Errorf("a server during a move: %v, hint %q", err, hintOf(err))
 	}
 	if err := endMove(); err != nil {
 		t.Fatal(err)

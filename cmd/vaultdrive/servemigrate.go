@@ -166,6 +166,9 @@ func (s *serveStores) alone(ctx context.Context, source bool) (db *metadb.DB, en
 	unlock := func() error { return nil }
 	if s.data != "" {
 		lock, err := s.lock()
+		if errors.Is(err, metadb.ErrInUse) {
+			return nil, nil, err
+		}
 		if err != nil {
 			return nil, nil, hinted(err, "end the server first: it must not change anything meanwhile")
 		}
