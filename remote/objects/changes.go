@@ -19,6 +19,14 @@ import (
 // maxCursor is more than any cursor we make, in bytes.
 const maxCursor = 1 << 20
 
+// A remote that lists without end, or more than anybody could have put there, costs
+// what one look takes: what lies behind is found by later ones.
+const (
+	maxChanges = 100_000   // reported by one look
+	maxNames   = 1_000_000 // listed by one look
+	maxChains  = 5_000     // remembered in a cursor
+)
+
 // cursor is how far a device has seen: without a gap in every chain, so that
 // what is behind a gap is reported again. It also holds the tip's ETag, so that
 // an idle look costs one request.
@@ -70,6 +78,7 @@ func (r *Remote) Changes(ctx context.Context, from []byte, wait time.Duration) (
 	if err := l.look(c, full); err != nil {
 		return syncer.Changes{}, err
 	}
+	l.out.More = l.full() && l.now.beyond(c)
 	_ = r.ring(ctx, false) // Settle tells if it cannot be done
 	l.out.Next = l.now.encode()
 	if r.o.Clock != nil {
@@ -85,9 +94,10 @@ type look struct {
 	r   *Remote
 	ctx context.Context
 
-	mu  sync.Mutex
-	now cursor
-	out syncer.Changes
+	mu    sync.Mutex
+	names int // listed
+	now   cursor
+	out   syncer.Changes
 }
 
 func (l *look) look(c cursor, full bool) error {
@@ -167,7 +177,7 @@ func (l *look) chain(ctx context.Context, device string, known uint64) error {
 		after = l.r.base + syncer.BatchKey(device, known)
 	}
 	for attrs, err := range l.r.store.List(ctx, prefix, after) {
-		if err != nil {
+		if err != nil || l.another() {
 			return err
 		}
 		if k, ok := l.r.parse(attrs.Key); ok && k.Kind == syncer.KeyBatch {
@@ -189,9 +199,37 @@ func (l *look) batch(k syncer.Key) {
 	defer l.mu.Unlock()
 	// The first that is there begins what we know of a chain: those before it lie
 	// under a checkpoint, or the engine will miss them.
-	if known := l.now.Log[k.Device]; known == 0 || k.Seq == known+1 {
+	if known := l.now.Log[k.Device]; known == 0 && len(l.now.Log) < maxChains || known > 0 && k.Seq == known+1 {
 		l.now.Log[k.Device] = k.Seq
 	}
+}
+
+// another counts a name that was listed, and says that it is one too many.
+func (l *look) another() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.names++
+	return l.fullLocked()
+}
+
+// full says that one look has found what it may.
+func (l *look) full() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.fullLocked()
+}
+
+func (l *look) fullLocked() bool { return len(l.out.List) >= maxChanges || l.names > maxNames }
+
+// beyond says that a cursor is further than one before it, so that the next look
+// finds something else.
+func (c cursor) beyond(before cursor) bool {
+	for device, seq := range c.Log {
+		if seq > before.Log[device] {
+			return true
+		}
+	}
+	return c.Header > before.Header
 }
 
 func (l *look) add(c syncer.Change) {
@@ -214,7 +252,7 @@ func (l *look) headers(ctx context.Context, known uint64) error {
 	}
 	there := known == 0
 	for attrs, err := range l.r.store.List(ctx, l.r.base+"headers/", after) {
-		if err != nil {
+		if err != nil || l.another() {
 			return err
 		}
 		k, ok := l.r.parse(attrs.Key)
@@ -271,6 +309,9 @@ func (l *look) checkpoints(ctx context.Context, known []string) error {
 		if err != nil {
 			return err
 		}
+		if len(there) >= maxChains || l.another() {
+			break
+		}
 		if k, ok := l.r.parse(attrs.Key); ok && k.Kind == syncer.KeyCheckpoint && k.Part == "m" {
 			there = append(there, k.Name)
 		}
@@ -296,6 +337,9 @@ func (l *look) chains(ctx context.Context, known map[string]uint64) error {
 			return err
 		}
 	}
+	if l.full() {
+		return nil // what was not met may be there all the same
+	}
 	for device, seq := range known {
 		if seq > 0 && !w.there[device] {
 			l.gone(syncer.Change{Kind: syncer.KindBatch, Device: device, Seq: seq})
@@ -314,7 +358,7 @@ type walk struct {
 // from lists until it is worth jumping, and says behind which key.
 func (w *walk) from(ctx context.Context, after string) (jump string, err error) {
 	for attrs, err := range w.r.store.List(ctx, w.r.base+"log/", after) {
-		if err != nil {
+		if err != nil || w.another() {
 			return "", err
 		}
 		k, ok := w.r.parse(attrs.Key)

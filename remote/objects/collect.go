@@ -23,8 +23,12 @@ const (
 	// maxCandidates of one cycle; the next ones take the rest.
 	maxCandidates = 50_000
 	maxCycle      = 4 << 20 // bytes
-	cycleForm     = "20060102"
-	cyclePrefix   = "gc/"
+	maxCycles     = 64      // under way at a time; one is begun a day
+	// maxListed objects of a kind are looked at by one collection: a remote may list
+	// without end.
+	maxListed   = 1_000_000
+	cycleForm   = "20060102"
+	cyclePrefix = "gc/"
 )
 
 // cycle is one day's list of blobs that nobody named.
@@ -205,6 +209,9 @@ func (c *collecting) sweepPairs(ctx context.Context, now time.Time) error {
 		if err != nil {
 			return err
 		}
+		if len(old) == maxListed {
+			break
+		}
 		if k, ok := c.r.parse(attrs.Key); ok && k.Kind == syncer.KeyPair && now.Sub(attrs.ModTime) > syncer.PairTime {
 			old = append(old, stored{id: strings.TrimPrefix(attrs.Key, c.r.base), size: attrs.Size})
 		}
@@ -226,6 +233,9 @@ func (c *collecting) blobs(ctx context.Context) (found []stored, err error) {
 		if err != nil {
 			return nil, err
 		}
+		if len(found) == maxListed {
+			break
+		}
 		id, ok := strings.CutSuffix(strings.TrimPrefix(attrs.Key, prefix), ".bin")
 		if ok && syncer.ValidBlob(id) {
 			found = append(found, stored{id, attrs.Size, attrs.ModTime})
@@ -240,6 +250,9 @@ func (c *collecting) cycles(ctx context.Context) (found []cycle, err error) {
 	for attrs, err := range c.r.store.List(ctx, c.r.base+cyclePrefix, "") {
 		if err != nil {
 			return nil, err
+		}
+		if len(found) == maxCycles {
+			break
 		}
 		b, err := c.r.read(ctx, strings.TrimPrefix(attrs.Key, c.r.base), maxCycle)
 		if errors.Is(err, blob.ErrNotFound) {
@@ -304,7 +317,7 @@ func (c *collecting) trimChain(ctx context.Context, device string, head uint64) 
 			return err
 		}
 		k, ok := c.r.parse(attrs.Key)
-		if ok && k.Seq >= head {
+		if ok && k.Seq >= head || len(below) == maxListed {
 			break
 		}
 		if ok {
@@ -326,6 +339,9 @@ func (c *collecting) trimCheckpoint(ctx context.Context, name string) error {
 	for attrs, err := range c.r.store.List(ctx, prefix, "") {
 		if err != nil {
 			return err
+		}
+		if len(parts) == maxListed {
+			break
 		}
 		parts = append(parts, stored{id: strings.TrimPrefix(attrs.Key, c.r.base), size: attrs.Size})
 	}

@@ -300,6 +300,47 @@ func TestSilentServer(t *testing.T) {
 	}
 }
 
+// A server whose answer to a listing, or to anything else that is read whole, has no
+// end is given up on before it has filled the memory.
+func TestEndlessAnswer(t *testing.T) {
+	sent := make(chan int64, 16)
+	s := s3test.Open(t, s3test.Fake(t, func(http.Handler) http.Handler {
+		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if r.Method == http.MethodGet && r.URL.Query().Has("list-type") {
+				fmt.Fprint(w, "<ListBucketResult><IsTruncated>false</IsTruncated>")
+			} else {
+				w.WriteHeader(http.StatusForbidden)
+				fmt.Fprint(w, "<Error><Code>AccessDenied</Code><Message>")
+			}
+			total, piece := int64(0), []byte(strings.Repeat("<Contents><Key>a</Key></Contents>", 4096))
+			for total < 1<<30 {
+				n, err := w.Write(piece)
+				if total += int64(n); err != nil {
+					break
+				}
+			}
+			sent <- total
+		})
+	}))
+	var err error
+	for _, err = range s.List(t.Context(), "", "") {
+		if err != nil {
+			break
+		}
+	}
+	if !errors.Is(err, blob.ErrUnavailable) {
+		t.Errorf("a listing without end: %v", err)
+	}
+	if err := s.Delete(t.Context(), "a"); err == nil {
+		t.Error("a refusal without end is no error")
+	}
+	for range 2 {
+		if n := <-sent; n > 64<<20 {
+			t.Errorf("%d bytes of one answer were taken", n)
+		}
+	}
+}
+
 func TestUnreachable(t *testing.T) {
 	o := s3test.Fake(t, nil)
 	server := httptest.NewServer(nil)

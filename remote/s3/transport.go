@@ -53,6 +53,9 @@ func (t *transport) RoundTrip(req *http.Request) (*http.Response, error) {
 	if err != nil {
 		return nil, early(err)
 	}
+	if !sendsContent(req, resp) {
+		resp.Body = &bounded{resp.Body, maxText}
+	}
 	date, err := http.ParseTime(resp.Header.Get("Date"))
 	if err == nil {
 		t.ahead.Store(int64(time.Until(date)))
@@ -78,6 +81,35 @@ type closedEarly struct{ cause error }
 
 func (closedEarly) Error() string   { return "the server closed the connection" }
 func (c closedEarly) Unwrap() error { return c.cause }
+
+// maxText is more than any answer in XML has: a listing has 1,000 names of 1 KiB,
+// each byte of which may be written with six.
+const maxText = 16 << 20
+
+// sendsContent says whether an answer is the content of an object, whose reader knows
+// how long it is. The client above reads every other one into memory.
+func sendsContent(req *http.Request, resp *http.Response) bool {
+	return req.Method == http.MethodGet && req.URL.RawQuery == "" &&
+		(resp.StatusCode == http.StatusOK || resp.StatusCode == http.StatusPartialContent)
+}
+
+// errEndless: an answer longer than its kind can be.
+var errEndless = errors.New("its answer has no end")
+
+// bounded gives up on a body that is longer than it may be.
+type bounded struct {
+	io.ReadCloser
+	left int64
+}
+
+func (b *bounded) Read(p []byte) (int, error) {
+	if b.left <= 0 {
+		return 0, errEndless
+	}
+	n, err := b.ReadCloser.Read(p[:min(int64(len(p)), b.left)])
+	b.left -= int64(n)
+	return n, err
+}
 
 // clock is the server's time by its last answer.
 func (t *transport) clock() (time.Time, bool) {

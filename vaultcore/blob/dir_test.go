@@ -433,3 +433,36 @@ func TestWrap(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// Folders in folders without end, as somebody else may make them in a shared
+// directory, cost a listing neither its descriptors nor what lies beside them.
+func TestDirDeepFolders(t *testing.T) {
+	root := t.TempDir()
+	deep := root
+	for range 60 {
+		deep = filepath.Join(deep, "d")
+	}
+	if err := os.MkdirAll(deep, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{filepath.Join(deep, "far"), filepath.Join(root, "e"), filepath.Join(root, "d", "d", "near")} {
+		if err := os.WriteFile(name, []byte("x"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	d, err := blob.OpenDir(root)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer d.Close()
+	var keys []string
+	for a, err := range d.List(t.Context(), "", "") {
+		if err != nil {
+			t.Fatal(err)
+		}
+		keys = append(keys, a.Key)
+	}
+	if want := []string{"d/d/near", "e"}; !slices.Equal(keys, want) {
+		t.Errorf("it lists %q, want %q", keys, want)
+	}
+}

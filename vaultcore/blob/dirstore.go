@@ -279,7 +279,14 @@ func (w *lister) walk(dir *os.File, base string) (more bool, err error) {
 	return true, nil
 }
 
+// maxFolders is how many folders lie above a key at most. Each that a listing is in
+// takes a descriptor, so somebody else's deeper ones are left alone.
+const maxFolders = 16
+
 func (w *lister) descend(dir *os.File, base, name string) (more bool, err error) {
+	if strings.Count(base, "/") >= maxFolders {
+		return true, nil
+	}
 	sub, err := openSubdir(int(dir.Fd()), strings.TrimSuffix(name, "/"), base+name)
 	if err == unix.ENOENT || err == unix.ENOTDIR || err == unix.ELOOP {
 		return true, nil // went away, or was no folder of ours
