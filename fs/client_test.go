@@ -93,6 +93,8 @@ var clientCalls = map[string]func(*call, *answer) error{
 	"symlink":   func(c *call, _ *answer) error { return unix.Symlink(c.To, c.Path) },
 	"mknod":     func(c *call, _ *answer) error { return unix.Mknod(c.Path, c.Mode, c.N) },
 	"chmod":     func(c *call, _ *answer) error { return unix.Chmod(c.Path, c.Mode) },
+	"fchmod":    func(c *call, _ *answer) error { return unix.Fchmod(c.FD, c.Mode) },
+	"utimes":    func(c *call, _ *answer) error { return unix.Utimes(c.Path, []unix.Timeval{{Sec: c.Off}, {Sec: c.Off}}) },
 	"access":    func(c *call, _ *answer) error { return unix.Access(c.Path, uint32(c.N)) },
 	"run":       func(c *call, _ *answer) error { return exec.Command(c.Path).Run() },
 	"chdir":     func(c *call, _ *answer) error { return unix.Chdir(c.Path) },

@@ -109,13 +109,15 @@ func (l *ledger) applyChanged(c history.Changed, in *incoming) ([]Change, error)
 		now: l.v.nowNS(), touched: make(map[*Node]bool),
 	}
 	a.plan(c)
+	a.holdDrops()
 	var err error
-	a.no, err = l.v.com.do(a.write)
-	if err != nil {
+	if a.no, err = l.v.com.do(a.write); err != nil {
+		a.letDropsGo()
 		return nil, err
 	}
 	l.v.bar.commit()
 	a.show()
+	a.letDropsGo()
 	a.reportConflicts()
 	return a.changes, nil
 }
@@ -267,6 +269,32 @@ func (a *applying) planRest(att *history.Attachment) {
 			a.drops = append(a.drops, n)
 		}
 	}
+}
+
+// holdDrops keeps the files whose content goes from being opened until they are out
+// of the tree, since nothing would keep that for what is written over it. Those that
+// were opened since the plan was made go to the trash like the others.
+func (a *applying) holdDrops() {
+	v := a.l.v
+	v.tree.Lock()
+	defer v.tree.Unlock()
+	drops := a.drops[:0]
+	v.leaving = make(map[*Node]struct{}, len(a.drops))
+	for _, n := range a.drops {
+		if n.kind != KindFolder && !n.has(flagUnlinked) && n.open.Load() != nil {
+			a.buries = append(a.buries, n)
+			continue
+		}
+		drops = append(drops, n)
+		v.leaving[n] = struct{}{}
+	}
+	a.drops = drops
+}
+
+func (a *applying) letDropsGo() {
+	a.l.v.tree.Lock()
+	a.l.v.leaving = nil
+	a.l.v.tree.Unlock()
 }
 
 // takenBack: a revocation took back what named a content that is here. The user

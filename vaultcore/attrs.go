@@ -21,7 +21,7 @@ type attrQueue struct {
 
 // SetAttr changes size, mode and times. Size goes through the file's draft;
 // the rest is in memory at once and in the row within attrDelay. Errors:
-// those of Truncate, ErrReadOnly.
+// those of Truncate, ErrReadOnly, ErrStale.
 func (v *Vault) SetAttr(n *Node, s SetAttr) (Attr, error) { return v.SetAttrUntil(Caller{}, n, s) }
 
 // SetAttrUntil is SetAttr for a caller that may not wait to the end. Further
@@ -44,6 +44,10 @@ func (v *Vault) SetAttrUntil(who Caller, n *Node, s SetAttr) (Attr, error) {
 		}
 	}
 	v.tree.Lock()
+	if n.stale() {
+		v.tree.Unlock()
+		return Attr{}, ErrStale
+	}
 	if s.Mode != nil {
 		n.mode = uint16(*s.Mode & 0o777)
 	}
@@ -246,11 +250,11 @@ func (v *Vault) needFolderRow(n *Node) error {
 	}
 	v.ns.Lock()
 	defer v.ns.Unlock()
-	return v.folderRow(n)
+	return v.folderRow(n, v.com.do)
 }
 
 // folderRow is needFolderRow with ns held.
-func (v *Vault) folderRow(n *Node) error {
+func (v *Vault) folderRow(n *Node, commit commitFunc) error {
 	sc, err := v.sealInline(nil)
 	if err != nil {
 		return err
@@ -265,5 +269,5 @@ func (v *Vault) folderRow(n *Node) error {
 	r := v.rowOf(n)
 	v.tree.Unlock()
 	r.dirty = dirtyAttr | dirtyContent
-	return v.insertRow(n, r, sc)
+	return v.insertRow(n, r, sc, commit)
 }

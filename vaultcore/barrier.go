@@ -77,6 +77,7 @@ func (b *barrier) close() error {
 	var err error
 	if fi, serr := b.wal.Stat(); serr == nil && fi.Size() > idleLogSize {
 		_, err = b.cp.one("PRAGMA wal_checkpoint(TRUNCATE)")
+		err = b.tolerate(err)
 	}
 	return errors.Join(err, b.wal.Close(), b.cp.close())
 }
@@ -225,9 +226,9 @@ func (b *barrier) pass() error {
 func (b *barrier) run() (files []pendingFile, size int64, err error) {
 	// The target is taken in a transaction of its own: none is under way
 	// then that decided about undo without knowing this pass.
-	target, err := b.v.com.do(func(t *txn) error {
+	target, err := b.v.com.free(func(t *txn) error {
 		b.mu.Lock()
-		files, size = b.files, b.bytes
+		files, size = append(files, b.files...), size+b.bytes // it may run twice
 		b.files, b.bytes, b.syncing = nil, 0, size
 		b.mu.Unlock()
 		b.v.com.inflight.Store(t.no)
@@ -285,19 +286,26 @@ func (b *barrier) syncLog() error {
 
 // checkpoint moves the log into the database once it is long. The copying
 // runs beside the writers; only the short rest of a log that outgrew its
-// bound stops them.
+// bound stops them. On a full disk it stays as long as it is: all that was
+// committed is durable in it.
 func (b *barrier) checkpoint() error {
 	fi, err := b.wal.Stat()
 	if err != nil || fi.Size() < checkpointSize {
 		return err
 	}
-	if _, err := b.cp.one("PRAGMA wal_checkpoint(PASSIVE)"); err != nil {
-		return err
+	_, err = b.cp.one("PRAGMA wal_checkpoint(PASSIVE)")
+	if err == nil && fi.Size() >= maxLogSize/2 {
+		_, err = b.cp.one("PRAGMA wal_checkpoint(TRUNCATE)")
 	}
-	if fi.Size() < maxLogSize/2 {
+	return b.tolerate(err)
+}
+
+// tolerate forgives a checkpoint that had no room for the database.
+func (b *barrier) tolerate(err error) error {
+	if errors.Is(err, ErrNoSpace) {
+		b.v.log.Warn("the database's log stays long", "err", err)
 		return nil
 	}
-	_, err = b.cp.one("PRAGMA wal_checkpoint(TRUNCATE)")
 	return err
 }
 
@@ -323,7 +331,7 @@ func (v *Vault) Barrier(ctx context.Context) error {
 func (v *Vault) passed(c uint64) error {
 	var freed []seal.ID
 	var kept []string
-	_, err := v.com.do(func(t *txn) error {
+	_, err := v.com.free(func(t *txn) error {
 		freed, kept = freed[:0], kept[:0]
 		if err := t.setMeta("barrier", int64(c)); err != nil {
 			return err

@@ -2,6 +2,7 @@ package vaultcore
 
 import (
 	"errors"
+	"fmt"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -28,6 +29,10 @@ type committer struct {
 	// nil from then on; the goroutine that runs the queue owns it.
 	begin func(*txn) error
 
+	// ballast is room for what makes room; the goroutine that runs the queue
+	// owns it. nil: there is none.
+	ballast *roomFile
+
 	mu      sync.Mutex
 	queue   []*commitOp
 	running bool
@@ -45,10 +50,11 @@ type committer struct {
 // commitOp is one operation. fn may run twice (alone, after a shared
 // transaction failed), so it changes nothing but the transaction.
 type commitOp struct {
-	fn   func(*txn) error
-	err  error
-	no   uint64
-	done chan struct{}
+	fn    func(*txn) error
+	frees bool
+	err   error
+	no    uint64
+	done  chan struct{}
 }
 
 // maxShared bounds how many operations share one transaction, and so how
@@ -63,8 +69,18 @@ func newCommitter(c *conn, last, durable uint64) *committer {
 }
 
 // do runs fn in a transaction and gives its commit number.
-func (k *committer) do(fn func(*txn) error) (uint64, error) {
-	op := &commitOp{fn: fn}
+func (k *committer) do(fn func(*txn) error) (uint64, error) { return k.await(&commitOp{fn: fn}) }
+
+// free is do for what makes room on the disk, or must not fail for want of it: a
+// full disk has the ballast's room for it.
+func (k *committer) free(fn func(*txn) error) (uint64, error) {
+	return k.await(&commitOp{fn: fn, frees: true})
+}
+
+// commitFunc is do or free.
+type commitFunc = func(func(*txn) error) (uint64, error)
+
+func (k *committer) await(op *commitOp) (uint64, error) {
 	lead, err := k.push(op)
 	if err != nil {
 		return 0, err
@@ -123,10 +139,15 @@ func (k *committer) run() {
 // commit runs a batch in one transaction. If that fails, each operation gets
 // a transaction of its own, so that a bad one harms no other.
 func (k *committer) commit(batch []*commitOp) {
-	err := k.transaction(batch)
-	if err != nil && len(batch) > 1 {
+	if len(batch) == 1 {
+		batch[0].err = k.alone(batch[0])
+		batch[0].finish()
+		return
+	}
+	err := k.together(batch)
+	if err != nil {
 		for _, op := range batch {
-			op.err = k.transaction([]*commitOp{op})
+			op.err = k.alone(op)
 			op.finish()
 		}
 		return
@@ -136,6 +157,41 @@ func (k *committer) commit(batch []*commitOp) {
 		op.finish()
 	}
 }
+
+// together commits a batch, unless the room that it needs is held back.
+func (k *committer) together(batch []*commitOp) error {
+	if !k.ballast.whole() && !k.ballast.refill() {
+		return errRoomHeld
+	}
+	return k.transaction(batch)
+}
+
+// errRoomHeld: what little room there is, is for what makes more.
+var errRoomHeld = fmt.Errorf("%w: what is left is kept for deleting", ErrNoSpace)
+
+// alone commits one operation. On a full disk the log is begun anew, if all of
+// it can be put into the database; and what makes room gets the ballast's.
+func (k *committer) alone(op *commitOp) error {
+	ops := []*commitOp{op}
+	if !op.frees {
+		err := k.together(ops)
+		if !errors.Is(err, ErrNoSpace) || err == errRoomHeld {
+			return err
+		}
+		k.checkpoint()
+		return k.transaction(ops)
+	}
+	err := k.transaction(ops)
+	for given := true; given && errors.Is(err, ErrNoSpace); given = k.ballast.give() {
+		k.checkpoint()
+		err = k.transaction(ops)
+	}
+	return err
+}
+
+// checkpoint puts the log into the database as far as nobody reads it, so that
+// the next transaction can overwrite it. A failure is the next transaction's to tell.
+func (k *committer) checkpoint() { _ = k.c.script("PRAGMA wal_checkpoint(PASSIVE)") }
 
 func (op *commitOp) finish() {
 	if op.done != nil {

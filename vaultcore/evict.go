@@ -2,6 +2,7 @@ package vaultcore
 
 import (
 	"context"
+	"errors"
 	"math"
 	"slices"
 
@@ -30,6 +31,7 @@ const (
 	whyUnsent  = "not confirmed on the remote yet"
 	whyAsked   = "being transferred"
 	whyNoFetch = "nothing could bring it back: synchronisation is not running"
+	whyNoRoom  = "the disk has no room to note that it is elsewhere"
 	whyDamaged = "damaged"
 	whyTrash   = "its content is also in the trash"
 	whyHeld    = "somebody asked the server to delete it; vaultdrive adopt settles that"
@@ -58,7 +60,8 @@ func (v *Vault) Evict(ctx context.Context, ids []seal.ID) (Evicted, error) {
 	if _, err := v.useLedger(ctx); err != nil {
 		return out, err
 	}
-	if _, err := v.settleDue(true); err != nil {
+	// What a full disk cannot take out of its row stays there, and here.
+	if _, err := v.settleDue(true); err != nil && !errors.Is(err, ErrNoSpace) {
 		return out, err
 	}
 	blobs, err := v.blobsBelow(ids)
@@ -158,6 +161,26 @@ func (v *Vault) evict(ctx context.Context, todo []*evictee) error {
 	if err := v.confirm(ctx, todo); err != nil {
 		return err
 	}
+	for most := len(todo); len(todo) > 0; {
+		some := todo[:min(len(todo), most)]
+		err := v.evictSome(ctx, some)
+		if errors.Is(err, ErrNoSpace) && len(some) > 1 {
+			most = (len(some) + 7) / 8
+			continue
+		}
+		if err != nil {
+			for _, e := range todo {
+				e.keep(whyNoRoom)
+			}
+			return err
+		}
+		todo = todo[len(some):]
+	}
+	return nil
+}
+
+// evictSome lets contents go in one transaction, whose barrier unlinks them.
+func (v *Vault) evictSome(ctx context.Context, todo []*evictee) error {
 	no, err := v.evictRows(todo)
 	if err != nil || no == 0 {
 		return err
@@ -172,7 +195,6 @@ func (v *Vault) evict(ctx context.Context, todo []*evictee) error {
 		v.retired.addBlob(e.blob, no)
 	}
 	v.bar.commit()
-	// The barrier unlinks them.
 	if err := v.Barrier(ctx); err != nil {
 		return err
 	}
@@ -213,7 +235,7 @@ func (v *Vault) confirm(ctx context.Context, todo []*evictee) error {
 		if len(there) == 0 {
 			continue
 		}
-		if err := v.Found(ctx, there); err != nil {
+		if err := v.Found(ctx, there); err != nil && !errors.Is(err, ErrNoSpace) {
 			return err
 		}
 	}
@@ -245,7 +267,7 @@ func (v *Vault) evictRows(todo []*evictee) (no uint64, err error) {
 	v.ns.RLock()
 	defer v.ns.RUnlock()
 	some := false
-	no, err = v.com.do(func(t *txn) error {
+	no, err = v.com.free(func(t *txn) error {
 		some = false
 		for _, e := range todo {
 			if e.why != "" {

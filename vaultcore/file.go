@@ -46,8 +46,7 @@ func (v *Vault) Open(n *Node, write, truncate bool) error {
 		}
 	}
 	if !write && !truncate {
-		v.openNode(n, false)
-		return nil
+		return v.openRead(n)
 	}
 	o, err := v.openNamed(n, write)
 	if err != nil {
@@ -63,13 +62,39 @@ func (v *Vault) Open(n *Node, write, truncate bool) error {
 	return err
 }
 
+// lockToOpen locks tree for the opening of a file. One that a change from elsewhere
+// is taking out of the tree has left it then. The caller holds no lock.
+func (v *Vault) lockToOpen(n *Node) {
+	for {
+		v.tree.Lock()
+		if _, leaving := v.leaving[n]; !leaving {
+			return
+		}
+		v.tree.Unlock()
+		v.ns.RLock()
+		v.ns.RUnlock() //nolint:staticcheck // all there is to do is to wait
+	}
+}
+
+// openRead opens a file, also a deleted one, to be read. The content of one that was
+// replaced goes with the next barrier. Error: ErrStale.
+func (v *Vault) openRead(n *Node) error {
+	v.lockToOpen(n)
+	defer v.tree.Unlock()
+	if n.stale() && v.buriedAs(n) == nil {
+		return ErrStale
+	}
+	v.openLocked(n, false)
+	return nil
+}
+
 // openNamed opens a file to be changed. One that somebody had looked up, and that a
 // change from elsewhere took out of the tree before it was opened, has no place where a
 // save could go to; who had it open before keeps it. Error: ErrStale.
 func (v *Vault) openNamed(n *Node, write bool) (*openState, error) {
-	v.tree.Lock()
+	v.lockToOpen(n)
 	defer v.tree.Unlock()
-	if n.has(flagUnlinked) && n.open.Load() == nil {
+	if n.stale() {
 		return nil, ErrStale
 	}
 	return v.openLocked(n, write), nil

@@ -276,7 +276,7 @@ func (v *Vault) freeKept() bool {
 		return false
 	}
 	var freed []seal.ID
-	no, err := v.com.do(func(t *txn) error {
+	no, err := v.com.free(func(t *txn) error {
 		freed = freed[:0]
 		for _, k := range kept[:max(1, len(kept)/4)] {
 			queued, err := t.one("SELECT 1 FROM transfer_jobs WHERE blob=? AND up=1", k.blob[:])

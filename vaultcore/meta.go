@@ -92,7 +92,7 @@ func (v *Vault) announce() error {
 
 // markClean notes, durably, that everything is behind the barrier.
 func (v *Vault) markClean() error {
-	if _, err := v.com.do(func(t *txn) error { return t.setMeta("clean", int64(1)) }); err != nil {
+	if _, err := v.com.free(func(t *txn) error { return t.setMeta("clean", int64(1)) }); err != nil {
 		return err
 	}
 	return v.bar.syncLog()

@@ -174,6 +174,20 @@ func (n *Node) Ino() uint64 { return n.ino }
 
 func (n *Node) isDir() bool { return n.kind <= KindFolder }
 
+// stale says that a node lost its name before somebody who had looked it up asked
+// for a change of it: that would go to what nobody sees. Who has it open goes on;
+// tree is held.
+func (n *Node) stale() bool { return n.has(flagUnlinked) && n.open.Load() == nil }
+
+// absent says why a directory has not what was looked for: another one may have
+// its name by now; tree is held.
+func (n *Node) absent() error {
+	if n.has(flagUnlinked) {
+		return ErrStale
+	}
+	return ErrNotFound
+}
+
 func (n *Node) has(f nodeFlags) bool { return n.flags&f != 0 }
 
 func (n *Node) set(f nodeFlags, on bool) {

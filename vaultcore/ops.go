@@ -10,7 +10,7 @@ import (
 // program's temporary file.
 const youngFor = int64(60e9)
 
-// Lookup finds a name in a directory. Errors: ErrNotFound, ErrNotDir.
+// Lookup finds a name in a directory. Errors: ErrNotFound, ErrNotDir, ErrStale.
 func (v *Vault) Lookup(dir *Node, name string) (*Node, Attr, error) {
 	if !dir.isDir() {
 		return nil, Attr{}, ErrNotDir
@@ -19,9 +19,41 @@ func (v *Vault) Lookup(dir *Node, name string) (*Node, Attr, error) {
 	defer v.tree.RUnlock()
 	n := dir.dir.lookup(name)
 	if n == nil {
-		return nil, Attr{}, ErrNotFound
+		return nil, Attr{}, v.absent(dir, name)
 	}
 	return n, n.attr(), nil
+}
+
+// absent says why a directory has not what was looked for. In one that lost its
+// name ErrStale is for what another has that took the name since: the kernel makes
+// nothing new after such an answer, and looks again where it is told so then; tree
+// is held.
+func (v *Vault) absent(dir *Node, name string) error {
+	if dir.has(flagUnlinked) {
+		if now := v.nowAt(dir); now != nil && now.dir.lookup(name) != nil {
+			return ErrStale
+		}
+	}
+	return ErrNotFound
+}
+
+// nowAt gives the directory that has the path of one that may have lost it, nil if
+// there is none; tree is held.
+func (v *Vault) nowAt(dir *Node) *Node {
+	if !dir.has(flagUnlinked) {
+		return dir
+	}
+	if dir.parent == nil {
+		return nil
+	}
+	above := v.nowAt(dir.parent)
+	if above == nil {
+		return nil
+	}
+	if now := above.dir.lookup(dir.name); now != nil && now.isDir() {
+		return now
+	}
+	return nil
 }
 
 // AssetByTitle finds an asset by its shown title. Errors: ErrNotFound.
@@ -67,7 +99,7 @@ func (v *Vault) checkPlace(dir *Node, name string) error {
 		return ErrNotDir
 	}
 	if dir.has(flagUnlinked) {
-		return ErrNotFound
+		return ErrStale
 	}
 	if dir.dir.lookup(name) != nil {
 		return ErrExist
@@ -269,7 +301,7 @@ func (v *Vault) makeSpecial(dir *Node, name string, n *Node, content []byte) (*N
 	if !r.f.scratch {
 		r.dirty = dirtyAttr | dirtyContent
 	}
-	if err := v.insertRow(n, r, sc); err != nil {
+	if err := v.insertRow(n, r, sc, v.com.do); err != nil {
 		return nil, Attr{}, err
 	}
 	v.tree.Lock()
@@ -280,11 +312,11 @@ func (v *Vault) makeSpecial(dir *Node, name string, n *Node, content []byte) (*N
 }
 
 // insertRow writes a node's first row, its content within; ns is held.
-func (v *Vault) insertRow(n *Node, r *attRow, sc *sealedContent) error {
+func (v *Vault) insertRow(n *Node, r *attRow, sc *sealedContent, commit commitFunc) error {
 	if err := v.fillRow(r, sc); err != nil {
 		return err
 	}
-	no, err := v.com.do(func(t *txn) error { return t.exec(sqlInsertAtt, r.values(t.no)...) })
+	no, err := commit(func(t *txn) error { return t.exec(sqlInsertAtt, r.values(t.no)...) })
 	if err != nil {
 		return err
 	}

@@ -43,6 +43,9 @@ func (v *Vault) removeNamed(dir *Node, name string, wantDir bool) (*Node, error)
 	v.tree.RLock()
 	n := dir.dir.lookup(name)
 	err := removable(n, wantDir)
+	if n == nil {
+		err = dir.absent()
+	}
 	v.tree.RUnlock()
 	if err != nil {
 		return nil, err
@@ -77,7 +80,7 @@ func (v *Vault) removeNode(n *Node) error {
 	var no uint64
 	if row != 0 {
 		var err error
-		no, err = v.com.do(func(t *txn) (err error) {
+		no, err = v.com.free(func(t *txn) (err error) {
 			stays, err = v.removeRow(t, n, trash, deleted)
 			return err
 		})
@@ -101,7 +104,7 @@ func (v *Vault) keepParent(n *Node) error {
 	if !need {
 		return nil
 	}
-	return v.folderRow(p)
+	return v.folderRow(p, v.com.free)
 }
 
 // goesToTrash: scratch, folders and what is young leave nothing behind,

@@ -133,7 +133,7 @@ func (m *rename) lookup() error {
 	defer m.v.tree.RUnlock()
 	m.src, m.dst = m.dir.dir.lookup(m.name), m.newDir.dir.lookup(m.newName)
 	if m.src == nil {
-		return ErrNotFound
+		return m.dir.absent()
 	}
 	return nil
 }
@@ -175,7 +175,7 @@ func (m *rename) check() error {
 	exchange := m.flags&RenameExchange != 0
 	switch {
 	case m.newDir.has(flagUnlinked):
-		return ErrNotFound
+		return ErrStale
 	case exchange && m.dst == nil:
 		return ErrNotFound
 	case m.flags&RenameNoReplace != 0 && m.dst != nil:

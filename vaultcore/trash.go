@@ -3,6 +3,7 @@ package vaultcore
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"math"
 	"path"
@@ -44,16 +45,24 @@ func (v *Vault) bury(t *trashItem) {
 	v.trash[old.key] = old
 }
 
+// buriedAs gives the entry of a node in the trash, nil if it has none; tree is held.
+func (v *Vault) buriedAs(n *Node) *trashItem {
+	if t := v.trash[n.id]; t != nil && t.node == n {
+		return t
+	}
+	if n.content == nil {
+		return nil
+	}
+	if t := v.trash[n.content.ref.blob]; t != nil && t.node == n {
+		return t
+	}
+	return nil
+}
+
 // unbury takes a node out of the trash; tree is held.
 func (v *Vault) unbury(n *Node) {
-	keys := []seal.ID{n.id}
-	if n.content != nil {
-		keys = append(keys, n.content.ref.blob)
-	}
-	for _, key := range keys {
-		if t := v.trash[key]; t != nil && t.node == n {
-			delete(v.trash, key)
-		}
+	if t := v.buriedAs(n); t != nil {
+		delete(v.trash, t.key)
 	}
 }
 
@@ -315,14 +324,20 @@ const purgeBatch = 500
 // nothing in the trash lies in it any more. What a remote has heard of keeps
 // its row, since a deletion is remembered for ever.
 func (v *Vault) purge(items []*trashItem) (n int, bytes int64, err error) {
+	most := purgeBatch
 	for len(items) > 0 {
-		batch := items[:min(len(items), purgeBatch)]
-		items = items[len(batch):]
+		batch := items[:min(len(items), most)]
 		k, b, err := v.purgeBatch(batch)
 		n, bytes = n+k, bytes+b
+		if errors.Is(err, ErrNoSpace) && len(batch) > 1 {
+			v.barrierSoon() // unlinks what went so far
+			most = (len(batch) + 7) / 8
+			continue
+		}
 		if err != nil {
 			return n, bytes, err
 		}
+		items = items[len(batch):]
 	}
 	return n, bytes, nil
 }
@@ -351,7 +366,7 @@ func (v *Vault) purgeBatch(batch []*trashItem) (n int, bytes int64, err error) {
 		return 0, 0, nil
 	}
 	stays := make([]bool, len(due))
-	no, err := v.com.do(func(t *txn) (err error) {
+	no, err := v.com.free(func(t *txn) (err error) {
 		for i, it := range due {
 			if stays[i], err = v.removeRow(t, it.node, false, 0); err != nil {
 				return err

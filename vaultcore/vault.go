@@ -74,9 +74,12 @@ type Vault struct {
 	// displaced are those shown under another name than the history gives them.
 	displaced map[*Node]displaced
 	trash     map[seal.ID]*trashItem
-	rows      rowIndex
-	opens     map[*openState]struct{}
-	counts    counts
+	// leaving are those whose content a change from elsewhere is dropping: they are
+	// opened when it is through, and ns free, as what has the name then.
+	leaving map[*Node]struct{}
+	rows    rowIndex
+	opens   map[*openState]struct{}
+	counts  counts
 
 	// gates are held, shared, by every Still; see there.
 	gates [stillGates]sync.RWMutex
@@ -274,6 +277,9 @@ func (v *Vault) openIndex() error {
 	}
 	v.com = newCommitter(c, last, durable)
 	v.com.now = v.now
+	if v.com.ballast, err = openBallast(v.home.Path(fileBallast), v.attachments.Free); err != nil {
+		v.log.Warn("no room is set aside for deleting on a full disk", "err", err)
+	}
 	if v.reader, err = openConn(path, true, false); err != nil {
 		return err
 	}
@@ -296,7 +302,7 @@ func (v *Vault) release() error {
 	}
 	if v.com != nil {
 		v.com.close()
-		errs = append(errs, v.com.c.close())
+		errs = append(errs, v.com.c.close(), v.com.ballast.close())
 	}
 	if v.store != nil {
 		v.store.close()

@@ -65,7 +65,7 @@ func (v *Vault) XAttrNames(n *Node) []string {
 // SetXAttr sets an extended attribute of a file or folder; like a time it is
 // in memory at once and in the row within a moment. It stays on this device.
 // Errors: ErrNotSupported on assets, ErrExist, ErrNotFound, ErrTooLarge,
-// ErrNoSpace when a file has too many, ErrReadOnly.
+// ErrNoSpace when a file has too many, ErrReadOnly, ErrStale.
 func (v *Vault) SetXAttr(n *Node, name string, value []byte, mode XAttrMode) error {
 	if len(name) > maxXAttrName || len(value) > maxXAttrValue {
 		return fmt.Errorf("%w: extended attribute", ErrTooLarge)
@@ -114,6 +114,10 @@ func (v *Vault) changeXAttrs(n *Node, change func(xattrs) (xattrs, error)) error
 		}
 	}
 	v.tree.Lock()
+	if n.stale() {
+		v.tree.Unlock()
+		return ErrStale
+	}
 	x, err := change(n.xattrs)
 	if err == nil {
 		n.xattrs, n.ctime = x, v.nowNS()
