@@ -44,3 +44,17 @@ func (w *giveWay) wake(now time.Time) time.Time {
 	}
 	return w.next
 }
+
+// wake is when something that waits for a time may begin; zero: nothing does.
+func (l *lane) wake() time.Time {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	wake := l.q.wake()
+	if until, closed := l.e.gates.closed(l.gate); closed && until.After(wake) {
+		wake = until
+	}
+	if way := l.way.wake(l.e.o.Now()); l.up && !way.IsZero() && (wake.IsZero() || way.Before(wake)) {
+		wake = way
+	}
+	return wake
+}

@@ -125,20 +125,6 @@ func (l *lane) begin(j vaultcore.Job) *transfer {
 	return t
 }
 
-// wake is when something that waits for a time may begin; zero: nothing does.
-func (l *lane) wake() time.Time {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	wake := l.q.wake()
-	if until, closed := l.e.gates.closed(l.gate); closed && until.After(wake) {
-		wake = until
-	}
-	if way := l.way.wake(l.e.o.Now()); l.up && !way.IsZero() && (wake.IsZero() || way.Before(wake)) {
-		wake = way
-	}
-	return wake
-}
-
 // passed counts bytes of a transfer under way.
 func (l *lane) passed(blob seal.ID, n int64) {
 	l.meter.add(l.e.o.Now(), n)
