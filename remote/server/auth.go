@@ -9,6 +9,7 @@ import (
 	"encoding/binary"
 	"encoding/hex"
 	"errors"
+	"fmt"
 	"net/http"
 
 	"github.com/vaultdrive/vaultdrive/remote/api"
@@ -113,14 +114,17 @@ func (s *Server) verifyLogin(c *call, in api.Login) (metadb.Account, error) {
 	}
 	fresh, err := s.o.DB.UseNonce(c.ctx(), hex.EncodeToString(nonce), exp)
 	if err != nil {
-		return none, api.AsError(err)
+		return none, asAPI(err)
 	}
 	if !fresh {
 		return none, errors.New("nonce was used before")
 	}
 	account, pk, err := s.loginKey(c, in)
-	if err != nil {
+	if errors.Is(err, metadb.ErrNotFound) {
 		return none, err
+	}
+	if err != nil { // nobody's fault who logs in: told that, a client would not try again
+		return none, asAPI(err)
 	}
 	audience, err := api.Audience(s.o.Audience)
 	if err != nil {
@@ -146,7 +150,7 @@ func (s *Server) loginKey(c *call, in api.Login) (metadb.Account, ed25519.Public
 		return account, nil, err
 	}
 	if d.Revoked {
-		return account, nil, errors.New("device is revoked")
+		return account, nil, fmt.Errorf("%w: device is revoked", metadb.ErrNotFound)
 	}
 	pk, err := hex.DecodeString(d.PK)
 	return account, pk, err

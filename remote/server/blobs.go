@@ -59,13 +59,14 @@ func (s *Server) sendBlob(c *call, id string) error {
 		c.begin(http.StatusNotModified)
 		return nil
 	}
-	off, n, partial, err := parseRange(c.r.Header.Get("Range"), b.Stored)
+	asked := c.r.Header.Get("Range")
+	if ir := c.r.Header.Get("If-Range"); ir != "" && ir != etag {
+		asked = "" // of another content, whatever it asks for
+	}
+	off, n, partial, err := parseRange(asked, b.Stored)
 	if err != nil {
 		h.Set("Content-Range", fmt.Sprintf("bytes */%d", b.Stored))
 		return err
-	}
-	if ir := c.r.Header.Get("If-Range"); ir != "" && ir != etag {
-		off, n, partial = 0, b.Stored, false
 	}
 	if c.r.Method != http.MethodHead {
 		if err := s.memory.take("bytes "+c.account.Vault, s.o.Limits.BlobBytes, n); err != nil {

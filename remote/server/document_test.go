@@ -121,6 +121,9 @@ func (a *answer) isError() {
 	if after, err := strconv.Atoi(a.header.Get("Retry-After")); (a.status == 429 || a.status == 503) && (err != nil || after < 1) {
 		a.t.Errorf("%s: %d %s with Retry-After %q", a.what, a.status, e.Code, a.header.Get("Retry-After"))
 	}
+	if (a.status == http.StatusMethodNotAllowed) != (a.header.Get("Allow") != "") || (a.status == http.StatusUnauthorized) != (a.header.Get("WWW-Authenticate") != "") {
+		a.t.Errorf("%s: %d with Allow %q, WWW-Authenticate %q", a.what, a.status, a.header.Get("Allow"), a.header.Get("WWW-Authenticate"))
+	}
 	if (e.Code == api.CodeQuotaExceeded || e.Code == api.CodeLogFull) && e.Quota == nil {
 		a.t.Errorf("%s: %s does not say how full it is: %.300s", a.what, e.Code, a.body)
 	}

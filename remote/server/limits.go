@@ -126,12 +126,20 @@ type memoryRates struct {
 	m   map[string]*window
 }
 
-// window counts in two halves, so that no span of its length sees more than the
-// limit.
+// window counts by eighths of a minute: the newest at 0.
 type window struct {
-	start     time.Time
-	now, last int64
+	start time.Time // of the newest
+	n     [eighths + 1]int64
 }
+
+const (
+	rateTime = time.Minute
+	eighths  = 8
+	// eighth is what a count is rounded to: a minute that begins within one sees
+	// the rest of it too, so one more than fit is counted, and no minute has more
+	// than the limit.
+	eighth = rateTime / eighths
+)
 
 const maxRates = 100_000
 
@@ -139,12 +147,38 @@ func newMemoryRates(now func() time.Time) *memoryRates {
 	return &memoryRates{now: now, m: make(map[string]*window)}
 }
 
-// take uses n of key's limit within a minute. Error: api's rate_limited.
+// move brings the window to a time; what is before it is forgotten.
+func (w *window) move(at time.Time) {
+	steps := int64(at.Sub(w.start) / eighth)
+	if steps <= 0 {
+		return
+	}
+	n := w.n
+	w.n = [eighths + 1]int64{}
+	if steps < int64(len(n)) {
+		copy(w.n[steps:], n[:])
+	}
+	w.start = w.start.Add(time.Duration(steps) * eighth)
+}
+
+// free is when n more fit below a limit, at the latest: when enough of what is
+// counted is over.
+func (w *window) free(limit, n int64) time.Time {
+	var sum int64
+	for i, c := range w.n {
+		if sum += c; sum+n > limit && sum > 0 {
+			return w.start.Add(time.Duration(len(w.n)-i) * eighth)
+		}
+	}
+	return w.start
+}
+
+// take uses n of key's limit within a minute; one that is longer than the limit
+// has a minute for itself. Error: api's rate_limited.
 func (r *memoryRates) take(key string, limit, n int64) error {
 	if limit == 0 {
 		return nil
 	}
-	const span = time.Minute / 2
 	at := r.now()
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -156,23 +190,18 @@ func (r *memoryRates) take(key string, limit, n int64) error {
 		w = &window{start: at}
 		r.m[key] = w
 	}
-	switch passed := at.Sub(w.start); {
-	case passed >= 2*span:
-		*w = window{start: at}
-	case passed >= span:
-		*w = window{start: w.start.Add(span), last: w.now}
+	w.move(at)
+	if free := w.free(limit, n); free.After(w.start) {
+		return api.Limited(api.CodeRateLimited, free.Sub(at), "too many calls: %d a minute are allowed", limit)
 	}
-	if w.now+w.last+n > limit && w.now+w.last > 0 {
-		return api.Limited(api.CodeRateLimited, w.start.Add(2*span).Sub(at), "too many calls: %d a minute are allowed", limit)
-	}
-	w.now += n
+	w.n[0] += n
 	return nil
 }
 
 // forget drops what is over, and everything if that is not enough; mu is held.
 func (r *memoryRates) forget(at time.Time) {
 	for key, w := range r.m {
-		if at.Sub(w.start) > time.Minute {
+		if at.Sub(w.start) > rateTime+eighth {
 			delete(r.m, key)
 		}
 	}

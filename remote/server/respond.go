@@ -35,6 +35,9 @@ func (s *Server) fail(c *call, err error) {
 	if e.RetryAfter > 0 {
 		h.Set("Retry-After", strconv.Itoa(int(math.Ceil(e.RetryAfter.Seconds()))))
 	}
+	if e.Status == http.StatusUnauthorized {
+		h.Set("WWW-Authenticate", "Bearer") // RFC 9110 section 15.5.2 asks for it
+	}
 	if c.r.ContentLength != 0 && !c.bodyRead {
 		h.Set("Connection", "close") // what is unread of the body is not worth reading
 	}
@@ -66,6 +69,8 @@ func asAPI(err error) *api.Error {
 		return api.Errorf(api.CodeNotFound, "not found")
 	case errors.Is(err, metadb.ErrInUse), errors.Is(err, metadb.ErrMoved):
 		return api.Limited(api.CodeUnavailable, defaultRetry, "the server's data are being moved")
+	case errors.Is(err, metadb.ErrUnavailable), errors.Is(err, metadb.ErrFull):
+		return api.Limited(api.CodeUnavailable, defaultRetry, "the server's database is not available")
 	case errors.Is(err, blob.ErrNoSpace), errors.Is(err, blob.ErrUnavailable):
 		u := api.Limited(api.CodeUnavailable, blob.RetryAfter(err), "the server's store is not available")
 		if u.RetryAfter == 0 {

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"net/http"
 	"path"
+	"slices"
 	"strings"
 	"time"
 
@@ -132,15 +133,29 @@ func (s *Server) account(c *call, start time.Time) {
 
 // unknown answers a path or method that is no route.
 func (s *Server) unknown(c *call) error {
+	allowed := methodsOf(c.r.URL.Path)
+	if len(allowed) == 0 {
+		return api.Errorf(api.CodeNotFound, "no such path")
+	}
+	c.w.Header().Set("Allow", strings.Join(allowed, ", "))
+	return api.Errorf(api.CodeMethodNotAllowed, "%s is not for this path", c.r.Method)
+}
+
+// methodsOf lists what may be asked of a path; none where there is nothing.
+func methodsOf(path string) (out []string) {
 	for _, r := range api.Routes {
-		if r.Method != c.r.Method && pathMatches(r.Path, c.r.URL.Path) {
-			return api.Errorf(api.CodeMethodNotAllowed, "%s is not for this path", c.r.Method)
+		if pathMatches(r.Path, path) {
+			out = append(out, r.Method)
 		}
 	}
-	if isPageFile(c.r.URL.Path) {
-		return api.Errorf(api.CodeMethodNotAllowed, "%s is not for this path", c.r.Method)
+	if isPageFile(path) {
+		out = append(out, http.MethodGet)
 	}
-	return api.Errorf(api.CodeNotFound, "no such path")
+	if slices.Contains(out, http.MethodGet) {
+		out = append(out, http.MethodHead) // which the mux has beside GET
+	}
+	slices.Sort(out)
+	return out
 }
 
 func (s *Server) healthz(c *call) error {

@@ -77,6 +77,8 @@ func sharedCase(route api.Route, status int) statusCase {
 			defer e.held.Add(-maxHeld)
 			return e.call("{}")
 		}
+	case status == 503 && route.Auth != api.AuthNone:
+		return func(e *statusEnv) *answer { return e.withoutDatabase(func() *answer { return e.call(nil) }) }
 	case status == 429:
 		return func(e *statusEnv) *answer { return e.until(429, func() *answer { return e.call("{}") }) }
 	}

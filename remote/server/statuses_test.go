@@ -18,6 +18,7 @@ import (
 
 	"github.com/vaultdrive/vaultdrive/remote/api"
 	"github.com/vaultdrive/vaultdrive/remote/server/metadb"
+	"github.com/vaultdrive/vaultdrive/remote/server/metatest"
 	"github.com/vaultdrive/vaultdrive/vaultcore/blob"
 )
 
@@ -35,6 +36,11 @@ func TestStatuses(t *testing.T) {
 		e := &statusEnv{store: &hookedStore{Store: w.blobs}}
 		w.o.Blobs = e.store
 		lax := w.o.Limits
+		t.Cleanup(func() {
+			if e.away != nil {
+				must(t, e.away.Close())
+			}
+		})
 		for _, route := range api.Routes {
 			for status := range published().Paths[route.Path][strings.ToLower(route.Method)].Responses {
 				code, err := strconv.Atoi(status)
@@ -61,7 +67,8 @@ type statusEnv struct {
 	*person
 	route api.Route
 	store *hookedStore
-	blob  string // for the path
+	blob  string     // for the path
+	away  *metadb.DB // one whose server went away; nil: not yet
 }
 
 // hookedStore is a store that fails, or has something done in the middle.
@@ -219,6 +226,22 @@ func (e *statusEnv) lose() {
 func (e *statusEnv) whileDown(ask func() *answer) *answer {
 	e.store.down.Store(true)
 	defer e.store.down.Store(false)
+	return ask()
+}
+
+// withoutDatabase asks while the database does not answer.
+func (e *statusEnv) withoutDatabase(ask func() *answer) *answer {
+	e.world.t.Helper()
+	if e.away == nil {
+		address, leave := metatest.Away(e.world.t)
+		db, err := metadb.Open(context.Background(), address)
+		must(e.world.t, err)
+		leave()
+		e.away = db
+	}
+	kept := e.o.DB
+	e.o.DB = e.away
+	defer func() { e.o.DB = kept }()
 	return ask()
 }
 

@@ -222,7 +222,7 @@ func hashRow(h hash.Hash, row []any) error {
 // transaction there. kept: the store of the blobs stays, so what is to be deleted
 // from it goes along. Nobody may serve either database meanwhile.
 func (db *DB) CopyAccount(ctx context.Context, to *DB, account int64, kept bool) error {
-	return classified(to.update(ctx, func(q *querier) error {
+	return to.update(ctx, func(q *querier) error {
 		q.as(account)
 		tables := accountTables
 		if kept {
@@ -240,7 +240,7 @@ func (db *DB) CopyAccount(ctx context.Context, to *DB, account int64, kept bool)
 		return db.view(ctx, account, func(from *querier) error { // what uploads under way have stored
 			return from.each("SELECT storage_key FROM upload_intents WHERE account=$1", []any{account}, func() error { return q.dropObject(account, key) }, &key)
 		})
-	}))
+	})
 }
 
 // AccountIDs lists all.

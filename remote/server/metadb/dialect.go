@@ -1,15 +1,18 @@
 package metadb
 
 import (
+	"context"
 	"database/sql"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/url"
 	"os"
 	"regexp"
 	"strings"
 	"sync"
+	"syscall"
 
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/mattn/go-sqlite3" // also the driver "sqlite3"
@@ -65,29 +68,58 @@ func again(err error) bool {
 	return errors.As(err, &pg) && (pg.Code == "40001" || pg.Code == "40P01" || pg.Code == "23505")
 }
 
-// classified names what an operator can do something about.
+// kindsPostgres are states of PostgreSQL (its manual, appendix A) that pass, or
+// that an operator can do something about.
+var kindsPostgres = map[string]error{
+	"28000": ErrDenied, "28P01": ErrDenied, "42501": ErrDenied, "3D000": ErrNoDatabase, "53100": ErrFull,
+	"08000": ErrUnavailable, "08003": ErrUnavailable, "08006": ErrUnavailable, // the connection
+	"53300": ErrUnavailable,                                                   // too many connections
+	"57P01": ErrUnavailable, "57P02": ErrUnavailable, "57P03": ErrUnavailable, // it ends, broke down, or starts
+	"25006": ErrUnavailable, // it only reads: it is no longer, or not yet, the first of several
+}
+
+var kindsSQLite = map[sqlite3.ErrNo]error{
+	sqlite3.ErrFull: ErrFull, sqlite3.ErrPerm: ErrDenied, sqlite3.ErrReadonly: ErrDenied, sqlite3.ErrAuth: ErrDenied, sqlite3.ErrBusy: ErrUnavailable,
+}
+
+// classified names what passes, and what an operator can do something about.
 func classified(err error) error {
-	if err == nil {
-		return nil
+	kind := kindOf(err)
+	var call *net.OpError
+	switch {
+	case kind == nil, errors.Is(err, kind):
+		return err
+	case errors.Is(kind, ErrUnavailable) && errors.As(err, &call):
+		err = call // the driver's own text is one line for each try
 	}
+	return fmt.Errorf("%w: %w", kind, err)
+}
+
+// kindOf is nil for what is no trouble of the database: all that its caller
+// began, a cancelled context too.
+func kindOf(err error) error {
 	var pg *pgconn.PgError
 	var connect *pgconn.ConnectError
 	var lite sqlite3.Error
-	var kind error
 	switch {
+	case err == nil, errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
+		return nil
 	case errors.As(err, &pg):
-		kind = map[string]error{"28000": ErrDenied, "28P01": ErrDenied, "42501": ErrDenied, "3D000": ErrNoDatabase, "53100": ErrFull}[pg.Code]
-	case errors.As(err, &connect):
-		kind = ErrUnavailable
-		var call *net.OpError
-		if errors.As(err, &call) {
-			err = call // the driver's own text is one line for each try
-		}
+		return kindsPostgres[pg.Code]
 	case errors.As(err, &lite):
-		kind = map[sqlite3.ErrNo]error{sqlite3.ErrFull: ErrFull, sqlite3.ErrPerm: ErrDenied, sqlite3.ErrReadonly: ErrDenied, sqlite3.ErrAuth: ErrDenied}[lite.Code]
+		if errors.Is(lite.SystemErrno, syscall.ENOSPC) {
+			return ErrFull
+		}
+		return kindsSQLite[lite.Code]
+	case errors.As(err, &connect), lostConnection(err):
+		return ErrUnavailable
 	}
-	if kind == nil {
-		return err
-	}
-	return fmt.Errorf("%w: %w", kind, err)
+	return nil
+}
+
+// lostConnection says whether one to PostgreSQL broke while it was used: the
+// driver has no one error for that.
+func lostConnection(err error) bool {
+	var call *net.OpError
+	return errors.As(err, &call) || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || pgconn.SafeToRetry(err)
 }

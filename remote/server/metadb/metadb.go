@@ -171,12 +171,14 @@ var (
 )
 
 // view reads rows of an account, of everyone or of nobody. What it reads in two
-// queries may be of two moments.
+// queries may be of two moments. Errors: those of fn; ErrUnavailable, ErrFull,
+// ErrDenied of the database.
 func (db *DB) view(ctx context.Context, account int64, fn func(q *querier) error) error {
+	q := &querier{runner: sqlite{db: db.sqlite}, ctx: ctx, ms: db.ms()}
 	if db.pool != nil {
-		return fn(&querier{runner: &pgView{db.pool, account}, ctx: ctx, ms: db.ms()})
+		q.runner = &pgView{db.pool, account}
 	}
-	return fn(&querier{runner: sqlite{db: db.sqlite}, ctx: ctx, ms: db.ms()})
+	return classified(fn(q))
 }
 
 // SetClock replaces the clock, before the database is used: for tests.

@@ -118,14 +118,14 @@ func (db *DB) BeginArrival(ctx context.Context, a Arrival) error {
 // EndArrival makes the database the server's own: with what belongs to no
 // account, and without the mark.
 func (db *DB) EndArrival(ctx context.Context, from *DB) error {
-	return classified(db.update(ctx, func(q *querier) error {
+	return db.update(ctx, func(q *querier) error {
 		for _, t := range commonTables {
 			if err := q.bring(ctx, from, t, 0); err != nil {
 				return err
 			}
 		}
 		return q.must("DELETE FROM settings WHERE name=$1", settingMoving)
-	}))
+	})
 }
 
 // Depart marks the data as moved: no server starts on them. On the connection that

@@ -22,11 +22,16 @@ type write struct {
 
 // update runs fn in a transaction, again if another one was in its way: fn has
 // no effects of its own but what it stores outside of itself at its end. It sees
-// no account before it says which: by lock, or as.
+// no account before it says which: by lock, or as. Errors: those of fn;
+// ErrUnavailable, ErrFull, ErrDenied of the database.
 func (db *DB) update(ctx context.Context, fn func(q *querier) error) error {
 	if db.writes == nil {
-		return db.updateAlone(ctx, fn)
+		return classified(db.updateAlone(ctx, fn))
 	}
+	return classified(db.updateTogether(ctx, fn))
+}
+
+func (db *DB) updateTogether(ctx context.Context, fn func(q *querier) error) error {
 	w := &write{ctx: ctx, fn: fn, done: make(chan struct{})}
 	select {
 	case db.writes <- w:
