@@ -138,7 +138,7 @@ func (in *headerJSON) roster(h *ClearHeader) error {
 	seen := map[string]bool{ZeroID: true}
 	for _, d := range in.Devices {
 		pk, err := Decode64(d.PK, ed25519.PublicKeySize)
-		if err != nil || !ValidID(d.ID) || seen[d.ID] {
+		if err != nil || !ValidID(d.ID) || seen[d.ID] || weakKey(pk) {
 			return fmt.Errorf("%w: device %.40q", ErrHeader, d.ID)
 		}
 		seen[d.ID] = true

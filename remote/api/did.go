@@ -32,8 +32,8 @@ func ParseDID(did string) (ed25519.PublicKey, error) {
 		return nil, ErrDID
 	}
 	pk := ed25519.PublicKey(raw[2:])
-	if FormatDID(pk) != did {
-		return nil, ErrDID // leading digits of zero
+	if FormatDID(pk) != did || weakKey(pk) {
+		return nil, ErrDID // leading digits of zero, or nobody's key
 	}
 	return pk, nil
 }

@@ -67,6 +67,10 @@ func TestBadInput(t *testing.T) {
 	p.do("POST", api.PathAttachments, io.MultiReader(bytes.NewReader(raw)), "Content-Type", "application/json").code(api.CodeLengthRequired)
 	p.do("GET", "/nothing", nil).code(api.CodeNotFound)
 	p.do("PATCH", api.PathAttachments, nil).code(api.CodeMethodNotAllowed)
+	if a := p.do("PUT", api.PathAttachments, nil); a.header.Get("Allow") != "GET, HEAD, POST" {
+		t.Errorf("Allow: %s", a.header.Get("Allow"))
+	}
+	p.do("GET", api.PathAttachments+"/%2e%2e", nil).code(api.CodeNotFound)
 	p.do("GET", api.PathAttachment("x"), nil).code(api.CodeNotFound)
 	p.do("GET", api.PathAttachments+"?parent_type=item&parent_id=x", nil).code(api.CodeBadRequest)
 	p.do("GET", api.PathAttachments+"?parent_type=item&limit=201&parent_id="+parent, nil).code(api.CodeBadRequest)

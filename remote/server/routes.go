@@ -134,7 +134,7 @@ func (s *Server) account(c *call, start time.Time) {
 // unknown answers a path or method that is no route.
 func (s *Server) unknown(c *call) error {
 	allowed := methodsOf(c.r.URL.Path)
-	if len(allowed) == 0 {
+	if len(allowed) == 0 || slices.Contains(allowed, c.r.Method) { // or one that ServeHTTP keeps from the mux
 		return api.Errorf(api.CodeNotFound, "no such path")
 	}
 	c.w.Header().Set("Allow", strings.Join(allowed, ", "))
