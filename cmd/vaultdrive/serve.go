@@ -146,6 +146,9 @@ func (s *serveStores) openBeside(ctx context.Context) (db *metadb.DB, end func()
 // openAny opens the database also if it is no server's now.
 func (s *serveStores) openAny(ctx context.Context) (*metadb.DB, error) {
 	address := s.database
+	if address != "" && !metadb.IsPostgres(address) {
+		return nil, usage("--database postgres://USER@HOST/NAME: that is the form; without it the data are in a file in --data")
+	}
 	if address == "" {
 		if err := os.MkdirAll(s.data, 0o700); err != nil {
 			return nil, err
@@ -237,6 +240,7 @@ func (c *serveCommand) Run(ctx context.Context) (err error) {
 		return err
 	}
 	defer lock.Close()
+	o.Connections = c.connectionBounds(o.Log)
 	if o.DB, err = c.open(ctx); err != nil {
 		return err
 	}
@@ -301,7 +305,6 @@ func (c *serveCommand) options() (o vaultserver.Options, err error) {
 	if o.FileLimit, err = sizeFlag("--file-limit", c.fileLimit); err != nil {
 		return o, err
 	}
-	o.Connections = c.connectionBounds(o.Log)
 	if c.unlimited {
 		o.Limits = vaultserver.NoLimits()
 	}

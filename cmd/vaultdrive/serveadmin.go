@@ -51,8 +51,13 @@ func serveAccountCLI(u *ui) *cli.Command {
 		Usage: "list the server's accounts, and change plan, quota and state",
 		Subcommands: []*cli.Command{
 			{Name: "list", Usage: "one line for each vault",
-				Flags:  s.flags(&cli.BoolFlag{Name: "json", Destination: &json, Usage: "print JSON with a stable schema"}),
-				Action: func(cx *cli.Context) error { return s.listAccounts(cx.Context, json) }},
+				Flags: s.flags(&cli.BoolFlag{Name: "json", Destination: &json, Usage: "print JSON with a stable schema"}),
+				Action: func(cx *cli.Context) error {
+					if cx.NArg() > 0 {
+						return usage("serve account list takes no operands")
+					}
+					return s.listAccounts(cx.Context, json)
+				}},
 			change("set-plan", "VAULT free|premium", "free has the attachments alone, premium synchronisation", 2, setPlan),
 			change("set-quota", "VAULT SIZE", "how much a vault may store, such as 10G", 2, setQuota),
 			change("disable", "VAULT", "refuse its logins; what it stored stays", 1, disabled(true)),
@@ -77,6 +82,9 @@ func setQuota(ctx context.Context, db *metadb.DB, a metadb.Account, text string)
 }
 
 func (s *serveStores) withAccount(ctx context.Context, vault string, run func(*metadb.DB, metadb.Account) error) (err error) {
+	if err := s.there(); err != nil {
+		return err
+	}
 	db, end, err := s.openBeside(ctx)
 	if err != nil {
 		return err
@@ -93,6 +101,9 @@ func (s *serveStores) withAccount(ctx context.Context, vault string, run func(*m
 }
 
 func (s *serveStores) listAccounts(ctx context.Context, json bool) (err error) {
+	if err := s.there(); err != nil {
+		return err
+	}
 	db, err := s.open(ctx)
 	if err != nil {
 		return err
@@ -132,11 +143,15 @@ func serveInviteCLI(u *ui) *cli.Command {
 			if cx.NArg() > 0 || life <= 0 {
 				return usage("serve invite takes no operands, and --valid a time above zero")
 			}
+			fresh := s.there() // an invitation may be there before the server
 			db, end, err := s.openBeside(cx.Context)
 			if err != nil {
 				return err
 			}
 			defer func() { err = errors.Join(err, end()) }()
+			if fresh != nil {
+				u.note("no server has had its data in %s yet: start it with the same --data", s.data)
+			}
 			raw := make([]byte, 16)
 			rand.Read(raw) // never fails: crypto/rand ends the program instead
 			code := hex.EncodeToString(raw)

@@ -1,12 +1,15 @@
 package main
 
 import (
+	"bytes"
 	"errors"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 
+	"github.com/urfave/cli/v2"
 	"golang.org/x/sys/unix"
 
 	"github.com/vaultdrive/vaultdrive/remote/server/metadb"
@@ -69,5 +72,44 @@ func TestNoChangeWhileMoving(t *testing.T) {
 	}
 	if err := end(); err != nil {
 		t.Fatal(err)
+	}
+}
+
+// A directory that no server has used is not taken for one without accounts, nor
+// made; an invitation may come before the server, and says so.
+func TestNoServerThere(t *testing.T) {
+	missing := filepath.Join(t.TempDir(), "mistyped")
+	run := func(args ...string) (string, string, error) {
+		var out, log bytes.Buffer
+		app := &cli.App{Writer: &out, Commands: []*cli.Command{serveCLI(&ui{out: &out, err: &log})}}
+		err := app.RunContext(t.Context(), append([]string{"vaultdrive", "serve"}, args...))
+		return out.String(), log.String(), err
+	}
+	for _, args := range [][]string{{"list"}, {"disable"}, {"set-plan"}} {
+		operands := map[string][]string{"disable": {"some-vault"}, "set-plan": {"some-vault", "free"}}[args[0]]
+		if _, _, err := run(append([]string{"account", args[0], "--data", missing}, operands...)...); !errors.Is(err, fs.ErrNotExist) || hintOf(err) == "" {
+			t.Errorf("account %s: %v", args[0], err)
+		}
+	}
+	if _, err := os.Stat(missing); err == nil {
+		t.Error("a command about accounts made the directory")
+	}
+	if _, _, err := run("account", "list", "--data", missing, "operand"); !errors.Is(err, errUsage) {
+		t.Errorf("account list with an operand: %v", err)
+	}
+	code, said, err := run("invite", "--data", missing)
+	if err != nil || len(code) != 33 || !strings.Contains(said, missing) {
+		t.Errorf("invite before the server: %q, %q, %v", code, said, err)
+	}
+	if _, said, err = run("invite", "--data", missing); err != nil || said != "" {
+		t.Errorf("invite again: %q, %v", said, err)
+	}
+	if _, _, err := run("account", "list", "--data", missing); err != nil {
+		t.Errorf("account list: %v", err)
+	}
+	for _, address := range []string{"mysql://db/x", "vaults", "/srv/meta.db"} {
+		if _, _, err := run("invite", "--data", missing, "--database", address); !errors.Is(err, errUsage) {
+			t.Errorf("--database %s: %v", address, err)
+		}
 	}
 }

@@ -79,10 +79,12 @@ func (c *migrateCommand) Run(ctx context.Context) (err error) {
 		Accounts: func(done, all int) { blobs.finish(); accounts.set(int64(done), int64(all)) }})
 	blobs.finish()
 	accounts.finish()
-	if errors.Is(err, blob.ErrUnavailable) && !errors.Is(err, blob.ErrNoStore) {
+	switch {
+	case errors.Is(err, blob.ErrUnavailable) && !errors.Is(err, blob.ErrNoStore), errors.Is(err, metadb.ErrUnavailable):
 		return hinted(err, "run the same command again when it answers: it goes on")
-	}
-	if err != nil {
+	case errors.Is(err, metadb.ErrFull):
+		return hinted(err, "make room on the database's disk and run it again: it goes on")
+	case err != nil:
 		return err
 	}
 	return c.show(report, to)
@@ -158,9 +160,9 @@ func (s *serveStores) place(ctx context.Context, source bool) (p move.Place, end
 
 // alone opens the database for this process alone. That of a source is there.
 func (s *serveStores) alone(ctx context.Context, source bool) (db *metadb.DB, end func() error, err error) {
-	if source && s.database == "" {
-		if _, err := os.Stat(s.metaFile()); err != nil {
-			return nil, nil, fail(fs.ErrNotExist, "--data names the directory that vaultdrive serve was given", "%s: no server has its data there", s.data)
+	if source {
+		if err := s.there(); err != nil {
+			return nil, nil, err
 		}
 	}
 	unlock := func() error { return nil }
@@ -189,6 +191,18 @@ func (s *serveStores) alone(ctx context.Context, source bool) (db *metadb.DB, en
 		return nil, nil, errors.Join(hinted(err, "end every server on it first: nothing must change meanwhile"), db.Close(), unlock())
 	}
 	return db, func() error { release(); return errors.Join(db.Close(), unlock()) }, nil
+}
+
+// there says whether a server has its data at the place, so that a mistyped one is
+// not taken for a server without accounts. Error: fs.ErrNotExist.
+func (s *serveStores) there() error {
+	if s.data == "" || s.database != "" {
+		return nil
+	}
+	if _, err := os.Stat(s.metaFile()); err != nil {
+		return fail(fs.ErrNotExist, "--data names the directory that vaultdrive serve was given", "%s: no server has its data there", s.data)
+	}
+	return nil
 }
 
 func (s *serveStores) metaFile() string { return filepath.Join(s.data, "meta.db") }

@@ -18,7 +18,8 @@ import (
 	"github.com/mattn/go-sqlite3" // also the driver "sqlite3"
 )
 
-func isPostgres(address string) bool {
+// IsPostgres says whether an address is one of PostgreSQL, and not a file's path.
+func IsPostgres(address string) bool {
 	return strings.HasPrefix(address, "postgres://") || strings.HasPrefix(address, "postgresql://")
 }
 

@@ -48,7 +48,7 @@ type DB struct {
 func Open(ctx context.Context, address string) (*DB, error) {
 	db := &DB{now: time.Now, done: make(chan struct{}), commits: committer{waiting: make(map[int64][]*commit)}}
 	open := db.openSQLite
-	if isPostgres(address) {
+	if IsPostgres(address) {
 		open = db.openPostgres
 	}
 	if err := open(ctx, address); err != nil {
