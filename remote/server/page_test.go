@@ -66,3 +66,27 @@ func TestPagePolicy(t *testing.T) {
 		}
 	}
 }
+
+// Whoever has all of a host, and no proxy, tells browsers to keep to TLS there.
+func TestStrictTransport(t *testing.T) {
+	for _, c := range []struct {
+		audience string
+		proxy    bool
+		want     string
+	}{
+		{"https://vault.example", false, "max-age=31536000"}, {"https://vault.example", true, ""},
+		{"https://nas.example:8780", false, ""}, {"http://vault.example", false, ""},
+	} {
+		o := Options{Audience: c.audience, TrustProxy: c.proxy}
+		w := newWorld(t, t.TempDir()+"/meta.db", Options{})
+		w.strict = o.strictTransport()
+		for _, path := range []string{"/", "/healthz", "/nothing"} {
+			res, err := w.http.Client().Get(w.http.URL + path)
+			must(t, err)
+			must(t, res.Body.Close())
+			if got := res.Header.Get("Strict-Transport-Security"); got != c.want {
+				t.Errorf("%s, proxy %v: %s with %q", c.audience, c.proxy, path, got)
+			}
+		}
+	}
+}

@@ -96,6 +96,9 @@ func (s *Server) serve(route api.Route, h handler) http.HandlerFunc {
 		w.Header().Set(api.HeaderRequest, c.id)
 		w.Header().Set("Cache-Control", "no-store")
 		w.Header().Set("X-Content-Type-Options", "nosniff")
+		if s.strict {
+			w.Header().Set("Strict-Transport-Security", "max-age=31536000") // a year, as a proxy by the README
+		}
 		if len(r.TransferEncoding) > 0 {
 			// A length beside it is not seen here any more, and a proxy may have gone by
 			// that: what follows must not count as a request (RFC 9112 section 6.1).

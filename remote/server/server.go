@@ -12,6 +12,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"net/url"
 	"os"
 	"sync"
 	"sync/atomic"
@@ -71,6 +72,7 @@ type Server struct {
 	memory  *memoryRates
 	metrics *metrics
 
+	strict   bool         // strictTransport
 	held     atomic.Int64 // bytes of bodies in memory
 	draining atomic.Bool
 	drained  chan struct{} // closed when waiters shall go
@@ -106,6 +108,7 @@ func New(ctx context.Context, o Options) (*Server, error) {
 	}
 	s := &Server{o: o, log: o.Log, key: key, wakeups: newWakeups(), bodies: newBodies(o.Limits), memory: newMemoryRates(o.Now),
 		metrics: newMetrics(), drained: make(chan struct{})}
+	s.strict = o.strictTransport()
 	if o.DB.Shared() {
 		s.far = newFar()
 	}
@@ -142,6 +145,14 @@ func (o Options) withDefaults() Options {
 	o.Limits = o.Limits.withDefaults()
 	o.Connections = o.Connections.withDefaults()
 	return o
+}
+
+// strictTransport says whether browsers shall never ask this host without TLS
+// again (RFC 6797). That is about all its ports, so only who has that of https may
+// say it; a proxy says it itself.
+func (o *Options) strictTransport() bool {
+	u, err := url.Parse(o.Audience)
+	return err == nil && u.Scheme == "https" && u.Port() == "" && !o.TrustProxy
 }
 
 // emptyTemp removes what a killed server left of bodies.
