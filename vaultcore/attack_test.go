@@ -82,6 +82,7 @@ func (d *device) hasAlarm(kind string) {
 // Different histories to different devices: at first cross-sight the vault is
 // frozen, with the proof, and stays so.
 func TestFork(t *testing.T) {
+	t.Parallel()
 	_, ada, bob := twoWithFile(t)
 	h := ada.head()
 	one := ada.forge(h.Seq+1, h.Hash, func(b *seal.Body) {})
@@ -127,6 +128,7 @@ func (d *device) mustFind(path string) *Node {
 
 // A peer that knows another history of ours, or of a third, is proof as well.
 func TestForkBySeen(t *testing.T) {
+	t.Parallel()
 	_, ada, bob := twoWithFile(t)
 	h := bob.head()
 	frame := bob.forge(h.Seq+1, h.Hash, func(b *seal.Body) {
@@ -160,6 +162,7 @@ func TestGapAndOrder(t *testing.T) {
 // Newest batches are hidden: who names them waits, and then goes on with an
 // alarm.
 func TestWithheld(t *testing.T) {
+	t.Parallel()
 	f := newFleet(t, "ada", "bob", "eve")
 	ada, bob, eve := f.devices[0], f.devices[1], f.devices[2]
 	ada.mkdir("A")
@@ -189,6 +192,7 @@ func TestWithheld(t *testing.T) {
 
 // An id that is dead in its author's eyes is not born again.
 func TestResurrect(t *testing.T) {
+	t.Parallel()
 	f, ada, bob := twoWithFile(t)
 	id := ada.mustFind("A/f.txt").id
 	var put *seal.Put

@@ -36,6 +36,7 @@ func damage(t *testing.T, home string, sql ...string) CheckReport {
 
 // Whatever is done to a row, a check names it and the other files go on.
 func TestCheckNamesTamperedRows(t *testing.T) {
+	t.Parallel()
 	for _, c := range []struct{ name, sql, kind string }{
 		{"asset row lost", "DELETE FROM assets", "missing"},
 		{"asset title of another", "UPDATE assets SET title=zeroblob(40)", "row"},

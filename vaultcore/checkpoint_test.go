@@ -145,6 +145,7 @@ func busy(f *fleet) {
 // TestCheckpointJoin: a device that loads a checkpoint and what follows it is
 // as one that had the whole log, and what it makes is like any other's.
 func TestCheckpointJoin(t *testing.T) {
+	t.Parallel()
 	f := newFleet(t, "ada", "bob")
 	busy(f)
 	p := points{}
@@ -189,6 +190,7 @@ func TestCheckpointJoin(t *testing.T) {
 // TestCheckpointBase: after a month the log below a checkpoint goes, and nothing
 // looks different.
 func TestCheckpointBase(t *testing.T) {
+	t.Parallel()
 	f := newFleet(t, "ada", "bob")
 	ada, bob := f.devices[0], f.devices[1]
 	busy(f)
@@ -249,6 +251,7 @@ func TestCheckpointBase(t *testing.T) {
 // TestStartOver: a device that was away for longer than batches are kept takes a
 // checkpoint, and what it had not sent lives.
 func TestStartOver(t *testing.T) {
+	t.Parallel()
 	f, cyd, p, id := awayTooLong(t)
 	cyd.load(p, id)
 	f.sync()
@@ -266,21 +269,26 @@ func TestStartOver(t *testing.T) {
 // TestKilledWhileStartingOver: whenever the program dies while it takes a
 // checkpoint in the place of its log, it has the same files afterwards.
 func TestKilledWhileStartingOver(t *testing.T) {
+	t.Parallel()
 	f, cyd, p, id := awayTooLong(t)
 	var homes []string
 	var lasts []uint64
 	var mu sync.Mutex
+	over := false
 	look := func() {
 		mu.Lock()
 		defer mu.Unlock()
 		// A look within a transaction sees what the one before has left.
-		if last := cyd.com.last.Load(); len(lasts) == 0 || lasts[len(lasts)-1] != last {
+		if last := cyd.com.last.Load(); !over && (len(lasts) == 0 || lasts[len(lasts)-1] != last) {
 			homes, lasts = append(homes, crashCopy(t, cyd.Vault, false)), append(lasts, last)
 		}
 	}
 	f.look.Store(&look)
 	cyd.load(p, id)
 	f.look.Store(nil)
+	mu.Lock() // one from the background may still be on its way
+	over = true
+	mu.Unlock()
 	want := cyd.list()
 	if len(homes) < 3 {
 		t.Fatalf("it died only %d times", len(homes))
@@ -359,6 +367,7 @@ func (p points) altered(id CheckpointID, do func([][]byte) [][]byte) points {
 // TestCheckpointHostile: whatever a remote makes of a checkpoint, nothing is
 // taken from it, and it can be loaded when it is whole again.
 func TestCheckpointHostile(t *testing.T) {
+	t.Parallel()
 	f := newFleet(t, "ada", "bob")
 	ada := f.devices[0]
 	busy(f)

@@ -9,6 +9,7 @@ import (
 // checkpoint is no false one for whoever has the whole log, and with it both show
 // the same.
 func TestLateSave(t *testing.T) {
+	t.Parallel()
 	for what, replace := range map[string]func(*device){
 		"replaced": func(d *device) { d.write("A/f", "ada's") },
 		"renamed":  func(d *device) { d.rename("A/f", "A/g") },
@@ -23,7 +24,10 @@ func TestLateSave(t *testing.T) {
 			if renames {
 				name += " and renamed after"
 			}
-			t.Run(name, func(t *testing.T) { playLateSave(t, replace, renames) })
+			t.Run(name, func(t *testing.T) {
+				t.Parallel()
+				playLateSave(t, replace, renames)
+			})
 		}
 	}
 }

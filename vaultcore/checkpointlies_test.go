@@ -104,6 +104,7 @@ func isDel(op seal.Op) bool { _, ok := op.(*seal.Del); return ok }
 // TestCheckpointLies: a device of the vault that signs what is not so is found out
 // by whoever holds the log, and nothing is dropped for it.
 func TestCheckpointLies(t *testing.T) {
+	t.Parallel()
 	for what, lie := range map[string]func(*rogue){
 		"another state": func(r *rogue) { r.state[0] ^= 1 },
 		"another hash of a head": func(r *rogue) {
@@ -191,6 +192,7 @@ func TestCheckpointLies(t *testing.T) {
 
 // TestCheckpointHonest: what the rogue begins with is what it says.
 func TestCheckpointHonest(t *testing.T) {
+	t.Parallel()
 	f := newFleet(t, "ada", "bob")
 	busy(f)
 	f.live()
@@ -202,6 +204,7 @@ func TestCheckpointHonest(t *testing.T) {
 // TestCheckpointAuthors: who is no part of the vault makes no checkpoint of it,
 // nor does one count that covers what a revocation took back.
 func TestCheckpointAuthors(t *testing.T) {
+	t.Parallel()
 	f, ada, bob, eve, headers := stolen(t)
 	ctx := context.Background()
 	p := points{}

@@ -303,6 +303,7 @@ func (m *months) sweep(needed Needed) {
 // the end all show the same, every content can be had, and so it is for one that
 // joins.
 func TestMonths(t *testing.T) {
+	t.Parallel()
 	var bases atomic.Int64
 	t.Run("seeds", func(t *testing.T) {
 		playSeeds(t, "VAULTDRIVE_MONTHS_SEEDS", 4, func(t *testing.T, seed uint64) { bases.Add(int64(playMonths(t, seed))) })

@@ -25,6 +25,7 @@ import (
 // devices before, in the middle and after. However that was, what close had said is
 // saved is a file, a conflict copy or in a trash in the end, and so are the two edits.
 func TestCloseKilled(t *testing.T) {
+	t.Parallel()
 	var kills atomic.Int64
 	t.Run("seeds", func(t *testing.T) {
 		playSeeds(t, "VAULTDRIVE_CLOSE_SEEDS", 4, func(t *testing.T, seed uint64) { kills.Add(int64(playCloseKilled(t, seed))) })
@@ -413,6 +414,7 @@ func (c *closer) judge(k *killing, found map[string]bool) {
 // TestFirstFsyncKilled: the first fsync of a new file makes its row and then the draft.
 // Whatever a kill leaves of the two is on all devices.
 func TestFirstFsyncKilled(t *testing.T) {
+	t.Parallel()
 	for at := 1; playFirstFsync(t, at); at++ {
 	}
 }
@@ -454,6 +456,7 @@ func playFirstFsync(t *testing.T, transactions int) bool {
 // then it is opened, before anybody has told the kernel. A save would go to a file that
 // has no place any more, and be lost with a close that says all is well.
 func TestOpenTooLate(t *testing.T) {
+	t.Parallel()
 	for what, change := range map[string]func(*device){
 		"replaced": func(d *device) { d.write("A/f", "ada's") },
 		"deleted":  func(d *device) { d.remove("A/f") },

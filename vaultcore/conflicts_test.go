@@ -51,6 +51,7 @@ func (d *device) copyOf(path string) string {
 }
 
 func TestConflictsAreListed(t *testing.T) {
+	t.Parallel()
 	f, ada, bob := clash(t)
 	for d, want := range map[*device]string{
 		ada: "edit A/f.txt: bob(false,6) ada(true,5)",
@@ -79,6 +80,7 @@ func TestConflictsAreListed(t *testing.T) {
 }
 
 func TestKeepConflict(t *testing.T) {
+	t.Parallel()
 	for _, c := range []struct {
 		name  string
 		keep  func(d *device) (string, Keep)
@@ -127,6 +129,7 @@ func (d *device) trashHolds(size int64) {
 }
 
 func TestKeepConflictRefuses(t *testing.T) {
+	t.Parallel()
 	f, ada, bob := clash(t)
 	ada.write("A/alone.txt", "x")
 	for _, c := range []struct {
@@ -162,6 +165,7 @@ func TestKeepConflictRefuses(t *testing.T) {
 }
 
 func TestDevicesAreListed(t *testing.T) {
+	t.Parallel()
 	f := newFleet(t, "ada", "bob")
 	ada, bob := f.devices[0], f.devices[1]
 	ada.mkdir("A")

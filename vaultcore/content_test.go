@@ -20,6 +20,7 @@ var edgeSizes = []int{
 }
 
 func TestWriteReadEveryEdge(t *testing.T) {
+	t.Parallel()
 	ts := newTestStore(t, tinyLimits())
 	for _, v4 := range []bool{false, true} {
 		ts.v4 = v4
@@ -307,6 +308,7 @@ func TestReadersTakeTurns(t *testing.T) {
 // for, and goes on with none: nobody waits for them for ever. Nor for those who
 // read on and on without coming to the end.
 func TestReadersThatStop(t *testing.T) {
+	t.Parallel()
 	for name, set := range map[string]func(*plainCache){
 		"stopped": func(p *plainCache) { p.quiet, p.protect = 10*time.Millisecond, time.Hour },
 		"slow":    func(p *plainCache) { p.quiet, p.protect = time.Hour, 10*time.Millisecond },

@@ -15,6 +15,7 @@ import (
 
 // A closed file survives a kill, whatever its size and however it was saved.
 func TestKillKeepsClosedFiles(t *testing.T) {
+	t.Parallel()
 	v := newTestVault(t)
 	a := mustMkdir(t, v, "A/d")
 	files := map[string][]byte{}
@@ -84,6 +85,7 @@ func TestKillBeforeFirstCommit(t *testing.T) {
 // What fsync promised comes back after a kill, under the file's name, and the
 // draft's file is gone afterwards.
 func TestKillKeepsSyncedDrafts(t *testing.T) {
+	t.Parallel()
 	for _, size := range []int{100, 5000, 1 << 20, 30 << 20} {
 		t.Run(fmt.Sprint(size), func(t *testing.T) {
 			v := newTestVault(t)
@@ -197,6 +199,7 @@ func TestPowerCutFallsBack(t *testing.T) {
 // Random work in several files at once, killed at random moments: what was
 // closed before the copy began is there.
 func TestCrashPoints(t *testing.T) {
+	t.Parallel()
 	rounds := 12
 	if testing.Short() {
 		rounds = 3

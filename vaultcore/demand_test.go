@@ -18,6 +18,7 @@ import (
 // A range of a large content brings the pieces it lies in and no others; all of
 // it makes an ordinary blob.
 func TestReadByRange(t *testing.T) {
+	t.Parallel()
 	const size = 5*pieceSize + 12345
 	_, bob, r, data := farAway(t, Limits{}, size)
 	if _, err := bob.Stat(farFile); err != nil {
@@ -71,6 +72,7 @@ func sparseFiles(t testing.TB, v *Vault) (names []string) {
 
 // Sizes at the borders of chunks and pieces, read in steps of all sizes.
 func TestReadByRangeBorders(t *testing.T) {
+	t.Parallel()
 	for _, size := range []int{65 << 10, pieceSize - 1, pieceSize, pieceSize + 1, 2*pieceSize - seal.ChunkSize, 2 * pieceSize} {
 		for _, step := range []int64{seal.ChunkSize - 1, 300 << 10, 3 * pieceSize} {
 			_, bob, _, data := farAway(t, Limits{}, size)
@@ -85,6 +87,7 @@ func TestReadByRangeBorders(t *testing.T) {
 
 // What was fetched is there in the next session, also without the remote.
 func TestSparseSurvives(t *testing.T) {
+	t.Parallel()
 	for _, how := range []string{"reopen", "kill", "power cut"} {
 		t.Run(how, func(t *testing.T) {
 			_, bob, r, data := farAway(t, Limits{}, 4*pieceSize)
@@ -111,6 +114,7 @@ func TestSparseSurvives(t *testing.T) {
 // A sparse file that lost or changed bytes, its map, or its end, is fetched
 // anew, and gives no wrong byte.
 func TestSparseDamaged(t *testing.T) {
+	t.Parallel()
 	for name, harm := range map[string]func(f *os.File, size int64) error{
 		"zeros":      func(f *os.File, _ int64) error { _, err := f.WriteAt(make([]byte, pieceSize), 100); return err },
 		"flip":       func(f *os.File, _ int64) error { _, err := f.WriteAt([]byte{1}, pieceSize+5000); return err },
@@ -153,6 +157,7 @@ func TestSparseDamaged(t *testing.T) {
 // Pieces that turn out to be lost when a file is to become a blob, and that a reader
 // has brought again before that has ended, do not keep it from becoming one.
 func TestSparseMendedByAReader(t *testing.T) {
+	t.Parallel()
 	_, bob, r, data := farAway(t, Limits{}, 4*pieceSize+99)
 	wantRange(t, bob.Vault, farFile, data, pieceSize, 100)
 	wantRange(t, bob.Vault, farFile, data, 0, 100)
@@ -200,6 +205,7 @@ func TestSparseMendedByAReader(t *testing.T) {
 // A remote that alters, swaps, cuts or adds: no wrong byte is released, and the
 // file can be read once it has come to its senses.
 func TestFetchHostile(t *testing.T) {
+	t.Parallel()
 	sealedPiece := int64(pieceChunks * seal.SealedChunk)
 	for name, c := range map[string]struct {
 		bend   func(p []byte, off int64) ([]byte, error)
@@ -220,6 +226,7 @@ func TestFetchHostile(t *testing.T) {
 		"not there": {func(p []byte, _ int64) ([]byte, error) { return nil, blob.ErrNotFound }, false},
 	} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			_, bob, r, data := farAway(t, Limits{}, 3*pieceSize)
 			r.set(func() { r.bend = c.bend })
 			got, err := readRange(bob.Vault, farFile, sealedPiece, 5000)
@@ -256,6 +263,7 @@ func (d *device) hasAlarmText(part string) {
 
 // Pieces of another blob of the same size.
 func TestFetchOtherBlob(t *testing.T) {
+	t.Parallel()
 	f, bob, r, data := farAway(t, Limits{}, 2*pieceSize)
 	ada := f.devices[0]
 	other := writeFile(t, ada.Vault, "A/other", randomBytes(2*pieceSize, 8))
@@ -276,6 +284,7 @@ func TestFetchOtherBlob(t *testing.T) {
 
 // Many readers of one piece share one request; a failure is one failure.
 func TestReadersShare(t *testing.T) {
+	t.Parallel()
 	_, bob, r, data := farAway(t, Limits{}, 3*pieceSize)
 	open := r.hang()
 	const readers = 40
@@ -319,6 +328,7 @@ func TestReadersShare(t *testing.T) {
 
 // A sequential reader is served ahead, a random one is not.
 func TestPrefetchWindow(t *testing.T) {
+	t.Parallel()
 	const pieces = 40
 	_, bob, r, data := farAway(t, Limits{}, pieces*pieceSize)
 	for _, i := range []int64{30, 10, 20} {
@@ -355,6 +365,7 @@ func TestPrefetchWindow(t *testing.T) {
 
 // A wait ends with its deadline, or after a signal; what comes late is there.
 func TestFetchDeadline(t *testing.T) {
+	t.Parallel()
 	_, bob, r, data := farAway(t, Limits{FetchWait: 50 * time.Millisecond}, 3*pieceSize)
 	open := r.hang()
 	defer open()
@@ -374,6 +385,7 @@ func TestFetchDeadline(t *testing.T) {
 }
 
 func TestFetchInterrupted(t *testing.T) {
+	t.Parallel()
 	_, bob, r, _ := farAway(t, Limits{FetchWait: time.Minute}, 3*pieceSize)
 	defer r.hang()()
 	n := bob.mustFind(farFile)
@@ -475,6 +487,7 @@ func TestFetchWholeV3(t *testing.T) {
 // While downloads hang, nothing else waits for them: other files, the file's
 // own attributes, its name, its closing, and the end of the session.
 func TestHangingReadsHoldNothing(t *testing.T) {
+	t.Parallel()
 	f := newFleetOf(t, Limits{FetchWait: time.Minute}, "v4", "ada", "bob")
 	ada, bob := f.devices[0], f.devices[1]
 	ada.mkdir("A")

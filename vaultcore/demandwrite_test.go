@@ -43,6 +43,7 @@ func overlay(data []byte, s string, off int64) []byte {
 // A write into a file that is elsewhere fetches what it touches; closing waits
 // for nothing and loses nothing; the save is published once the rest has come.
 func TestWriteFar(t *testing.T) {
+	t.Parallel()
 	for name, at := range map[string]int64{"inside": 2*pieceSize + 777, "append": 3*pieceSize + 55, "behind the end": 4 * pieceSize} {
 		t.Run(name, func(t *testing.T) {
 			f, bob, r, data := farAway(t, Limits{FetchWait: 200 * time.Millisecond}, 3*pieceSize+55)
@@ -58,7 +59,7 @@ func TestWriteFar(t *testing.T) {
 				t.Fatal(err)
 			}
 			bob.Release(n, true)
-			if took := time.Since(began); took > 5*time.Second {
+			if took := time.Since(began); took > 30*time.Second {
 				t.Fatalf("close took %v", took)
 			}
 			wantRange(t, bob.Vault, farFile, want, at, 7)
@@ -78,6 +79,7 @@ func TestWriteFar(t *testing.T) {
 // Whole pages need nothing of the old content; a part of one says at write that
 // the rest does not come, and what was written before stays.
 func TestWriteFarOffline(t *testing.T) {
+	t.Parallel()
 	_, bob, r, data := farAway(t, Limits{FetchWait: 100 * time.Millisecond}, 3*pieceSize)
 	open := r.hang()
 	defer open()
@@ -116,6 +118,7 @@ func TestWriteFarOffline(t *testing.T) {
 
 // A kill at every moment after close keeps what was written.
 func TestWriteFarKilled(t *testing.T) {
+	t.Parallel()
 	_, bob, r, data := farAway(t, Limits{}, 2*pieceSize+9)
 	gate := r.hang()
 	page := string(randomBytes(pageSize, 3))
@@ -273,6 +276,7 @@ func TestWriteFarReplaced(t *testing.T) {
 
 // A version 3 file is fetched whole for the same.
 func TestWriteFarV3(t *testing.T) {
+	t.Parallel()
 	f := newFleet(t, "ada", "bob")
 	ada, bob := f.devices[0], f.devices[1]
 	data := randomBytes(1<<20, 1)
@@ -306,6 +310,7 @@ func writeAll(path, data string) error { return os.WriteFile(path, []byte(data),
 // written: what fsync or close made durable comes back after a kill, as an edit of
 // its own, whichever came first and however often the program is killed.
 func TestWriteFarReplacedKilled(t *testing.T) {
+	t.Parallel()
 	fsync := func(t *testing.T, bob *device, n *Node) {
 		if err := bob.Fsync(n); err != nil {
 			t.Fatal(err)

@@ -31,6 +31,7 @@ func onDisks(t *testing.T, f func(t *testing.T, ts *testStore)) {
 // TestStreamBlocks ends streams beside every border of their blocks, and reads,
 // keeps and goes on with them there.
 func TestStreamBlocks(t *testing.T) {
+	t.Parallel()
 	const head, first, block = 32 << 10, 17 * seal.ChunkSize, directPlain
 	onDisks(t, func(t *testing.T, ts *testStore) {
 		for _, border := range []int{head + first, head + first + block, head + first + 2*block} {
@@ -69,6 +70,7 @@ func TestStreamBlocks(t *testing.T) {
 // TestBrokenStreamBlocks: what a stream holds when it breaks, in its file, on
 // the way there and in its buffer, is all there in the pages it becomes.
 func TestBrokenStreamBlocks(t *testing.T) {
+	t.Parallel()
 	onDisks(t, func(t *testing.T, ts *testStore) {
 		for size := 400_000; size < 3_500_000; size += 130_001 {
 			want := noise(uint64(size), size)

@@ -31,6 +31,7 @@ func wantDraft(t testing.TB, d *draft, want []byte) {
 // TestDraftOverwritesEveryEdge writes near every edge into a draft of every
 // shape, and reads it whole before and after it is sealed.
 func TestDraftOverwritesEveryEdge(t *testing.T) {
+	t.Parallel()
 	ts := newTestStore(t, tinyLimits())
 	for _, size := range []int{0, 5000, 140_000, 150_001, 400_000} {
 		data := noise(uint64(size), size)
@@ -70,6 +71,7 @@ func TestDraftOverwritesEveryEdge(t *testing.T) {
 
 // TestDraftTruncatesEveryEdge cuts and grows again: zeros, never old bytes.
 func TestDraftTruncatesEveryEdge(t *testing.T) {
+	t.Parallel()
 	ts := newTestStore(t, tinyLimits())
 	for _, size := range []int{10_000, 140_000, 400_000} {
 		data := noise(uint64(size), size)

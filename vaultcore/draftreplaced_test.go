@@ -11,6 +11,7 @@ import (
 // what fsync made durable comes back after a kill, whatever the trash was told
 // meanwhile.
 func TestReplacedWhileWrittenKilled(t *testing.T) {
+	t.Parallel()
 	for _, cut := range []bool{false, true} {
 		t.Run(fmt.Sprintf("power cut %v", cut), func(t *testing.T) { playAllReplaced(t, cut) })
 	}

@@ -466,6 +466,7 @@ func TestPins(t *testing.T) {
 // The bound on what lies here: the longest unopened goes first, also after a
 // restart, and what may not go stays.
 func TestCacheSize(t *testing.T) {
+	t.Parallel()
 	var paths []string
 	for i := range 6 {
 		paths = append(paths, fmt.Sprintf("A/%d", i))
@@ -515,6 +516,7 @@ func TestCacheSize(t *testing.T) {
 
 // The bound holds for what is read of a file larger than it, while it is open.
 func TestCacheSizeOfPieces(t *testing.T) {
+	t.Parallel()
 	const pieces = 40
 	_, bob, _, data := farAway(t, Limits{}, pieces*pieceSize)
 	const limit = 22 * pieceSize

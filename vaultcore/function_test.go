@@ -371,6 +371,7 @@ func (c *crowd) restart(d *device) {
 // every batch, the tree that the history says, whatever came first and however
 // often they were restarted; and so has who hears all of it at the end (P1).
 func TestTreeIsAFunctionOfState(t *testing.T) {
+	t.Parallel()
 	for seed := range uint64(4) {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {
 			c := &crowd{fleet: newFleet(t, "ada", "bob", "cyd", "dan"), r: rand.New(rand.NewPCG(seed, 3))}

@@ -102,6 +102,7 @@ var injections = map[string]injection{
 // authenticates or not at all, and changes nothing on any device. What the device
 // holds is never taken for it.
 func TestInjectedRow(t *testing.T) {
+	t.Parallel()
 	for name, in := range injections {
 		t.Run(name, func(t *testing.T) {
 			f, ada, bob, s, p := unverifiedWorld(t)
@@ -194,6 +195,7 @@ func matches(got, want string) bool {
 // What a person takes over of all that harms nothing else: every other file stays,
 // and all devices show the same.
 func TestAdoptInjected(t *testing.T) {
+	t.Parallel()
 	for name, in := range injections {
 		if in.problem != "" || in.damaged || in.shown == "" {
 			continue

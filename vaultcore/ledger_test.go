@@ -33,6 +33,7 @@ func TestSyncTurns(t *testing.T) {
 
 // The rows of the page's table of conflicts, on real vaults.
 func TestConflicts(t *testing.T) {
+	t.Parallel()
 	for _, c := range []struct {
 		name     string
 		ada, bob func(d *device)
@@ -154,6 +155,7 @@ func (d *device) chmod(path string, mode uint32) {
 // A change from elsewhere under an open, written file: its save is an edit on
 // what it was opened on, or the file is back. Readers go on with what they have.
 func TestOpenFileUnderChange(t *testing.T) {
+	t.Parallel()
 	for _, c := range []struct {
 		name string
 		bob  func(d *device)
@@ -262,6 +264,7 @@ func TestPending(t *testing.T) {
 // A kill or a power cut between any two steps keeps every acknowledged save and
 // shows no half.
 func TestKillBetweenSyncSteps(t *testing.T) {
+	t.Parallel()
 	for _, power := range []bool{false, true} {
 		f := newFleet(t, "ada", "bob")
 		ada, bob := f.devices[0], f.devices[1]
@@ -427,6 +430,7 @@ func TestKillBehindBatch(t *testing.T) {
 // Rows that changed too lately wait for the next batch, and a batch has its
 // bounds.
 func TestSealBounds(t *testing.T) {
+	t.Parallel()
 	f := newFleet(t, "ada", "bob")
 	ada := f.devices[0]
 	ada.mkdir("A")

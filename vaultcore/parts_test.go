@@ -27,6 +27,7 @@ func partSizes() (sizes []int) {
 
 // The file is what one call of the cipher seals, and opens in parts and whole.
 func TestPartsEdges(t *testing.T) {
+	t.Parallel()
 	ts := newTestStore(t, Limits{})
 	all := noise(1, seal.MaxV3)
 	for _, size := range partSizes() {

@@ -40,6 +40,7 @@ func (d *device) blobOf(path string) seal.ID {
 // What nobody saw is not replaced, however what was saved over it and its own
 // bytes meet.
 func TestSaveOverWaitingContent(t *testing.T) {
+	t.Parallel()
 	for _, c := range []struct {
 		name string
 		play func(ada, bob *device)
@@ -104,6 +105,7 @@ func TestSaveOverWaitingContent(t *testing.T) {
 // A new name, place or mode of a file whose newest content is pending is one of
 // that content, and a move of what is shown leaves it where it is.
 func TestChangeWaitingFile(t *testing.T) {
+	t.Parallel()
 	exchange := func(t *testing.T, d *device) {
 		dir, _, err := d.parentOf("A/f.txt")
 		if err == nil {
@@ -186,6 +188,7 @@ func TestDeleteWaitingFile(t *testing.T) {
 // A content that two files show, and that is not sent yet, is sent also when one
 // of them is saved, deleted or moved over meanwhile.
 func TestUnsentContentOfTwoFiles(t *testing.T) {
+	t.Parallel()
 	for _, c := range []struct {
 		name string
 		play func(d *device)

@@ -277,6 +277,7 @@ func TestOldPassword(t *testing.T) {
 // What changed here since the last batch was made on what a revocation takes
 // back: none of it is taken along.
 func TestRevocationKeepsUnsealed(t *testing.T) {
+	t.Parallel()
 	for _, c := range []struct {
 		name string
 		play func(bob *device)

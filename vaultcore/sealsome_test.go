@@ -9,6 +9,7 @@ import (
 // A batch that leaves the newest changes for the next one undoes none of them,
 // though it changes how their files are shown.
 func TestSealSomeOfClash(t *testing.T) {
+	t.Parallel()
 	for _, c := range []struct {
 		name string
 		play func(d *device, path string)

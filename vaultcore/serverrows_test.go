@@ -239,6 +239,7 @@ var rowAttacks = map[string]struct {
 // Whatever a server says of a row, the attested revision stays in use, the lie
 // has a name, and what is right is written again.
 func TestServerRowAttacks(t *testing.T) {
+	t.Parallel()
 	for name, attack := range rowAttacks {
 		t.Run(name, func(t *testing.T) {
 			f := newFleet(t, "ada", "bob")
