@@ -94,7 +94,8 @@ func (d device) setReadAhead(kb int) {
 const controlDir = "/sys/fs/fuse/connections"
 
 // abort cuts the connection off, whatever is stuck. Where nobody has mounted
-// the control files, root can do so for the moment.
+// the control files, root can do so for the moment; one that is not among them
+// then has ended by itself.
 func (d device) abort() error {
 	if d == (device{}) {
 		return os.ErrNotExist
@@ -111,7 +112,10 @@ func (d device) abort() error {
 	if err := unix.Mount("fusectl", dir, "fusectl", unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC, ""); err != nil {
 		return err
 	}
-	return errors.Join(d.abortIn(dir), unix.Unmount(dir, 0))
+	if err = d.abortIn(dir); errors.Is(err, os.ErrNotExist) {
+		err = nil
+	}
+	return errors.Join(err, unix.Unmount(dir, 0))
 }
 
 func (d device) abortIn(dir string) error {
