@@ -159,6 +159,10 @@ func (c *backupCreateCommand) writeFile(in *incoming, bar *progress) (err error)
 	dir := filepath.Dir(c.target)
 	temp := filepath.Join(dir, ".vaultdrive-"+seal.NewBlobID().Hex()+backupSuffix)
 	out, err := os.OpenFile(temp, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	var path *fs.PathError
+	if errors.As(err, &path) {
+		path.Path = c.target // the temporary name says nothing to anybody
+	}
 	if err != nil {
 		return err
 	}

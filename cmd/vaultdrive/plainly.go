@@ -1,6 +1,8 @@
 package main
 
 import (
+	"errors"
+	"io/fs"
 	"slices"
 	"strings"
 
@@ -31,7 +33,18 @@ func sentence(err error) string {
 	if said := blob.Saying(err); said != "" {
 		return said
 	}
-	return err.Error()
+	return withoutCall(err)
+}
+
+// withoutCall is an error's text without the name of the system call that failed: a
+// person knows the path, not the call.
+func withoutCall(err error) string {
+	text := err.Error()
+	var path *fs.PathError
+	if errors.As(err, &path) {
+		return strings.ReplaceAll(text, path.Error(), path.Path+": "+path.Err.Error())
+	}
+	return text
 }
 
 // apart gives the errors that errors.Join put together somewhere below; whoever

@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"testing"
 
 	"github.com/vaultdrive/vaultdrive/vaultcore"
@@ -26,6 +27,7 @@ func TestOneLine(t *testing.T) {
 		{fail(away, "", "no luck"), "no luck"},
 		{toWire(fmt.Errorf("try: %w", away)).fromWire(), "the bucket b does not answer"},
 		{errors.New("failed to connect:\n\thost: refused"), "failed to connect:; host: refused"},
+		{fmt.Errorf("key: %w", &fs.PathError{Op: "lstat", Path: "notes.txt", Err: fs.ErrNotExist}), "key: notes.txt: file does not exist"},
 		{blob.ErrNoSpace, blob.ErrNoSpace.Error()},
 	} {
 		if got := oneLine(test.err); got != test.want {

@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 
 	"github.com/adrg/xdg"
 
@@ -103,6 +104,8 @@ func noVaultAt(path string, err error) error {
 	switch {
 	case errors.Is(err, fs.ErrPermission):
 		return fail(fs.ErrPermission, "", "vault %s: permission denied", path)
+	case errors.Is(err, syscall.ENOTDIR):
+		return fail(vaultcore.ErrNoVault, "--vault DIR names the directory of a vault", "%s: no vault, it is no directory", path)
 	case !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, fs.ErrInvalid):
 		return fmt.Errorf("vault %s: %w", path, err)
 	}
