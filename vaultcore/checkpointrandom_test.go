@@ -409,8 +409,28 @@ func (m *months) joinLate() {
 	if list := dan.list(); strings.Contains(list, "(not here)") {
 		m.t.Fatalf("contents are gone from the remote:\n%s", list)
 	}
+	m.oneBase()
 	for _, d := range m.devices {
 		d.reopen()
 	}
-	m.agree()
+	m.fleet.agree()
+}
+
+// oneBase brings all devices to the newest base, so that none holds what others have
+// dropped: whatever stayed open for how long, they show the same then.
+func (m *months) oneBase() {
+	m.t.Helper()
+	for range 2 {
+		m.pass(31)
+		m.point(m.devices[0])
+		for _, d := range m.devices {
+			m.hear(d, true)
+		}
+	}
+	for range 2 {
+		for _, d := range m.devices {
+			m.collect(d)
+			m.hear(d, true)
+		}
+	}
 }
