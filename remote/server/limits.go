@@ -230,7 +230,6 @@ func (b *bodies) enter(account int64, json bool) (leave func(), err error) {
 	c := b.by[account]
 	if c == nil {
 		c = &bodyCount{}
-		b.by[account] = c
 	}
 	switch {
 	case b.l.AllBodies > 0 && b.all >= b.l.AllBodies:
@@ -238,6 +237,7 @@ func (b *bodies) enter(account int64, json bool) (leave func(), err error) {
 	case b.l.Bodies > 0 && c.all >= b.l.Bodies, json && b.l.JSONBodies > 0 && c.json >= b.l.JSONBodies:
 		return nil, api.Limited(api.CodeRateLimited, time.Second, "%d uploads of this account are under way", c.all)
 	}
+	b.by[account] = c
 	b.all++
 	c.all++
 	if json {

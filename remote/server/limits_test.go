@@ -55,3 +55,18 @@ func TestMemoryRatesLongerThanLimit(t *testing.T) {
 	now = now.Add(rateTime + eighth)
 	must(t, r.take("key", 10, 1000))
 }
+
+// TestBodiesForget: accounts without a body under way take no room, also refused.
+func TestBodiesForget(t *testing.T) {
+	b := newBodies(Limits{AllBodies: 1}.withDefaults())
+	leave, err := b.enter(1, false)
+	must(t, err)
+	for account := range int64(10) {
+		if _, err := b.enter(account, true); err == nil {
+			t.Errorf("account %d is let in beyond the bound", account)
+		}
+	}
+	if leave(); len(b.by) != 0 {
+		t.Errorf("%d accounts are remembered", len(b.by))
+	}
+}
