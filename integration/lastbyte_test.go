@@ -1,6 +1,7 @@
 package integration
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -42,7 +43,25 @@ func fullToTheLastByte(t *testing.T) (bob *bed, there *mount, disk string, files
 	}
 	bob.ok("sync now")
 	lastByte(t, disk)
+	there.useUp()
 	return bob, there, disk, files
+}
+
+// useUp makes empty files until the database itself has no room for one more: what
+// its files had allocated before is used then.
+func (m *mount) useUp() {
+	m.b.t.Helper()
+	for i := range 100_000 {
+		f, err := os.Create(m.path("A", fmt.Sprint("empty-", i)))
+		if err == nil {
+			err = f.Close()
+		}
+		if errors.Is(err, syscall.ENOSPC) {
+			return
+		}
+		must(m.b.t, err)
+	}
+	m.b.t.Fatal("the database never ran out of room")
 }
 
 // On a disk that is full to its last byte all works that makes room: deleting in

@@ -61,7 +61,7 @@ func (v *Vault) Evict(ctx context.Context, ids []seal.ID) (Evicted, error) {
 		return out, err
 	}
 	// What a full disk cannot take out of its row stays there, and here.
-	if _, err := v.settleDue(true); err != nil && !errors.Is(err, ErrNoSpace) {
+	if _, err := v.settleDue(true); err != nil && !errors.Is(diskError(err), ErrNoSpace) {
 		return out, err
 	}
 	blobs, err := v.blobsBelow(ids)
