@@ -78,9 +78,9 @@ func playCloseKilled(t *testing.T, seed uint64) int {
 		c.cyd.pull()
 	}
 	c.edit(c.cyd)
-	c.bob.OnCommit(c.step)
+	end := c.bob.atCommits(c.step)
 	c.play()
-	c.bob.OnCommit(func() {})
+	end()
 	c.step()
 	for _, k := range c.kills {
 		c.check(&k)
@@ -428,7 +428,7 @@ func playFirstFsync(t *testing.T, transactions int) bool {
 	n := openFile(t, bob.Vault, "A/f")
 	mustWriteAt(t, bob.Vault, n, "bob's", 0)
 	home := ""
-	bob.OnCommit(func() {
+	end := bob.atCommits(func() {
 		if transactions--; transactions == 0 {
 			home = crashCopy(t, bob.Vault, false)
 		}
@@ -436,7 +436,7 @@ func playFirstFsync(t *testing.T, transactions int) bool {
 	if err := bob.Fsync(n); err != nil {
 		t.Fatal(err)
 	}
-	bob.OnCommit(func() {})
+	end()
 	if home == "" {
 		home = crashCopy(t, bob.Vault, false)
 		transactions = 0

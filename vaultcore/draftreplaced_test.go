@@ -97,7 +97,7 @@ func playOpenedWhileReplaced(t *testing.T, reads bool) {
 	old := n.n
 	opened := make(chan error, 1)
 	began := false
-	bob.OnCommit(func() {
+	end := bob.atCommits(func() {
 		if began || !lacksRow(bob.com.c, old) {
 			return
 		}
@@ -113,6 +113,7 @@ func playOpenedWhileReplaced(t *testing.T, reads bool) {
 	writeFile(t, ada.Vault, "A/f", other)
 	ada.push()
 	bob.pull()
+	end()
 	if !began {
 		t.Fatal("the moment did not come")
 	}

@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"slices"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -91,6 +92,27 @@ func (d *device) reopen() {
 		d.f.t.Fatalf("%s: close: %v", d.name, err)
 	}
 	d.open()
+}
+
+// atCommits calls look after each of a device's transactions, on whatever goroutine
+// they are, until end returns.
+func (d *device) atCommits(look func()) (end func()) {
+	var mu sync.Mutex
+	over := false
+	v := d.Vault
+	v.OnCommit(func() {
+		mu.Lock()
+		defer mu.Unlock()
+		if !over {
+			look()
+		}
+	})
+	return func() {
+		v.OnCommit(func() {})
+		mu.Lock()
+		over = true
+		mu.Unlock()
+	}
 }
 
 // kill goes on with what a kill at this moment would have left.

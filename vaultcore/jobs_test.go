@@ -269,9 +269,9 @@ func TestFoundThenKilled(t *testing.T) {
 		}
 	}
 	var killed []string
-	desktop.OnCommit(func() { killed = append(killed, crashCopy(t, desktop.Vault, false)) })
+	end := desktop.atCommits(func() { killed = append(killed, crashCopy(t, desktop.Vault, false)) })
 	find()
-	desktop.OnCommit(func() {})
+	end()
 	if len(killed) == 0 {
 		t.Fatal("Found wrote nothing")
 	}
