@@ -46,7 +46,7 @@ func TestWriteFar(t *testing.T) {
 	t.Parallel()
 	for name, at := range map[string]int64{"inside": 2*pieceSize + 777, "append": 3*pieceSize + 55, "behind the end": 4 * pieceSize} {
 		t.Run(name, func(t *testing.T) {
-			f, bob, r, data := farAway(t, Limits{FetchWait: 200 * time.Millisecond}, 3*pieceSize+55)
+			f, bob, r, data := farAway(t, Limits{FetchWait: time.Minute}, 3*pieceSize+55)
 			want := overlay(data, "changed", at)
 			n := mustOpen(t, bob.Vault, farFile, true)
 			mustWriteAt(t, bob.Vault, n, "changed", at)
@@ -174,7 +174,7 @@ func TestWriteFarKilled(t *testing.T) {
 
 // Emptying a file, replacing it whole, renaming and deleting it fetch nothing.
 func TestChangeFarWithoutFetch(t *testing.T) {
-	_, bob, r, _ := farAway(t, Limits{FetchWait: 100 * time.Millisecond}, 2*pieceSize)
+	_, bob, r, _ := farAway(t, Limits{FetchWait: time.Minute}, 2*pieceSize)
 	defer r.hang()()
 	bob.rename(farFile, "A/moved")
 	bob.rename("A/moved", farFile)
@@ -200,7 +200,7 @@ func TestChangeFarWithoutFetch(t *testing.T) {
 }
 
 func TestTruncateFar(t *testing.T) {
-	_, bob, r, data := farAway(t, Limits{FetchWait: 100 * time.Millisecond}, 3*pieceSize)
+	_, bob, r, data := farAway(t, Limits{FetchWait: time.Minute}, 3*pieceSize)
 	gate := r.hang()
 	n := bob.mustFind(farFile)
 	if err := bob.Truncate(n, pieceSize+100); err != nil {
@@ -246,7 +246,7 @@ func TestUnlinkWaitingDraft(t *testing.T) {
 // that is not here: closing waits for nothing, and the save comes as an edit of its
 // own once the rest has come.
 func TestWriteFarReplaced(t *testing.T) {
-	f, bob, r, data := farAway(t, Limits{FetchWait: 100 * time.Millisecond}, 2*pieceSize)
+	f, bob, r, data := farAway(t, Limits{FetchWait: time.Minute}, 2*pieceSize)
 	ada := f.devices[0]
 	open := r.hang()
 	page := string(randomBytes(pageSize, 3))
@@ -331,7 +331,7 @@ func TestWriteFarReplacedKilled(t *testing.T) {
 		}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			f, bob, r, data := farAway(t, Limits{FetchWait: 100 * time.Millisecond}, 2*pieceSize)
+			f, bob, r, data := farAway(t, Limits{FetchWait: time.Minute}, 2*pieceSize)
 			open := r.hang()
 			page := string(randomBytes(pageSize, 3))
 			n := mustOpen(t, bob.Vault, farFile, true)
