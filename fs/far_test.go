@@ -191,7 +191,7 @@ func (f *farVault) requestsSoFar() int {
 // Contents that are elsewhere come through the mount as they were written.
 func TestFarRead(t *testing.T) {
 	const size = 5<<20 + 333
-	f := mountFar(t, 0, size, "one", "two")
+	f := mountFar(t, generous, size, "one", "two")
 	c := startClient(t)
 	want := farBytes(size, 0)
 	fd := c.open(f.a+"/one", os.O_RDONLY)
@@ -221,7 +221,7 @@ func farListing(t *testing.T, size int) {
 	for i := range 30 {
 		names = append(names, fmt.Sprintf("%02d", i))
 	}
-	f := mountFar(t, 0, size, names...)
+	f := mountFar(t, generous, size, names...)
 	c := startClient(t)
 	f.hang()
 	c.must(call{Op: "lsl", Path: f.a})

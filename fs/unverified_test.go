@@ -102,7 +102,7 @@ func (f *farVault) fetches() int {
 // TestUnverifiedDirectory: what no device has signed is shown below the hidden
 // directory at once, is fetched when it is read, and nothing can be done to it.
 func TestUnverifiedDirectory(t *testing.T) {
-	m := mountFar(t, 5*time.Second, 10)
+	m := mountFar(t, generous, 10)
 	c := startClient(t)
 	s := newStranger(m)
 	top := m.dir + "/.vaultdrive/unverified"

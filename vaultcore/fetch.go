@@ -66,7 +66,8 @@ type fetches struct {
 	sizes   map[seal.ID]int64 // bytes in sparse files, open or not
 
 	mu      sync.Mutex
-	running sync.WaitGroup // Add under mu
+	now     func() time.Time // by which failures are recent
+	running sync.WaitGroup   // Add under mu
 	ended   bool
 	flights map[seal.ID]*arrival // of whole contents
 	failed  map[seal.ID]failure
@@ -86,12 +87,10 @@ type failure struct {
 	at  time.Time
 }
 
-func (f failure) recent() bool { return f.err != nil && time.Since(f.at) < failedFor }
-
 func newFetches() *fetches {
 	f := &fetches{
 		flights: make(map[seal.ID]*arrival), failed: make(map[seal.ID]failure), sparse: make(map[seal.ID]*sparse),
-		sizes: make(map[seal.ID]int64), demand: make(chan struct{}, demandMax), ahead: make(chan struct{}, aheadMax),
+		sizes: make(map[seal.ID]int64), demand: make(chan struct{}, demandMax), ahead: make(chan struct{}, aheadMax), now: time.Now,
 	}
 	f.adopt = func(context.Context, *sparse) error { return errElsewhere() }
 	f.named, f.elsewhere = func(seal.ID) bool { return false }, func(seal.ID) bool { return false }
@@ -231,8 +230,8 @@ func (s *store) flightOf(c *content) (*arrival, error) {
 	if f := fs.flights[id]; f != nil {
 		return f, nil
 	}
-	if last := fs.failed[id]; last.recent() {
-		return nil, fetchError(last.err)
+	if err := fs.latelyLocked(id); err != nil {
+		return nil, fetchError(err)
 	}
 	if !fs.beginLocked() {
 		return nil, ErrClosed
@@ -280,7 +279,11 @@ func (f *fetches) note(id seal.ID, err error) {
 func (f *fetches) lately(id seal.ID) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if last := f.failed[id]; last.recent() {
+	return f.latelyLocked(id)
+}
+
+func (f *fetches) latelyLocked(id seal.ID) error {
+	if last := f.failed[id]; f.now().Sub(last.at) < failedFor {
 		return last.err
 	}
 	return nil
@@ -288,14 +291,14 @@ func (f *fetches) lately(id seal.ID) error {
 
 // noteLocked keeps the failures of the last second.
 func (f *fetches) noteLocked(id seal.ID, err error) {
-	for old, last := range f.failed {
-		if !last.recent() {
+	for old := range f.failed {
+		if f.latelyLocked(old) == nil {
 			delete(f.failed, old)
 		}
 	}
 	delete(f.failed, id)
 	if err != nil {
-		f.failed[id] = failure{err, time.Now()}
+		f.failed[id] = failure{err, f.now()}
 	}
 }
 

@@ -47,8 +47,13 @@ var noonOfMarch = time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
 // newFleet makes a vault and joins a device for each further name.
 func newFleet(t testing.TB, names ...string) *fleet { return newFleetOf(t, Limits{}, "", names...) }
 
+// fetchPatience is Limits.FetchWait of who does not set it: what a remote gives at
+// once is not given up on, however busy the machine is.
+const fetchPatience = 5 * time.Minute
+
 // newFleetOf is newFleet with limits and a write setting.
 func newFleetOf(t testing.TB, limits Limits, write string, names ...string) *fleet {
+	limits.FetchWait = cmp.Or(limits.FetchWait, fetchPatience)
 	f := &fleet{
 		t: t, limits: limits, write: write, remote: seal.NewID(), log: make(map[seal.ID][][]byte), blobs: make(map[seal.ID][]byte),
 	}

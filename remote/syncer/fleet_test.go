@@ -109,7 +109,9 @@ func (f *fleet) join(d *device) {
 
 func (d *device) openVault() {
 	d.f.t.Helper()
-	v, err := vaultcore.Open(context.Background(), d.home, vaultcore.Credentials{Password: []byte(password)}, vaultcore.Options{KDF: quickKDF, Now: d.now(), Marks: d.f.marks})
+	v, err := vaultcore.Open(context.Background(), d.home, vaultcore.Credentials{Password: []byte(password)}, vaultcore.Options{
+		KDF: quickKDF, Now: d.now(), Marks: d.f.marks, Limits: vaultcore.Limits{FetchWait: patience},
+	})
 	d.f.must(err)
 	d.v = v
 	d.f.t.Cleanup(func() {
