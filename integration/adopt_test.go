@@ -31,7 +31,7 @@ func (b *bed) listUnverified() (all []unverified) {
 // waitListed waits until something is unverified, without asking for a sync.
 func (b *bed) waitListed(state, path string) (found unverified) {
 	b.t.Helper()
-	waitFor(b.t, state+" "+path+" is listed", time.Minute, func() bool {
+	waitFor(b.t, state+" "+path+" is listed", patience, func() bool {
 		for _, l := range b.listUnverified() {
 			if l.State == state && l.Path == path {
 				found = l
@@ -45,7 +45,7 @@ func (b *bed) waitListed(state, path string) (found unverified) {
 
 func waitRead(t *testing.T, path, want string) {
 	t.Helper()
-	waitFor(t, path+" has "+want, time.Minute, func() bool {
+	waitFor(t, path+" has "+want, patience, func() bool {
 		got, err := os.ReadFile(path)
 		return err == nil && string(got) == want
 	})
@@ -99,11 +99,11 @@ func TestAdopt(t *testing.T) {
 	for _, m := range []*mount{here, there} {
 		waitRead(t, m.path("Passport", "visa", "from the page ✈.txt"), "of a page")
 	}
-	waitFor(t, "the other device lists the rest only", time.Minute, func() bool { return len(bob.listUnverified()) == 1 })
+	waitFor(t, "the other device lists the rest only", patience, func() bool { return len(bob.listUnverified()) == 1 })
 	bob.ok("adopt", "--all", "--yes")
 	waitRead(t, here.path("Passport", "large.bin"), large)
 	for _, m := range []*mount{here, there} {
-		waitFor(t, "nothing is unverified", time.Minute, func() bool {
+		waitFor(t, "nothing is unverified", patience, func() bool {
 			names, err := os.ReadDir(m.path(".vaultdrive", "unverified"))
 			return err == nil && len(names) == 0
 		})
@@ -186,12 +186,12 @@ func TestAdoptDeletion(t *testing.T) {
 		waitRead(t, m.path("Passport", "drop.txt"), "in its place")
 		waitRead(t, m.path("Passport", "keep.txt"), "keep.txt")
 	}
-	waitFor(t, "the server has both again", time.Minute, func() bool { return len(c.files(p)) == 2 })
+	waitFor(t, "the server has both again", patience, func() bool { return len(c.files(p)) == 2 })
 	if got := c.read(c.files(p)["keep.txt"]); got != "keep.txt" {
 		t.Errorf("content %q", got)
 	}
 	for _, b := range []*bed{ada, bob} {
-		waitFor(t, "nothing is left to decide", time.Minute, func() bool { return len(b.listUnverified()) == 0 })
+		waitFor(t, "nothing is left to decide", patience, func() bool { return len(b.listUnverified()) == 0 })
 		if out := b.ok("trash list"); !strings.Contains(out, "Passport/drop.txt") || strings.Contains(out, "keep.txt") {
 			t.Errorf("trash:\n%s", out)
 		}
@@ -276,7 +276,7 @@ func TestUnverifiedDamaged(t *testing.T) {
 	c.upload(p, "bad.txt", strings.Repeat("altered at the server; ", 30_000))
 	s.alterLargest()
 	file := here.path(".vaultdrive", "unverified", "Passport", "bad.txt")
-	waitFor(t, "it is shown", time.Minute, func() bool { _, err := os.Stat(file); return err == nil })
+	waitFor(t, "it is shown", patience, func() bool { _, err := os.Stat(file); return err == nil })
 	if got, err := os.ReadFile(file); !errors.Is(err, syscall.EIO) || len(got) > 0 {
 		t.Errorf("%d bytes, %v", len(got), err)
 	}

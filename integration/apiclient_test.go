@@ -222,18 +222,18 @@ func TestRowsOfTheDrive(t *testing.T) {
 	row := files["scan.txt"]
 	written := strings.Count(s.text(), "/rows")
 	must(t, os.Rename(here.path("Passport", "scan.txt"), here.path("Passport", "page one.txt")))
-	waitFor(t, "the rename is in the API, by itself", time.Minute, func() bool { return strings.Count(s.text(), "/rows") > written })
+	waitFor(t, "the rename is in the API, by itself", patience, func() bool { return strings.Count(s.text(), "/rows") > written })
 	if now := c.files(p)["page one.txt"]; now.ID != row.ID || now.BlobID != row.BlobID || len(c.files(p)) != 1 {
 		t.Errorf("renamed: %+v, was %+v", now, row)
 	}
 
 	c.upload(p, "from the page.txt", "of a page")
 	c.do(http.MethodDelete, api.PathAttachments+"/"+row.ID, nil, nil)
-	waitFor(t, "the wish is an event", time.Minute, func() bool {
+	waitFor(t, "the wish is an event", patience, func() bool {
 		return strings.Contains(ada.ok("events"), "asked the server to delete Passport/page one.txt")
 	})
 	for _, m := range []*mount{here, there} {
-		waitFor(t, "the file is there", time.Minute, func() bool { _, err := os.Stat(m.path("Passport", "page one.txt")); return err == nil })
+		waitFor(t, "the file is there", patience, func() bool { _, err := os.Stat(m.path("Passport", "page one.txt")); return err == nil })
 		if got, err := os.ReadFile(m.path("Passport", "page one.txt")); err != nil || string(got) != "the scan" {
 			t.Errorf("%s, %v", got, err)
 		}
@@ -285,7 +285,7 @@ func TestUsageIsFresh(t *testing.T) {
 	c := newAPIClient(t, ada, s.url)
 	row := c.upload(c.parents()["Passport"], "from the page.txt", "of a page")
 	more := sealed + int64(len("of a page")) + 28
-	waitFor(t, "sync status shows what a page uploaded", time.Minute, func() bool { return usage("status") == more })
+	waitFor(t, "sync status shows what a page uploaded", patience, func() bool { return usage("status") == more })
 	c.do(http.MethodDelete, api.PathAttachments+"/"+row.ID, nil, nil)
-	waitFor(t, "sync status shows that it is gone", time.Minute, func() bool { return usage("status") == sealed })
+	waitFor(t, "sync status shows that it is gone", patience, func() bool { return usage("status") == sealed })
 }

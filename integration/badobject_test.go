@@ -9,7 +9,6 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"time"
 )
 
 // objects lists the objects of a kind at a directory remote, by path.
@@ -133,7 +132,7 @@ func playBadObject(t *testing.T, kind, condition string, hurt func(t *testing.T,
 			t.Errorf("healing does not name %s:\n%s", name, healed)
 		}
 	}
-	if !poll(time.Minute, func() bool {
+	if !poll(patience, func() bool {
 		bob.run("sync now")
 		return slices.IndexFunc([]string{"old", "first", "second"}, func(name string) bool {
 			r := bob.run("get", "Letters/"+name, "-")

@@ -203,8 +203,8 @@ func (b *browser) eval(expression string) string {
 // until waits for an expression to be true.
 func (b *browser) until(what, expression string) {
 	b.t.Helper()
-	if !poll(time.Minute, func() bool { return b.eval(expression) == "true" }) {
-		b.t.Fatalf("not within a minute: %s\n%s\n%s", what, b.eval("document.body.innerText"), strings.Join(b.complaints(), "\n"))
+	if !poll(patience, func() bool { return b.eval(expression) == "true" }) {
+		b.t.Fatalf("not within %v: %s\n%s\n%s", patience, what, b.eval("document.body.innerText"), strings.Join(b.complaints(), "\n"))
 	}
 }
 
@@ -235,7 +235,7 @@ func (b *browser) choose(selector string, files ...string) {
 func (b *browser) downloaded(name string, size int) []byte {
 	b.t.Helper()
 	var content []byte
-	if !poll(time.Minute, func() bool {
+	if !poll(patience, func() bool {
 		var err error
 		content, err = os.ReadFile(filepath.Join(b.downloads, name))
 		return err == nil && len(content) == size

@@ -31,7 +31,7 @@ func startDemo(t testing.TB, b *bed, dir string) *demo {
 	must(t, d.cmd.Start())
 	go func() { d.exited <- d.cmd.Wait() }()
 	t.Cleanup(func() { unmountForSure(t, dir) })
-	waitFor(t, "the demo is mounted", 5*time.Minute, func() bool {
+	waitFor(t, "the demo is mounted", patience, func() bool {
 		list, err := os.ReadDir(dir)
 		return isMounted(dir) && err == nil && len(list) > 1
 	})

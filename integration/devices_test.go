@@ -223,7 +223,7 @@ func TestFilesTravelByThemselves(t *testing.T) {
 	for _, text := range []string{"first", "second"} {
 		must(t, os.WriteFile(file, []byte(text), 0o644))
 		start := time.Now()
-		waitFor(t, "what ada wrote is read on bob", time.Minute, func() bool {
+		waitFor(t, "what ada wrote is read on bob", patience, func() bool {
 			got, err := os.ReadFile(there.path("Notes", "today.txt"))
 			return err == nil && string(got) == text
 		})
@@ -292,7 +292,7 @@ func TestOfflineMount(t *testing.T) {
 	here := ada.mountAgain()
 	here.expect("remote-missing")
 	must(t, os.WriteFile(filepath.Join(here.asset("Trip"), "plan.txt"), []byte("train"), 0o644))
-	waitFor(t, "the missing remote is named", time.Minute, func() bool {
+	waitFor(t, "the missing remote is named", patience, func() bool {
 		s := ada.syncStatus()
 		return len(s.Conditions) > 0 && s.Conditions[0].Kind == "remote-missing" && s.Conditions[0].Hint != ""
 	})
@@ -329,9 +329,9 @@ func TestRemoteComesBack(t *testing.T) {
 	here := ada.mountAgain()
 	here.expect("remote-missing")
 	must(t, os.WriteFile(filepath.Join(here.asset("Trip"), "plan.txt"), []byte("train"), 0o644))
-	waitFor(t, "the missing remote is named", time.Minute, func() bool { return len(ada.syncStatus().Conditions) > 0 })
+	waitFor(t, "the missing remote is named", patience, func() bool { return len(ada.syncStatus().Conditions) > 0 })
 	must(t, os.Rename(dir+".away", dir))
-	waitFor(t, "all is uploaded", 2*time.Minute, func() bool {
+	waitFor(t, "all is uploaded", patience, func() bool {
 		s := ada.syncStatus()
 		return s.State == "idle" && s.Queue == 0 && len(s.Conditions) == 0
 	})

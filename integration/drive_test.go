@@ -344,7 +344,7 @@ func (m *mount) unmount() {
 		m.checkHoldings()
 		var r result
 		// The stressor "io" of TestStressNG opens every mount of the machine for a moment.
-		poll(time.Minute, func() bool {
+		poll(patience, func() bool {
 			r = m.b.finish(m.b.plain("umount", m.dir))
 			return !strings.Contains(r.stderr, "in use by stress-ng-io")
 		})

@@ -9,7 +9,6 @@ import (
 	"strings"
 	"syscall"
 	"testing"
-	"time"
 )
 
 // newSmallDisk mounts a tmpfs and returns where.
@@ -73,7 +72,7 @@ func TestDiskFull(t *testing.T) {
 		t.Errorf("overwriting on a full disk: %v", overwrite)
 	}
 	// The drive still puts away what was written, so the two may be asked at different moments.
-	waitFor(t, "statfs that tells of no more than the disk has", time.Minute, func() bool {
+	waitFor(t, "statfs that tells of no more than the disk has", patience, func() bool {
 		var st, under syscall.Statfs_t
 		must(t, syscall.Statfs(dir, &st))
 		must(t, syscall.Statfs(disk, &under))

@@ -10,7 +10,6 @@ import (
 	"strings"
 	"syscall"
 	"testing"
-	"time"
 )
 
 // fill takes what a disk has left, but for some bytes. Removing the file gives it
@@ -34,7 +33,7 @@ func fill(t *testing.T, disk string, spare int64) (file string) {
 // more. Every `status` names it then too.
 func (b *bed) condition(kind string, there bool) {
 	b.t.Helper()
-	waitFor(b.t, fmt.Sprintf("condition %s: %v", kind, there), 2*time.Minute, func() bool {
+	waitFor(b.t, fmt.Sprintf("condition %s: %v", kind, there), patience, func() bool {
 		for _, c := range b.syncStatus().Conditions {
 			if c.Kind == kind {
 				return there
@@ -113,13 +112,13 @@ func TestDiskFullWhileContentsArrive(t *testing.T) {
 	}
 	files["saved"] = pattern(77, 1, 2<<20)
 	must(t, os.WriteFile(there.path("A", "saved"), files["saved"], 0o600))
-	waitFor(t, "ada has what bob saved on the full disk", time.Minute, func() bool {
+	waitFor(t, "ada has what bob saved on the full disk", patience, func() bool {
 		got, err := os.ReadFile(here.path("A", "saved"))
 		return err == nil && string(got) == string(files["saved"])
 	})
 	must(t, os.Remove(filepath.Join(disk, "filler")))
 	bob.condition("disk-full", false)
-	waitFor(t, "all contents are here", 2*time.Minute, func() bool { return bob.syncStatus().Queue == 0 })
+	waitFor(t, "all contents are here", patience, func() bool { return bob.syncStatus().Queue == 0 })
 	ada.ok("sync now")
 	here.unmount()
 	must(t, os.RemoveAll(strings.TrimPrefix(bob.syncStatus().Remote, "file://")+"/vaults"))
@@ -155,7 +154,7 @@ func TestDiskFullToTheLastByte(t *testing.T) {
 	}
 	must(t, os.Remove(filepath.Join(disk, "filler")))
 	bob.condition("disk-full", false)
-	waitFor(t, "bob has what ada saved", time.Minute, func() bool {
+	waitFor(t, "bob has what ada saved", patience, func() bool {
 		got, err := os.ReadFile(there.path("A", "new"))
 		return err == nil && string(got) == string(files["new"])
 	})

@@ -6,7 +6,6 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 )
 
 // pairOf are ada, who has files in A and has sent them, and bob, who has joined.
@@ -147,7 +146,7 @@ func TestJoinKilledBetweenCalls(t *testing.T) {
 					}
 				}
 				bob.ok("sync now")
-				waitFor(t, "everything is there", time.Minute, func() bool { return bob.run("get", "A/large", "-").stdout == string(files["large"]) })
+				waitFor(t, "everything is there", patience, func() bool { return bob.run("get", "A/large", "-").stdout == string(files["large"]) })
 				for name, data := range files {
 					if got := bob.ok("get", "A/"+name, "-"); got != string(data) {
 						t.Fatalf("call %d: %s: %s", n, name, describe([]byte(got)))

@@ -7,7 +7,6 @@ import (
 	"path/filepath"
 	"syscall"
 	"testing"
-	"time"
 )
 
 // lastByte takes all that a disk has, and again whatever comes free of it, as
@@ -84,7 +83,7 @@ func TestRoomIsMadeOnTheLastByte(t *testing.T) {
 			t.Parallel()
 			bob, there, disk, files := fullToTheLastByte(t)
 			act(bob, there, files)
-			waitFor(t, "room on the disk", time.Minute, func() bool { return freeOf(t, disk) > 600_000 })
+			waitFor(t, "room on the disk", patience, func() bool { return freeOf(t, disk) > 600_000 })
 			must(t, os.Remove(filepath.Join(disk, "filler")))
 			files["after"] = pattern(50, 1, 1<<20)
 			must(t, os.WriteFile(there.path("A", "after"), files["after"], 0o600))

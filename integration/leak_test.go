@@ -119,7 +119,7 @@ func (m *mount) checkHoldings() {
 		return
 	}
 	var left []string
-	if !poll(2*time.Minute, func() bool {
+	if !poll(patience, func() bool {
 		left = m.holdings().leaked(m.start)
 		return len(left) == 0
 	}) {
@@ -183,7 +183,7 @@ func unmountForSure(t testing.TB, dir string) {
 	if !isMounted(dir) {
 		return
 	}
-	waitFor(t, dir+" is unmounted", time.Minute, func() bool {
+	waitFor(t, dir+" is unmounted", patience, func() bool {
 		detach(dir)
 		return !isMounted(dir)
 	})

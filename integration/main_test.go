@@ -151,6 +151,10 @@ func shortTemp(t testing.TB, name string) string {
 	return dir
 }
 
+// patience is for what has to happen, on however busy a machine: nothing waits that
+// long if all is well.
+const patience = 5 * time.Minute
+
 // waitFor polls a condition: there is no sleep anywhere that only hopes.
 func waitFor(t testing.TB, what string, limit time.Duration, cond func() bool) {
 	t.Helper()

@@ -5,7 +5,6 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 )
 
 // TestMovesOfRemote takes a mounted vault of two devices from a directory to a
@@ -97,5 +96,5 @@ func TestMoveByPrefetch(t *testing.T) {
 	if got := ada.ok("get", "Letters/one", "-"); got != "a letter" {
 		t.Errorf("it reads %q", got)
 	}
-	waitFor(t, "all is done at the new place", time.Minute, func() bool { return ada.syncStatus().Queue == 0 })
+	waitFor(t, "all is done at the new place", patience, func() bool { return ada.syncStatus().Queue == 0 })
 }

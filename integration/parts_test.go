@@ -46,7 +46,7 @@ func TestBadWires(t *testing.T) {
 				files[path] = noise(rnd, size)
 				start := time.Now()
 				must(t, os.WriteFile(filepath.Join(dir, path), files[path], 0o644))
-				if took := time.Since(start); took > 20*time.Second {
+				if took := time.Since(start); took > time.Minute {
 					t.Errorf("saving %d bytes took %v: it waited for the network", size, took)
 				}
 			}
@@ -54,8 +54,8 @@ func TestBadWires(t *testing.T) {
 			bob.run("sync now")
 			wire.suffer()
 			far.suffer()
-			waitFor(t, "all is sent", time.Minute, func() bool { return ada.run("sync now").code == 0 })
-			waitFor(t, "all is here", time.Minute, func() bool { return bob.run("sync now").code == 0 })
+			waitFor(t, "all is sent", patience, func() bool { return ada.run("sync now").code == 0 })
+			waitFor(t, "all is here", patience, func() bool { return bob.run("sync now").code == 0 })
 			for path, want := range files {
 				if got := bob.ok("get", "Scans/"+path, "-"); got != string(want) {
 					t.Errorf("%s: %d bytes arrived of %d", path, len(got), len(want))
@@ -92,7 +92,7 @@ func TestKilledInUploads(t *testing.T) {
 		must(t, os.WriteFile(m.path(dir, name), files[name], 0o644))
 		files[name+" notes"] = noise(rnd, 3000)
 		must(t, os.WriteFile(m.path(dir, name+" notes"), files[name+" notes"], 0o644))
-		waitFor(t, "an upload is under way", time.Minute, uploading)
+		waitFor(t, "an upload is under way", patience, uploading)
 		time.Sleep(time.Duration(rnd.IntN(1500)) * time.Millisecond) // the random moment itself; nothing waits for it
 		if round%2 == 0 {
 			m.kill()
@@ -104,7 +104,7 @@ func TestKilledInUploads(t *testing.T) {
 		}
 	}
 	wire.suffer() // cuts what is under way once more
-	waitFor(t, "all is sent", time.Minute, func() bool { return ada.run("sync now").code == 0 })
+	waitFor(t, "all is sent", patience, func() bool { return ada.run("sync now").code == 0 })
 	bob.ok("sync now")
 	for name, want := range files {
 		if got := bob.ok("get", dir+"/"+name, "-"); got != string(want) {
@@ -145,10 +145,10 @@ func TestNoNetwork(t *testing.T) {
 		t.Errorf("read: %q, %v", got, err)
 	}
 	must(t, os.WriteFile(m.path("Trip", "diary"), []byte("rain"), 0o644))
-	if took := time.Since(start); took > 30*time.Second {
+	if took := time.Since(start); took > 2*time.Minute {
 		t.Errorf("without a network this took %v", took)
 	}
-	waitFor(t, "the missing network is named", time.Minute, func() bool {
+	waitFor(t, "the missing network is named", patience, func() bool {
 		s := ada.syncStatus()
 		return s.State == "offline" && len(s.Conditions) > 0 && s.Conditions[0].Kind == "offline"
 	})
@@ -213,7 +213,7 @@ func TestRemoteFull(t *testing.T) {
 	data := noise(rand.New(rand.NewPCG(1, 1)), 6<<20)
 	must(t, os.WriteFile(filepath.Join(m.asset("Films"), "film"), data, 0o644))
 	must(t, os.WriteFile(m.path("Films", "note"), []byte("small"), 0o644))
-	waitFor(t, "the full remote is named", time.Minute, func() bool {
+	waitFor(t, "the full remote is named", patience, func() bool {
 		return slices.ContainsFunc(ada.syncStatus().Conditions, func(c struct{ Kind, Text, Hint string }) bool { return c.Kind == "remote-full" && c.Hint != "" })
 	})
 	if got, err := os.ReadFile(m.path("Films", "film")); !bytes.Equal(got, data) || err != nil {

@@ -7,7 +7,6 @@ import (
 	"path/filepath"
 	"syscall"
 	"testing"
-	"time"
 
 	"github.com/vaultdrive/vaultdrive/remote/s3/s3test"
 )
@@ -24,8 +23,8 @@ func TestPendingIsNoAlarm(t *testing.T) {
 	dir := here.asset("Films")
 	syncAll(ada, bob)
 	wire.suffer(`{"type":"bandwidth","stream":"upstream","attributes":{"rate":30}}`)
-	must(t, os.WriteFile(filepath.Join(dir, "film"), noise(rand.New(rand.NewPCG(1, 1)), 3<<20), 0o644))
-	waitFor(t, "the name has come", time.Minute, func() bool {
+	must(t, os.WriteFile(filepath.Join(dir, "film"), noise(rand.New(rand.NewPCG(1, 1)), 12<<20), 0o644))
+	waitFor(t, "the name has come", patience, func() bool {
 		bob.run("sync now")
 		_, err := os.Stat(there.path("Films", "film"))
 		return err == nil

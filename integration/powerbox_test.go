@@ -10,7 +10,6 @@ import (
 	"strings"
 	"syscall"
 	"testing"
-	"time"
 )
 
 // powerBox is a child process that serves a disk. It is a process of its own so
@@ -132,7 +131,7 @@ func servePowerBox() error {
 		case "restore":
 			seed, _ := strconv.ParseUint(words[2], 10, 64)
 			// A process that has just died, or is being forked, may hold the disk for a moment.
-			if !poll(time.Minute, func() bool { err = server.Unmount(); return err == nil }) {
+			if !poll(patience, func() bool { err = server.Unmount(); return err == nil }) {
 				fmt.Println("unmount:", err)
 				continue
 			}

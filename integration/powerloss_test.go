@@ -9,7 +9,6 @@ import (
 	"path/filepath"
 	"sync"
 	"testing"
-	"time"
 )
 
 // afterReboot makes a command see another kernel boot: it runs in a mount
@@ -140,7 +139,7 @@ func TestPowerLossAfterBarrier(t *testing.T) {
 	// more makes sure that a pass comes whose target lies above the writer's last.
 	commit := b.status()["commit"].(float64)
 	m.asset("One more commit")
-	waitFor(t, "the barrier has passed the writer's last commit", 5*time.Minute, func() bool {
+	waitFor(t, "the barrier has passed the writer's last commit", patience, func() bool {
 		return b.status()["barrier"].(float64) > commit
 	})
 	w.durable()

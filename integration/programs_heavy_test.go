@@ -6,7 +6,6 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 )
 
 func TestLibreOffice(t *testing.T) {
@@ -118,7 +117,7 @@ func TestStressNG(t *testing.T) {
 			t.Errorf("%s: %v\n%.1500s", stressor, err, out)
 		}
 	}
-	waitFor(t, "the asset is empty again", 5*time.Minute, func() bool {
+	waitFor(t, "the asset is empty again", patience, func() bool {
 		list, err := os.ReadDir(asset)
 		for _, e := range list {
 			os.RemoveAll(filepath.Join(asset, e.Name()))

@@ -13,7 +13,6 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
-	"time"
 
 	"github.com/vaultdrive/vaultdrive/remote/api"
 )
@@ -77,7 +76,7 @@ func TestKilledBeforeRows(t *testing.T) {
 
 	listed := func(asset, name, content string) (row api.Row) {
 		t.Helper()
-		waitFor(t, asset+"/"+name+" is listed", time.Minute, func() bool {
+		waitFor(t, asset+"/"+name+" is listed", patience, func() bool {
 			p, ok := c.parents()[asset]
 			if ok {
 				row, ok = c.files(p)[name]

@@ -204,7 +204,7 @@ func TestTerminate(t *testing.T) {
 	_, err = f.Write(text)
 	must(t, err)
 	must(t, m.cmd.Process.Signal(syscall.SIGTERM))
-	waitFor(t, "the mount point is free", 5*time.Minute, func() bool { return !isMounted(m.dir) })
+	waitFor(t, "the mount point is free", patience, func() bool { return !isMounted(m.dir) })
 	must(t, f.Close())
 	select {
 	case <-m.exited:
@@ -270,7 +270,7 @@ func TestBackgroundMount(t *testing.T) {
 		if isMounted(dir) {
 			t.Fatal("umount returned and the mount is there")
 		}
-		waitFor(t, "the daemon has ended", 2*time.Minute, func() bool { return syscall.Kill(pid, 0) != nil })
+		waitFor(t, "the daemon has ended", patience, func() bool { return syscall.Kill(pid, 0) != nil })
 	}
 	b.checkClean()
 }
@@ -303,7 +303,7 @@ func TestUmountBusyAndLazy(t *testing.T) {
 	must(t, err)
 	lazy := b.plain("umount", "--lazy", m.dir)
 	must(t, lazy.Start())
-	waitFor(t, "the mount point is free", 5*time.Minute, func() bool { return !isMounted(m.dir) })
+	waitFor(t, "the mount point is free", patience, func() bool { return !isMounted(m.dir) })
 	_, err = f.WriteString("after")
 	must(t, err)
 	must(t, f.Close())

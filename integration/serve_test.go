@@ -139,7 +139,7 @@ func TestServerKilledInTransfers(t *testing.T) {
 				must(t, os.WriteFile(filepath.Join(dir, fmt.Sprintf("%d-%d", round, n)), bytes.Repeat([]byte{byte(n)}, 20_000*(n%5)+n), 0o644))
 			}
 		}
-		waitFor(t, "something is sent", 2*time.Minute, func() bool { return strings.Count(s.text(), "POST /api/vault/attachments") > round*8 })
+		waitFor(t, "something is sent", patience, func() bool { return strings.Count(s.text(), "POST /api/vault/attachments") > round*8 })
 		s.kill()
 		s.start()
 	}
@@ -175,7 +175,7 @@ func TestServerScaledOut(t *testing.T) {
 	there.expect("kind=offline")
 	text := []byte("one file, two servers")
 	must(t, os.WriteFile(filepath.Join(here.asset("Notes"), "today.txt"), text, 0o644))
-	waitFor(t, "what went to one server is read from the other", time.Minute, func() bool {
+	waitFor(t, "what went to one server is read from the other", patience, func() bool {
 		got, err := os.ReadFile(there.path("Notes", "today.txt"))
 		return err == nil && bytes.Equal(got, text)
 	})
@@ -238,7 +238,7 @@ func TestServerOperator(t *testing.T) {
 	}
 	here := ada.mountAgain()
 	here.expect("kind=access-denied")
-	waitFor(t, "plan and quota are known", time.Minute, func() bool { return strings.Contains(ada.ok("sync status"), "premium: ") })
+	waitFor(t, "plan and quota are known", patience, func() bool { return strings.Contains(ada.ok("sync status"), "premium: ") })
 	big := filepath.Join(here.asset("Big"), "file")
 	if err := os.WriteFile(big, bytes.Repeat([]byte("x"), 2<<20), 0o644); !errors.Is(err, syscall.EDQUOT) {
 		t.Errorf("more than the quota: %v, want EDQUOT", err)

@@ -14,7 +14,6 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
-	"time"
 
 	"github.com/vaultdrive/vaultdrive/remote/s3/s3test"
 	"github.com/vaultdrive/vaultdrive/remote/server/metatest"
@@ -126,7 +125,7 @@ func TestServerLife(t *testing.T) {
 	for round := range 3 {
 		f.write(fmt.Sprint("kill", round))
 		seen := strings.Count(s.text(), "POST /api/vault/attachments")
-		waitFor(t, "something is sent", 2*time.Minute, func() bool { return strings.Count(s.text(), "POST /api/vault/attachments") > seen })
+		waitFor(t, "something is sent", patience, func() bool { return strings.Count(s.text(), "POST /api/vault/attachments") > seen })
 		s.kill()
 		s.start()
 	}

@@ -182,7 +182,7 @@ func (p *soaker) work(changes int) error {
 
 // dead says whether the daemon has ended.
 func (p *soaker) dead() bool {
-	return poll(2*time.Second, func() bool {
+	return poll(patience, func() bool {
 		select {
 		case <-p.mount.exited:
 			return true
@@ -373,7 +373,7 @@ func settleAll(t *testing.T, people []*soaker) {
 		p.wire.up()
 	}
 	var said, path string
-	if !poll(4*time.Minute, func() bool {
+	if !poll(patience, func() bool {
 		for range 2 {
 			for _, p := range people {
 				if r := p.bed.run("sync now"); r.code != 0 {
