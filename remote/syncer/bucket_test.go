@@ -93,6 +93,8 @@ func TestLatency(t *testing.T) {
 		d.run()
 		d.until("online", func() bool { return d.Status().Online })
 	}
+	// On however busy a machine, and less than the pause between polls when idle.
+	const slowest = time.Minute
 	var took []time.Duration
 	for i := range 5 {
 		laptop.write("Letters/now.bin", strings.Repeat(fmt.Sprint(i), 1<<20))
@@ -105,7 +107,7 @@ func TestLatency(t *testing.T) {
 		}
 	}
 	t.Logf("sync now on both: %v", took)
-	if least := slices.Min(took); least > 2*time.Second { // 500 ms on a machine of its own
+	if least := slices.Min(took); least > slowest { // half a second on a machine of its own
 		t.Errorf("a save took %v or more to the other device", least)
 	}
 	took = took[:0]
@@ -118,7 +120,7 @@ func TestLatency(t *testing.T) {
 		took = append(took, time.Since(start))
 	}
 	t.Logf("by polling: %v", took)
-	if least := slices.Min(took); least > 8*time.Second {
+	if least := slices.Min(took); least > slowest {
 		t.Errorf("a save took %v or more to the other device", least)
 	}
 }
