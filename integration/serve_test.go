@@ -45,7 +45,7 @@ func startServer(t *testing.T, options ...string) *served {
 func startServerWith(t *testing.T, env []string, options ...string) *served {
 	t.Helper()
 	needProgram(t)
-	s := &served{t: t, data: filepath.Join(shortTemp(t, "serve"), "data"), args: options, listen: "127.0.0.1:0", env: env}
+	s := &served{t: t, data: filepath.Join(shortTemp(t, "serve"), "data"), args: options, listen: s3test.Host() + ":0", env: env}
 	s.start()
 	t.Cleanup(s.kill)
 	return s
@@ -84,7 +84,7 @@ func (s *served) start() {
 			s.t.Fatalf("the server ended:\n%s", s.text())
 		}
 		s.url = address
-	case <-time.After(time.Minute):
+	case <-time.After(patience):
 		s.t.Fatalf("the server does not serve:\n%s", s.text())
 	}
 }
@@ -113,7 +113,7 @@ func (s *served) stop() {
 		if err != nil && !strings.Contains(err.Error(), "exit status 130") {
 			s.t.Errorf("the server ended with %v", err)
 		}
-	case <-time.After(time.Minute):
+	case <-time.After(patience):
 		s.t.Error("the server does not end")
 	}
 	if text := s.text(); !strings.Contains(text, `"msg":"ended"`) {

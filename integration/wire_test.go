@@ -36,7 +36,7 @@ const (
 func newWire(t *testing.T, endpoint string) *wire {
 	t.Helper()
 	server := toxiproxy.NewServer(toxiproxy.NewMetricsContainer(prometheus.NewRegistry()), zerolog.Nop())
-	w := &wire{t, toxiproxy.NewProxy(server, t.Name(), "127.0.0.1:0", strings.TrimPrefix(endpoint, "http://"))}
+	w := &wire{t, toxiproxy.NewProxy(server, t.Name(), s3test.Host()+":0", strings.TrimPrefix(endpoint, "http://"))}
 	w.up()
 	t.Cleanup(w.proxy.Stop)
 	return w

@@ -1,6 +1,7 @@
 package remote_test
 
 import (
+	"fmt"
 	"io"
 	"log"
 	"net"
@@ -11,20 +12,30 @@ import (
 	"strings"
 	"testing"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/vaultdrive/vaultdrive/remote"
 	"github.com/vaultdrive/vaultdrive/remote/s3"
 	"github.com/vaultdrive/vaultdrive/remote/syncer/remotetest"
 	"github.com/vaultdrive/vaultdrive/vaultcore/blob"
 )
 
-// deaf is an address of this machine where nobody listens.
+// deaf is an address of this machine where nobody listens, and nobody can: it is
+// taken, and nothing more.
 func deaf(t *testing.T) string {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer l.Close()
-	return l.Addr().String()
+	t.Cleanup(func() { unix.Close(fd) })
+	if err := unix.Bind(fd, &unix.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}}); err != nil {
+		t.Fatal(err)
+	}
+	at, err := unix.Getsockname(fd)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return fmt.Sprintf("127.0.0.1:%d", at.(*unix.SockaddrInet4).Port)
 }
 
 // TestSayings: whoever cannot reach a remote is told in one sentence which it is and

@@ -7,6 +7,7 @@ package s3test
 import (
 	"bufio"
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -91,7 +92,7 @@ func StartGateway(t *testing.T) *Gateway {
 	if err := unix.Setxattr(root, "user.vaultdrive", []byte("1"), 0); err != nil {
 		t.Skipf("versitygw keeps metadata in extended attributes, which %s has not: %v", root, err)
 	}
-	g := &Gateway{Dir: filepath.Join(root, Bucket), program: program, address: freeAddress(t)}
+	g := &Gateway{Dir: filepath.Join(root, Bucket), program: program, address: Host() + ":7070"}
 	if err := os.Mkdir(g.Dir, 0o700); err != nil {
 		t.Fatal(err)
 	}
@@ -101,14 +102,11 @@ func StartGateway(t *testing.T) *Gateway {
 	return g
 }
 
-func freeAddress(t *testing.T) string {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return l.Addr().String()
+// Host gives an address of this machine that nobody else uses: what is free there
+// stays free until who was given it listens, and while it is started again. At
+// 127.0.0.1 any connection of any test may take a port meanwhile.
+func Host() string {
+	return fmt.Sprintf("127.%d.%d.%d", 1+rand.IntN(254), rand.IntN(256), 1+rand.IntN(254))
 }
 
 // Start runs the program again after Kill, and waits until it answers.
@@ -122,7 +120,7 @@ func (g *Gateway) Start(t *testing.T) {
 	if err := g.cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	for end := time.Now().Add(30 * time.Second); ; {
+	for end := time.Now().Add(5 * time.Minute); ; {
 		conn, err := net.Dial("tcp", g.address)
 		if err == nil {
 			// Listening is not answering yet.

@@ -37,7 +37,7 @@ func (h *History) Check(t testing.TB, m porcupine.Model) {
 	if len(h.ops) == 0 {
 		t.Fatal("an empty history")
 	}
-	switch result := porcupine.CheckOperationsTimeout(m, h.ops, 30*time.Second); result {
+	switch result := porcupine.CheckOperationsTimeout(m, h.ops, 5*time.Minute); result {
 	case porcupine.Ok:
 	case porcupine.Illegal:
 		t.Errorf("%d operations have no order that the model allows", len(h.ops))
