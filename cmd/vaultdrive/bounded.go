@@ -10,8 +10,9 @@ import (
 )
 
 // systemPatience is how long a call of the system may take that a file system
-// without a living process can hold up for ever.
-const systemPatience = 3 * time.Second
+// without a living process can hold up for ever. One that is alive answers within
+// seconds on a machine that does far too much at a time.
+const systemPatience = 5 * time.Second
 
 // errNoAnswer ends the wait for such a call.
 var errNoAnswer = errors.New("no answer")

@@ -14,8 +14,9 @@ import (
 )
 
 const (
-	// answerPatience is how long a mount's process may take for its first word.
-	answerPatience = 5 * time.Second
+	// answerPatience is how long a mount's process may take for its first word, which
+	// on a machine that does far too much at a time it gets to after seconds.
+	answerPatience = 10 * time.Second
 	// silencePatience is how long it may be silent later, while it works and
 	// the machine is perhaps short of everything.
 	silencePatience = 20 * time.Second
