@@ -13,7 +13,7 @@ import (
 // That overlaps with what the program still reads of the file before.
 //
 // It holds one file at a time, which bounds the memory, and only until the
-// program has opened it, has gone past it, has removed it, or holdFor is over.
+// program has opened it, has gone past it, has removed it, or the time for it is over.
 type holder struct {
 	// Set at construction.
 	vault    *vaultcore.Vault
@@ -23,6 +23,7 @@ type holder struct {
 	done sync.WaitGroup
 
 	mu    sync.Mutex
+	most  time.Duration   // how long a file is held that nobody opens
 	node  *vaultcore.Node // open because of the holder; nil if none is
 	by    *stream         // for whom
 	timer *time.Timer     // ends the holding of node
@@ -33,7 +34,7 @@ type holder struct {
 const holdFor = time.Second
 
 func newHolder(v *vaultcore.Vault, panicked func(any)) *holder {
-	return &holder{vault: v, panicked: panicked, jobs: make(chan *vaultcore.Node, 1)}
+	return &holder{vault: v, panicked: panicked, jobs: make(chan *vaultcore.Node, 1), most: holdFor}
 }
 
 func (h *holder) start() {
@@ -98,7 +99,7 @@ func (h *holder) large(n *vaultcore.Node) bool {
 
 func (h *holder) holdLocked(n *vaultcore.Node, by *stream) {
 	h.node, h.by = n, by
-	h.timer = time.AfterFunc(holdFor, func() { h.expire(n) })
+	h.timer = time.AfterFunc(h.most, func() { h.expire(n) })
 	select {
 	case h.jobs <- n:
 	default: // the one before is still being prepared

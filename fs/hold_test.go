@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/vaultdrive/vaultdrive/vaultcore"
 	"github.com/vaultdrive/vaultdrive/vaultcore/seal"
@@ -19,7 +20,16 @@ func (m *mounted) held() *vaultcore.Node {
 	return h.node
 }
 
-// largeFiles mounts a vault of format write with files in A/d, and lists them.
+// holdFor sets how long a file is held that nobody opens.
+func (m *mounted) holdFor(most time.Duration) {
+	h := m.s.fs.ahead.hold
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.most = most
+}
+
+// largeFiles mounts a vault of format write with files in A/d, and lists them. What
+// is held is held for as long as a test lasts.
 func largeFiles(t *testing.T, write string, files int) (*mounted, *client) {
 	needFUSE(t)
 	home := filepath.Join(t.TempDir(), "home")
@@ -34,6 +44,7 @@ func largeFiles(t *testing.T, write string, files int) (*mounted, *client) {
 		t.Fatal(err)
 	}
 	m.mount(nil)
+	m.holdFor(time.Hour)
 	for i := range files {
 		m.put("A/"+largeName(i), largeText(i))
 	}
@@ -107,9 +118,11 @@ func TestHeldFileIsLetGo(t *testing.T) {
 		if !opened(m.v, m.node("A/"+largeName(3))) {
 			t.Fatal("the next is not held")
 		}
-		eventually(t, "nobody opens it", func() bool { return m.held() == nil && free(3) })
-
+		m.holdFor(holdFor)
 		m.readLarge(c, 3)
+		eventually(t, "nobody opens it", func() bool { return m.held() == nil && free(4) })
+
+		m.holdFor(time.Hour)
 		m.readLarge(c, 5)
 		if m.held() != m.node("A/"+largeName(6)) || !free(4) {
 			t.Error("what was left out is held")
