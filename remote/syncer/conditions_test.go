@@ -153,9 +153,10 @@ func TestFull(t *testing.T) {
 	t.Parallel()
 	f := newFleet(t, folder(t), "laptop")
 	d := f.devices[0]
-	full := true
+	var full atomic.Bool
+	full.Store(true)
 	d.engineWith(func(op, key string) fault {
-		if full && op == "PutBlob" {
+		if full.Load() && op == "PutBlob" {
 			if size := sizeOfBlob(d, key); size > 1000 {
 				return fault{err: fmt.Errorf("%w: quota", syncer.ErrFull)}
 			}
@@ -168,7 +169,7 @@ func TestFull(t *testing.T) {
 	if s := d.Status(); s.Up.Count != 1 {
 		t.Errorf("waiting: %+v", s.Up)
 	}
-	full = false
+	full.Store(false)
 	d.sync()
 	d.hasNone()
 }
@@ -207,9 +208,10 @@ func TestRefused(t *testing.T) {
 			t.Parallel()
 			f := newFleet(t, folder(t), "laptop")
 			d := f.devices[0]
-			bad := true
+			var bad atomic.Bool
+			bad.Store(true)
 			d.engineWith(func(string, string) fault {
-				if bad {
+				if bad.Load() {
 					return fault{err: err}
 				}
 				return fault{}
@@ -219,7 +221,7 @@ func TestRefused(t *testing.T) {
 			if c, _ := d.condition(kind); kind == syncer.CondDenied && c.Hint != "change the keys" {
 				t.Errorf("hint %q", c.Hint)
 			}
-			bad = false
+			bad.Store(false)
 			d.sync()
 			d.hasNone()
 			if got := len(f.objects("blobs/*")); got != 1 {
@@ -434,12 +436,12 @@ func TestClock(t *testing.T) {
 	t.Parallel()
 	f := newFleet(t, folder(t), "laptop", "desktop")
 	d := f.devices[0]
-	var ahead time.Duration
-	r := &clocked{Remote: d.remote, ahead: func() time.Duration { return ahead }}
+	var ahead atomic.Int64
+	r := &clocked{Remote: d.remote, ahead: func() time.Duration { return time.Duration(ahead.Load()) }}
 	f.faults = func(string, syncer.Remote) syncer.Remote { return r }
 	d.engine()
 	f.faults = nil
-	ahead = 48 * time.Hour
+	ahead.Store(int64(48 * time.Hour))
 	d.write("Letters/a.txt", "dear")
 	if err := d.trySync(); !errors.Is(err, syncer.ErrClock) {
 		t.Fatalf("sync now: %v", err)
@@ -448,7 +450,7 @@ func TestClock(t *testing.T) {
 	if got := f.objects("blobs/*"); len(got) != 0 {
 		t.Errorf("published with a wrong clock: %v", got)
 	}
-	ahead = time.Hour
+	ahead.Store(int64(time.Hour))
 	d.sync()
 	d.hasNone()
 	devices, err := d.v.Devices(context.Background())
