@@ -17,7 +17,8 @@ var (
 	ErrNotDir = errors.New("not a directory")
 	// ErrName: the name is not valid UTF-8 or holds a byte no name may hold.
 	ErrName = errors.New("name is not valid UTF-8")
-	// ErrNameTooLong: a component above 255 bytes or a whole name above 4,096.
+	// ErrNameTooLong: a component above 255 bytes, or a whole name above 4,096 or of
+	// more than 128 components.
 	ErrNameTooLong = errors.New("name too long")
 	// ErrNoSpace: the disk cannot hold what is written, sealed whole.
 	ErrNoSpace = errors.New("no space left on the disk of the vault")

@@ -92,7 +92,7 @@ var injections = map[string]injection{
 	"bidi name":             {make: func(w *injecting) ServerRow { return w.named("invoice\u202efdp.exe", "") }, shown: "A/invoice%E2%80%AEfdp.exe", reads: "evil"},
 	"control characters":    {make: func(w *injecting) ServerRow { return w.named("a\n\x1b[2J\x00b", "") }, shown: "A/a%0A%1B[2J%00b", reads: "evil"},
 	"long name":             {make: func(w *injecting) ServerRow { return w.named(strings.Repeat("n", 9000), "") }, shown: "A/unnamed-%s", reads: "evil"},
-	"deep name":             {make: func(w *injecting) ServerRow { return w.named(strings.Repeat("d/", 1500)+"f", "") }, shown: "A/d%2Fd*", reads: "evil"},
+	"deep name":             {make: func(w *injecting) ServerRow { return w.named(strings.Repeat("d/", 1500)+"f", "") }, shown: "A/unnamed-%s", reads: "evil"},
 	"folder with content":   {make: func(w *injecting) ServerRow { return w.named("dir", mimeFolder) }, shown: "A/dir", reads: "evil"},
 	"link out of the drive": {make: func(w *injecting) ServerRow { return w.named("link", mimeSymlink) }, shown: "A/link", reads: "evil"},
 }

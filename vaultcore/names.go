@@ -13,7 +13,8 @@ import (
 // Limits of names, in bytes.
 const (
 	MaxComponent = 255
-	MaxName      = 4096
+	MaxName      = seal.MaxName
+	MaxDepth     = seal.MaxDepth // components of a whole name
 	MaxTitle     = 1024
 	MaxMIME      = 255
 )
@@ -66,7 +67,7 @@ func shownTitle(title string) string { return history.ShownTitle(title) }
 // splitStored cuts a stored name into its components; what is no valid name
 // as a whole is shown as unnamed-<8 hex of the id>.
 func splitStored(name string, id seal.ID) (parts []string, ok bool) {
-	if name == "" || !utf8.ValidString(name) {
+	if !history.Nameable(name) {
 		return []string{"unnamed-" + id.Hex()[:8]}, false
 	}
 	return strings.Split(name, "/"), true

@@ -2,6 +2,7 @@ package vaultcore
 
 import (
 	"fmt"
+	"strings"
 
 	"github.com/vaultdrive/vaultdrive/vaultcore/seal"
 )
@@ -108,7 +109,13 @@ func (v *Vault) checkPlace(dir *Node, name string) error {
 		return nil
 	}
 	_, prefix := v.dirPrefix(dir)
-	if len(prefix)+len(name) > MaxName {
+	return checkWhole(prefix + name)
+}
+
+// checkWhole refuses a whole name that the format does not take, or that other
+// devices would not show as a path.
+func checkWhole(name string) error {
+	if len(name) > MaxName || strings.Count(name, "/") >= MaxDepth {
 		return ErrNameTooLong
 	}
 	return nil

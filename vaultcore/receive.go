@@ -38,6 +38,7 @@ type Received struct {
 type Wait struct {
 	Device  seal.ID
 	Seq     uint64
+	Size    int                // bytes of its frame
 	Missing map[seal.ID]uint64 // batches it names that have not come
 	Vouch   bool               // it is of an epoch that is over and nobody has vouched for it
 }
@@ -304,7 +305,7 @@ func (l *ledger) waiting() (out []Wait) {
 	heads := l.heads()
 	for id, held := range l.held {
 		for _, h := range held {
-			out = append(out, Wait{Device: id, Seq: h.b.Seq, Missing: l.missing(h, heads), Vouch: !l.vouched(h)})
+			out = append(out, Wait{Device: id, Seq: h.b.Seq, Size: len(h.b.Bytes), Missing: l.missing(h, heads), Vouch: !l.vouched(h)})
 		}
 	}
 	slices.SortFunc(out, func(a, b Wait) int {
@@ -477,6 +478,7 @@ func (l *ledger) take(in *incoming, h *heldBatch) {
 		in.puts, in.sent = make(map[history.Digest]*seal.Put), make(map[seal.ID]seal.ID)
 	}
 	var rows []*opRow
+	dead := &deadIDs{l: l, h: h}
 	for i, op := range h.body.Ops {
 		switch op := op.(type) {
 		case *seal.Wrap:
@@ -497,7 +499,7 @@ func (l *ledger) take(in *incoming, h *heldBatch) {
 			}
 		}
 		o, ok := l.v.opRowOf(h.b, h.body.HLC, i, op)
-		if !ok || !l.counts(h, o) {
+		if !ok || !dead.counts(o) {
 			continue
 		}
 		if p, ok := op.(*seal.Put); ok {
@@ -509,38 +511,6 @@ func (l *ledger) take(in *incoming, h *heldBatch) {
 	}
 	in.run, in.ops = append(in.run, h), append(in.ops, rows)
 	in.note(l.h.Add(historyOps(rows)))
-}
-
-// counts refuses a first record on an id its author knew dead.
-func (l *ledger) counts(h *heldBatch, o *opRow) bool {
-	if h.goOn || o.put.Prev != (history.Digest{}) {
-		return true
-	}
-	seen := func(device seal.ID, seq uint64) bool {
-		if device == h.b.Device {
-			return seq < h.b.Seq
-		}
-		return seq <= h.after.seen[device].Seq
-	}
-	var ops history.Ops
-	o.addTo(&ops)
-	var err error
-	switch o.kind {
-	case opPut:
-		err = l.h.CheckRecord(&ops.Records[0], seen)
-	case opAssetPut:
-		err = l.h.CheckAsset(&ops.Assets[0], seen)
-	}
-	if err == nil {
-		return true
-	}
-	err = fmt.Errorf("%w: op %d of batch %d of device %s", err, o.idx, h.b.Seq, h.b.Device)
-	l.v.wg.Add(1)
-	go func() { // the event needs the queue, which ns is held for
-		defer l.v.wg.Done()
-		l.v.journal(err)
-	}()
-	return false
 }
 
 // write puts the batches and what they say into the database.

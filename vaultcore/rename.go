@@ -332,8 +332,8 @@ func (m *rename) planTree(n, dir *Node, name string) error {
 }
 
 func (m *rename) planNode(n *Node, asset seal.ID, name string, top bool) error {
-	if len(name) > MaxName {
-		return ErrNameTooLong
+	if err := checkWhole(name); err != nil {
+		return err
 	}
 	if n.n != 0 {
 		m.moves = append(m.moves, &rowMove{n: n, asset: asset, name: name, top: top})

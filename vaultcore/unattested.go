@@ -52,7 +52,7 @@ func (v *Vault) openRow(r *ServerRow) unattested {
 	vault := v.keys.vaultID()
 	name, nameErr := seal.OpenField(int(r.Version), &key, vault, r.ID, seal.FieldName, r.Name)
 	mime, mimeErr := seal.OpenField(int(r.Version), &key, vault, r.ID, seal.FieldMIME, r.MIME)
-	if nameErr == nil && len(name) <= MaxName {
+	if nameErr == nil && len(name) <= MaxName && history.Nameable(name) {
 		u.name = name
 	}
 	if u.mime = mimeDefault; mimeErr == nil && len(mime) <= MaxMIME {

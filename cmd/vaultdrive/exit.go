@@ -121,7 +121,7 @@ var exitTable = []exitRow{
 	{vaultcore.ErrIsDir, "is_directory", 23, ""},
 	{vaultcore.ErrNotDir, "not_directory", 23, ""},
 	{vaultcore.ErrName, "bad_name", 24, "names are valid UTF-8 without NUL"},
-	{vaultcore.ErrNameTooLong, "name_too_long", 24, "a name has at most 255 bytes, a whole path in an asset 4,096"},
+	{vaultcore.ErrNameTooLong, "name_too_long", 24, "a name has at most 255 bytes, a whole path in an asset 4,096 and 128 parts"},
 	{vaultcore.ErrCrossAsset, "cross_asset", 25, "an asset stays an asset and a folder a folder: put a copy there, then remove the first"},
 	{vaultcore.ErrPermission, "not_permitted", 26, "files live inside assets: make one with vaultdrive asset add TITLE"},
 	{vaultcore.ErrReadOnlyDisk, "read_only_disk", 28, "the vault lies on a read-only disk: mount it with --read-only"},

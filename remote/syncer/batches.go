@@ -9,15 +9,14 @@ import (
 	"slices"
 	"time"
 
-	"golang.org/x/sync/errgroup"
-
 	"github.com/vaultdrive/vaultdrive/vaultcore"
 	"github.com/vaultdrive/vaultdrive/vaultcore/seal"
 )
 
 const (
-	fetchParallel = 8
-	fetchRun      = 64 // batches received at a time
+	fetchRun  = 64       // batches received at a time
+	runBytes  = 16 << 20 // of them: no more are fetched beyond
+	heldBytes = 16 << 20 // of a chain that waits: no more of it is fetched meanwhile
 )
 
 // chain is what is known of a device's chain beyond what is applied.
@@ -25,6 +24,7 @@ type chain struct {
 	listed  map[uint64]bool // numbers the remote was seen to have
 	held    uint64          // last batch that is verified and waits; 0: none
 	count   int             // of those
+	size    int             // of those, bytes
 	waited  time.Duration   // for batches they name, in looks that went well
 	stuck   bool            // the next one is missing or was refused; not tried at every look
 	missing uint64          // the first one that is not there though it should be; 0: none
@@ -54,7 +54,7 @@ type ref struct {
 // numbers that follow without a gap, and the first of a gap once, for a remote
 // may have it without saying so.
 func (c *chain) wanted(device seal.ID, head uint64) (out []ref) {
-	if c.stuck {
+	if c.stuck || c.size >= heldBytes {
 		return nil
 	}
 	last := c.last()
@@ -150,6 +150,7 @@ func (e *Engine) takeRun(ctx context.Context, run []ref) error {
 	if err != nil {
 		return err
 	}
+	run = run[:len(frames)]
 	var got [][]byte
 	var from []ref
 	given := make(map[seal.ID]uint64)
@@ -171,39 +172,14 @@ func (e *Engine) takeRun(ctx context.Context, run []ref) error {
 	return e.noteRefused(ctx, given, refused)
 }
 
-// fetchBatches gets the bytes of each, nil for one that is not there.
+// fetchBatches gets the bytes of each, nil for one that is not there; of fewer than
+// were asked for where they are too many to be held at a time.
 func (e *Engine) fetchBatches(ctx context.Context, run []ref) ([][]byte, error) {
 	keys := make([]string, len(run))
 	for i, r := range run {
 		keys[i] = BatchKey(r.device.UUID(), r.seq)
 	}
-	return e.getAll(ctx, keys)
-}
-
-// getAll gets some small objects: nil for one that is not there, and no bytes for one
-// that is too large to be any of ours.
-func (e *Engine) getAll(ctx context.Context, keys []string) ([][]byte, error) {
-	objects := make([][]byte, len(keys))
-	group, ctx := errgroup.WithContext(ctx)
-	group.SetLimit(fetchParallel)
-	for i, key := range keys {
-		group.Go(func() error {
-			call, cancel := context.WithTimeout(ctx, callTime)
-			defer cancel()
-			b, err := e.o.Remote.Get(call, key)
-			switch {
-			case errors.Is(err, ErrTooLarge):
-				b = []byte{}
-			case notThere(err):
-				return nil
-			case err != nil:
-				return fmt.Errorf("fetch %s: %w", key, err)
-			}
-			objects[i] = b
-			return nil
-		})
-	}
-	return objects, group.Wait()
+	return e.getSome(ctx, keys, runBytes)
 }
 
 // gap notes a batch that is not there though it should be.
@@ -284,11 +260,11 @@ func (e *Engine) noteHeld(waiting []vaultcore.Wait) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	for _, c := range e.chains {
-		c.held, c.count = 0, 0
+		c.held, c.count, c.size = 0, 0, 0
 	}
 	for _, w := range waiting {
 		if c := e.chains[w.Device]; c != nil {
-			c.held, c.count = max(c.held, w.Seq), c.count+1
+			c.held, c.count, c.size = max(c.held, w.Seq), c.count+1, c.size+w.Size
 		}
 	}
 }

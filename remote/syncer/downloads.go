@@ -32,7 +32,7 @@ func (e *Engine) download(ctx context.Context, j *vaultcore.Job) error {
 	pending := e.o.Vault.Pending(j.Blob)
 	for again := false; ; again = true {
 		body := &resuming{ctx: ctx, remote: e.o.Remote, blob: j.Blob.Hex(), w: w}
-		err := e.o.Vault.PutBlob(ctx, j.Blob, &sink{Reader: body, ctx: ctx, lane: e.down, blob: j.Blob, w: w})
+		err := e.o.Vault.PutBlob(ctx, j.Blob, &sink{Reader: body, lane: e.down, blob: j.Blob, w: w})
 		body.close()
 		err = w.explain(err)
 		bad := errors.Is(err, blob.ErrSize) || errors.Is(err, vaultcore.ErrDamaged)

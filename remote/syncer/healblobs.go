@@ -100,7 +100,7 @@ func (h *healing) sameThere(ctx context.Context, id seal.ID, read func(n int)) (
 	body := &resuming{ctx: ctx, remote: h.e.o.Remote, blob: id.Hex(), w: w}
 	defer body.close()
 	sum := sha256.New()
-	n, err := io.Copy(sum, io.LimitReader(&pacedReader{Reader: body, ctx: ctx, lane: h.e.down, w: w, read: read}, src.Len+1))
+	n, err := io.Copy(sum, io.LimitReader(&pacedReader{Reader: body, lane: h.e.down, w: w, read: read}, src.Len+1))
 	if err != nil {
 		return false, w.explain(fmt.Errorf("content %s: %w", id.Hex(), err))
 	}
@@ -110,7 +110,6 @@ func (h *healing) sameThere(ctx context.Context, id seal.ID, read func(n int)) (
 // pacedReader keeps to the limit of a lane.
 type pacedReader struct {
 	io.Reader
-	ctx  context.Context
 	lane *lane
 	w    *watch
 	read func(n int)
@@ -119,9 +118,9 @@ type pacedReader struct {
 // Read implements io.Reader.
 func (p *pacedReader) Read(b []byte) (int, error) {
 	n, err := p.Reader.Read(b)
-	p.w.moved()
+	p.w.moved(int64(n))
 	p.read(n)
-	if wait := pace(p.ctx, p.lane.limiter, n); wait != nil {
+	if wait := p.w.paced(p.lane.limiter, n); wait != nil {
 		return n, wait
 	}
 	return n, err

@@ -94,14 +94,22 @@ func (m *meter) rate(now time.Time) int64 {
 	return int64(float64(m.sum()) / over.Seconds())
 }
 
-// stallAfter is how long a transfer may make no progress.
-const stallAfter = time.Minute
+const (
+	// stallAfter is how long a transfer may make no progress.
+	stallAfter = time.Minute
+	// leastMoved is what progress is: a remote that lets through a byte now and then
+	// would keep its place in the lane for ever. Slower than this is no line.
+	leastMoved = 4 << 10 // bytes in stallAfter
+)
 
 // watch ends a transfer that makes no progress.
 type watch struct {
 	ctx    context.Context
 	timer  *time.Timer
 	cancel context.CancelFunc
+
+	mu   sync.Mutex
+	some int64 // bytes since the timer was set
 }
 
 func newWatch(ctx context.Context) (context.Context, *watch) {
@@ -111,7 +119,28 @@ func newWatch(ctx context.Context) (context.Context, *watch) {
 	return ctx, w
 }
 
-func (w *watch) moved() { w.timer.Reset(stallAfter) }
+// moved notes bytes that have passed.
+func (w *watch) moved(n int64) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.some += n; w.some >= leastMoved {
+		w.some = 0
+		w.timer.Reset(stallAfter)
+	}
+}
+
+// paced is pace, and what is waited for the limit is no fault of the remote.
+func (w *watch) paced(l *rate.Limiter, n int) error {
+	if l == nil {
+		return nil
+	}
+	from := time.Now()
+	err := pace(w.ctx, l, n)
+	if time.Since(from) > time.Second {
+		w.moved(leastMoved)
+	}
+	return err
+}
 
 // explain adds to an error that the watch was the cause.
 func (w *watch) explain(err error) error {
@@ -135,7 +164,6 @@ const paceBlock = 64 << 10 // bytes
 type source struct {
 	io.ReaderAt
 	size int64
-	ctx  context.Context
 	lane *lane
 	blob seal.ID
 	w    *watch
@@ -146,14 +174,13 @@ type source struct {
 
 // ReadAt implements io.ReaderAt.
 func (s *source) ReadAt(p []byte, off int64) (int, error) {
-	s.w.moved()
 	fresh := s.fresh(off, int64(len(p)))
-	if err := pace(s.ctx, s.lane.limiter, int(fresh)); err != nil {
+	if err := s.w.paced(s.lane.limiter, int(fresh)); err != nil {
 		return 0, err
 	}
 	n, err := s.ReaderAt.ReadAt(p, off)
 	s.lane.passed(s.blob, fresh)
-	s.w.moved()
+	s.w.moved(int64(n))
 	return n, err
 }
 
@@ -173,7 +200,6 @@ func (s *source) fresh(off, n int64) (bytes int64) {
 // sink is a content on its way here.
 type sink struct {
 	io.Reader
-	ctx  context.Context
 	lane *lane
 	blob seal.ID
 	w    *watch
@@ -182,9 +208,9 @@ type sink struct {
 // Read implements io.Reader.
 func (s *sink) Read(p []byte) (int, error) {
 	n, err := s.Reader.Read(p)
-	s.w.moved()
+	s.w.moved(int64(n))
 	s.lane.passed(s.blob, int64(n))
-	if err := pace(s.ctx, s.lane.limiter, n); err != nil {
+	if err := s.w.paced(s.lane.limiter, n); err != nil {
 		return n, err
 	}
 	if err == io.EOF {

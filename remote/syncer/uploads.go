@@ -83,13 +83,13 @@ func (e *Engine) upload(ctx context.Context, j *vaultcore.Job) error {
 			j.Upload = state
 			return e.o.Vault.SaveJob(context.WithoutCancel(ctx), *j)
 		},
-		Sent: func(int64) { w.moved() },
+		Sent: w.moved,
 	}
 	wrote, err := e.addRow(ctx, &up, j.Blob)
 	if err != nil {
 		return err
 	}
-	err = e.o.Remote.PutBlob(ctx, up, &source{ReaderAt: content, size: src.Len, ctx: ctx, lane: e.up, blob: j.Blob, w: w, seen: make(map[int64]bool)})
+	err = e.o.Remote.PutBlob(ctx, up, &source{ReaderAt: content, size: src.Len, lane: e.up, blob: j.Blob, w: w, seen: make(map[int64]bool)})
 	if err != nil {
 		return w.explain(err)
 	}

@@ -46,7 +46,8 @@ func (h *History) openAssetThread(id seal.ID) *thread {
 // withdraw and claim take an attachment's visible files from the names of their
 // assets, and enter them.
 func (h *History) withdraw(t *thread) {
-	for _, c := range h.claims(t) {
+	for _, c := range slices.Backward(h.claims(t)) { // those of one path follow each other
+		h.now.spaces[c.place.names] = true
 		c.place.names.remove(c.claim)
 		h.count(c, -1)
 	}
@@ -55,6 +56,7 @@ func (h *History) withdraw(t *thread) {
 func (h *History) claim(t *thread) {
 	for _, c := range h.claims(t) {
 		h.count(c, 1)
+		h.now.spaces[c.place.names] = true
 		c.place.names.add(c.claim)
 	}
 }
@@ -94,6 +96,10 @@ func (h *History) finish() Changed {
 		if after != before {
 			h.now.retitled[&a.thread] = true
 		}
+	}
+	h.titles.flush()
+	for s := range h.now.spaces {
+		s.flush()
 	}
 	c := Changed{Attachments: ids(h.now.attached), Assets: ids(h.now.retitled)}
 	h.now = nil

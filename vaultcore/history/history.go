@@ -42,6 +42,7 @@ type change struct {
 	assets   map[*asset]assetClaim
 	attached map[*thread]bool // only another's names changed theirs
 	retitled map[*thread]bool
+	spaces   map[*space]bool // whose claims came or went
 }
 
 // assetClaim is how an asset was before.
@@ -175,6 +176,7 @@ func (h *History) strip(t *thread, record func(*version) bool, del func(end) boo
 		return
 	}
 	h.open(t)
+	t.known = nil
 	t.ends = slices.DeleteFunc(t.ends, del)
 	t.versions = slices.DeleteFunc(t.versions, func(v version) bool { return record(&v) })
 }
@@ -189,7 +191,7 @@ func (h *History) assetThread(id seal.ID) *thread {
 func (h *History) begin() {
 	h.now = &change{
 		files: make(map[*thread]bool), assets: make(map[*asset]assetClaim),
-		attached: make(map[*thread]bool), retitled: make(map[*thread]bool),
+		attached: make(map[*thread]bool), retitled: make(map[*thread]bool), spaces: make(map[*space]bool),
 	}
 }
 

@@ -66,21 +66,33 @@ func ShownTitle(title string) string {
 
 // shownPath maps a stored name to the path of an unnamed or a shown file.
 func shownPath(stored string, id seal.ID) string {
-	if stored == "" || !utf8.ValidString(stored) {
-		return seal.UnnamedName(id)
+	if shown, ok := spelled(stored); ok {
+		return shown
+	}
+	return seal.UnnamedName(id)
+}
+
+// Nameable says whether a stored name is shown as the path it spells. Else, not UTF-8,
+// or too long or too deep, it is no path at all and its file is shown unnamed: a few
+// kilobytes of a record would make thousands of folders on every device.
+func Nameable(stored string) bool {
+	_, ok := spelled(stored)
+	return ok
+}
+
+func spelled(stored string) (shown string, ok bool) {
+	if stored == "" || strings.Count(stored, "/") >= seal.MaxDepth || !utf8.ValidString(stored) {
+		return "", false
 	}
 	if plainPath(stored) {
-		return stored
+		return stored, true
 	}
 	parts := strings.Split(stored, "/")
 	for i, p := range parts {
 		parts[i] = ShownComponent(p)
 	}
-	shown := strings.Join(parts, "/")
-	if len(shown) > maxPath {
-		return seal.UnnamedName(id)
-	}
-	return shown
+	shown = strings.Join(parts, "/")
+	return shown, len(shown) <= maxPath
 }
 
 // plainPath says whether every component is shown as it is stored.

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"cmp"
 	"slices"
+	"sort"
 	"strconv"
 	"strings"
 )
@@ -48,11 +49,17 @@ func (a stamp) order(b stamp) int {
 //   - else the first file of the earliest born thread has it;
 //   - further files of the same thread show the conflict suffix of their
 //     branch, first files of other threads the digits of their id.
+//
+// Claims come and go during a change; who shows how is decided once at its end, by
+// flush. So a name that thousands want costs a change as much as it has of them, and
+// not the square.
 type space struct {
 	one     map[string]*thread  // path -> the only claimant, a main file shown plain
-	many    map[string][]*claim // all other paths
+	many    map[string][]*claim // all other paths, each in order of compare
 	folders map[string]int      // path -> folder records at it and claims under it
-	loose   map[string][]*claim // claims with a suffix, by what they look like at least
+	loose   map[string][]*claim // claims with a suffix, by what they look like at least; in order of looser
+	unset   map[string]bool     // paths to decide anew
+	stirred map[string]bool     // groups of loose whose names may be others
 	first   func(*thread) *claim
 	touched func(*thread)
 }
@@ -61,17 +68,19 @@ func newSpace(first func(*thread) *claim, touched func(*thread)) *space {
 	return &space{
 		one: make(map[string]*thread), many: make(map[string][]*claim),
 		folders: make(map[string]int), loose: make(map[string][]*claim),
+		unset: make(map[string]bool), stirred: make(map[string]bool),
 		first: first, touched: touched,
 	}
 }
 
 func (s *space) add(c *claim) {
 	s.count(c, 1)
-	list := s.at(c.path)
+	list := s.unfold(c.path)
 	i, _ := slices.BinarySearchFunc(list, c, (*claim).compare)
-	list = slices.Insert(list, i, c)
-	s.settle(c.path, list)
-	if len(list) == 1 {
+	s.many[c.path] = slices.Insert(list, i, c)
+	s.unset[c.path] = true
+	s.touched(c.t)
+	if len(list) == 0 {
 		s.taking(c.path)
 	}
 }
@@ -79,21 +88,48 @@ func (s *space) add(c *claim) {
 // remove takes back the claim that add was given an equal of.
 func (s *space) remove(c *claim) {
 	s.count(c, -1)
-	list := s.at(c.path)
-	i := slices.IndexFunc(list, func(o *claim) bool { return o.t == c.t && o.index == c.index })
+	list := s.unfold(c.path)
+	i := place(list, c)
 	s.unloose(list[i])
-	list = slices.Delete(list, i, i+1)
-	s.settle(c.path, list)
-	if len(list) == 0 {
+	s.unset[c.path] = true
+	if list = slices.Delete(list, i, i+1); len(list) == 0 {
+		delete(s.many, c.path)
 		s.taking(c.path)
+		return
 	}
+	s.many[c.path] = list
 }
 
-func (s *space) at(path string) []*claim {
+// place gives where an equal of c is in its list.
+func place(list []*claim, c *claim) int {
+	same := func(o *claim) bool { return o.t == c.t && o.index == c.index }
+	if i, found := slices.BinarySearchFunc(list, c, (*claim).compare); found && same(list[i]) {
+		return i
+	}
+	return slices.IndexFunc(list, same)
+}
+
+// unfold gives the claims of a path, from now on as a list.
+func (s *space) unfold(path string) []*claim {
 	if t := s.one[path]; t != nil {
-		return []*claim{s.first(t)}
+		delete(s.one, path)
+		s.many[path] = []*claim{s.first(t)}
 	}
 	return s.many[path]
+}
+
+// flush decides what the claims that came and went leave open.
+func (s *space) flush() {
+	for path := range s.unset {
+		s.settle(path, s.many[path])
+	}
+	clear(s.unset)
+	for name := range s.stirred {
+		for _, c := range s.loose[name] {
+			s.touched(c.t)
+		}
+	}
+	clear(s.stirred)
 }
 
 // count keeps folders for a claim that comes (1) or goes (-1).
@@ -118,7 +154,8 @@ func (s *space) countFolder(path string, by int) {
 		delete(s.folders, path)
 	}
 	if n == 0 || n == 1 && by == 1 {
-		s.settle(path, s.at(path))
+		s.unfold(path)
+		s.unset[path] = true
 		s.taking(path)
 	}
 }
@@ -130,14 +167,17 @@ func (s *space) taken(path string) bool {
 // settle decides all claims of one path anew.
 func (s *space) settle(path string, list []*claim) {
 	free, folder := s.folders[path] == 0, false
-	for i, c := range list {
+	var own *thread // whose file came last
+	for _, c := range list {
 		if c.folder {
+			if c.twin != folder {
+				s.touched(c.t)
+			}
 			c.twin, folder = folder, true
-			s.touched(c.t)
 			continue
 		}
 		switch {
-		case ownBefore(list[:i], c.t):
+		case own == c.t:
 			s.suffix(c, c.copy)
 		case free:
 			s.unloose(c)
@@ -145,29 +185,11 @@ func (s *space) settle(path string, list []*claim) {
 		default:
 			s.suffix(c, createSuffix(c.t.id))
 		}
-		s.touched(c.t)
+		own = c.t
 	}
-	s.keep(path, list)
-}
-
-// ownBefore says whether the files just before are of the same thread.
-func ownBefore(list []*claim, t *thread) bool {
-	for i := len(list) - 1; i >= 0 && list[i].t == t; i-- {
-		if !list[i].folder {
-			return true
-		}
-	}
-	return false
-}
-
-func (s *space) keep(path string, list []*claim) {
-	delete(s.one, path)
-	delete(s.many, path)
-	switch {
-	case len(list) == 1 && list[0].index == 0 && list[0].loose == "":
+	if len(list) == 1 && list[0].index == 0 && list[0].loose == "" {
+		delete(s.many, path)
 		s.one[path] = list[0].t
-	case len(list) > 0:
-		s.many[path] = list
 	}
 }
 
@@ -179,27 +201,32 @@ func (s *space) suffix(c *claim, with suffix) {
 	s.unloose(c)
 	c.clash = with
 	c.loose = with.with(c.path, minDigits, "")
-	s.loose[c.loose] = append(s.loose[c.loose], c)
-	s.touchLoose(c.loose)
+	group := s.loose[c.loose]
+	i, _ := slices.BinarySearchFunc(group, c, looser)
+	s.loose[c.loose] = slices.Insert(group, i, c)
+	s.stirred[c.loose] = true
+	s.touched(c.t)
 }
 
 func (s *space) unloose(c *claim) {
 	if c.loose == "" {
 		return
 	}
-	group := slices.DeleteFunc(s.loose[c.loose], func(o *claim) bool { return o == c })
+	group := s.loose[c.loose]
+	i, _ := slices.BinarySearchFunc(group, c, looser)
+	group = slices.Delete(group, i, i+1)
 	s.loose[c.loose] = group
 	if len(group) == 0 {
 		delete(s.loose, c.loose)
 	}
-	s.touchLoose(c.loose)
+	s.stirred[c.loose] = true
+	s.touched(c.t)
 	c.loose = ""
 }
 
-func (s *space) touchLoose(name string) {
-	for _, c := range s.loose[name] {
-		s.touched(c.t)
-	}
+// looser orders those who look alike by their digits.
+func looser(a, b *claim) int {
+	return cmp.Or(strings.Compare(a.clash.digits, b.clash.digits), a.compare(b))
 }
 
 // taking tells those whose suffixed name path is, or could have been, that the
@@ -208,7 +235,7 @@ func (s *space) taking(path string) {
 	if len(s.loose) == 0 {
 		return
 	}
-	s.touchLoose(path)
+	s.stirred[path] = true
 	for i := range len(path) {
 		if path[i] != ')' {
 			continue
@@ -219,7 +246,7 @@ func (s *space) taking(path string) {
 		}
 		start := len(strings.TrimRight(digits, "0123456789abcdef"))
 		if len(digits)-start > minDigits {
-			s.touchLoose(path[:start+minDigits] + path[i:])
+			s.stirred[path[:start+minDigits]+path[i:]] = true
 		}
 	}
 }
@@ -227,39 +254,43 @@ func (s *space) taking(path string) {
 // shown gives the name a claim is shown under: with as many digits as no other
 // suffix shares and no plain name has. Claims in one group differ in nothing
 // but later digits, so both of a pair get longer ones. When all digits are used
-// up, numbers follow, which members of a group take in turn.
+// up, numbers follow, which those with the same digits take in turn.
 func (s *space) shown(c *claim) string {
 	if c.loose == "" {
 		return c.path
 	}
 	group := s.loose[c.loose]
+	at, _ := slices.BinarySearchFunc(group, c, looser)
+	alike := func(i, n int) bool {
+		return i >= 0 && i < len(group) && group[i].clash.digits[:n] == c.clash.digits[:n]
+	}
 	for n := minDigits; n <= maxDigits; n += 4 {
 		name := c.clash.with(c.path, n, "")
-		shared := slices.ContainsFunc(group, func(o *claim) bool { return o != c && o.clash.digits[:n] == c.clash.digits[:n] })
-		if !shared && !s.taken(name) && (n == minDigits || len(s.loose[name]) == 0) {
+		if !alike(at-1, n) && !alike(at+1, n) && !s.taken(name) && (n == minDigits || len(s.loose[name]) == 0) {
 			return name
 		}
 	}
-	rank := 0
-	for _, o := range group {
-		if o.compare(c) < 0 {
-			rank++
-		}
-	}
-	for n := 2 + rank; ; n += len(group) {
+	from, to := s.ofDigits(group, c.clash.digits)
+	for n := 2 + at - from; ; n += to - from {
 		if name := c.clash.with(c.path, maxDigits, "-"+strconv.Itoa(n)); !s.taken(name) && len(s.loose[name]) == 0 {
 			return name
 		}
 	}
 }
 
+// ofDigits gives those of a group who have all digits in common.
+func (s *space) ofDigits(group []*claim, digits string) (from, to int) {
+	by := func(c *claim, d string) int { return strings.Compare(c.clash.digits, d) }
+	from, _ = slices.BinarySearchFunc(group, digits, by)
+	return from, from + sort.Search(len(group)-from, func(i int) bool { return group[from+i].clash.digits != digits })
+}
+
 // shownAs gives the name for an equal of a claim that add was given, and
 // whether it is a twin.
 func (s *space) shownAs(like *claim) (name string, twin bool) {
-	for _, c := range s.many[like.path] {
-		if c.t == like.t && c.index == like.index {
-			return s.shown(c), c.twin
-		}
+	list := s.many[like.path]
+	if i := place(list, like); i >= 0 {
+		return s.shown(list[i]), list[i].twin
 	}
 	return like.path, false
 }

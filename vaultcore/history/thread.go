@@ -15,8 +15,18 @@ type thread struct {
 	id       seal.ID
 	versions []version // a record that two authors made stands here twice
 	ends     []end
-	birth    *stamp // of a first record that is dropped, nil if none is
+	birth    *stamp             // of a first record that is dropped, nil if none is
+	known    map[known]struct{} // versions, once they are a crowd
 }
+
+// known tells versions apart as compare does.
+type known struct {
+	digest, prev Digest
+	stamp
+}
+
+// crowdSize is how many versions are looked through one by one.
+const crowdSize = 256
 
 // device is an author; it is shared by all its ops.
 type device struct {
@@ -82,12 +92,31 @@ type end struct {
 
 // addVersion and addEnd return false for what is known already.
 func (t *thread) addVersion(v version) bool {
-	if slices.ContainsFunc(t.versions, func(o version) bool { return o.compare(&v) == 0 }) {
+	if t.has(&v) {
 		return false
 	}
 	t.versions = grown(t.versions, v)
+	if t.known != nil {
+		t.known[v.known()] = struct{}{}
+	}
 	return true
 }
+
+func (t *thread) has(v *version) bool {
+	if len(t.versions) < crowdSize {
+		return slices.ContainsFunc(t.versions, func(o version) bool { return o.compare(v) == 0 })
+	}
+	if t.known == nil {
+		t.known = make(map[known]struct{}, 2*len(t.versions))
+		for i := range t.versions {
+			t.known[t.versions[i].known()] = struct{}{}
+		}
+	}
+	_, has := t.known[v.known()]
+	return has
+}
+
+func (v *version) known() known { return known{v.digest, v.prev, v.stamp} }
 
 func (t *thread) addEnd(e end) bool {
 	if slices.Contains(t.ends, e) {

@@ -30,6 +30,9 @@ func SealBatch(keys *EpochKeys, s *DeviceSigner, seq uint64, prev [32]byte, body
 	if _, own := body.Seen[s.device]; own {
 		return nil, fmt.Errorf("%w: own device in seen", ErrFormat)
 	}
+	if err := body.checkEpochs(keys.epoch); err != nil {
+		return nil, err
+	}
 	plain, err := body.Encode()
 	if err != nil {
 		return nil, err
@@ -173,6 +176,9 @@ func (b *Batch) OpenBody(keys *EpochKeys) (*Body, error) {
 	}
 	body, err := ParseBody(plain)
 	if err != nil {
+		return nil, fmt.Errorf("batch %d of device %s: %w", b.Seq, b.Device, err)
+	}
+	if err := body.checkEpochs(b.Epoch); err != nil {
 		return nil, fmt.Errorf("batch %d of device %s: %w", b.Seq, b.Device, err)
 	}
 	if _, own := body.Seen[b.Device]; own {

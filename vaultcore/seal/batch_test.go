@@ -32,7 +32,7 @@ func sampleOps() []Op {
 	return []Op{
 		&DeviceName{Name: "Büro \"2\" \\"}, first, samplePut(V4, 2),
 		&Del{ID: testAttachment, Prev: [32]byte(seq(8, 32))},
-		&Wrap{Blob: testBlob, Epoch: 4, WK: seq(9, WrappedKeySize)},
+		&Wrap{Blob: testBlob, Epoch: 3, WK: seq(9, WrappedKeySize)},
 		&Sent{Remote: ID(seq(10, 16)), Blobs: []ID{testBlob, ID(seq(11, 16))}},
 		&Want{Blobs: []ID{testBlob}},
 		&AssetPut{ID: testParent, Rev: 1, Type: ParentNote, Ctime: 5, Title: seq(12, Overhead+3), Epoch: 3},
@@ -242,19 +242,37 @@ func TestSealBatchRefuses(t *testing.T) {
 		body *Body
 		want error
 	}{
-		"seq 0":      {0, [32]byte{}, &Body{}, ErrFormat},
-		"prev at 1":  {1, [32]byte{1}, &Body{}, ErrFormat},
-		"no prev":    {2, [32]byte{}, &Body{}, ErrFormat},
-		"own seen":   {1, [32]byte{}, &Body{Seen: map[ID]Head{testDevice: {Seq: 1}}}, ErrFormat},
-		"many ops":   {1, [32]byte{}, &Body{Ops: make([]Op, MaxOps+1)}, ErrFormat},
-		"no op":      {1, [32]byte{}, &Body{Ops: []Op{nil}}, ErrFormat},
-		"bad op":     {1, [32]byte{}, &Body{Ops: []Op{&Del{}}}, ErrFormat},
-		"bad seen":   {1, [32]byte{}, &Body{Seen: map[ID]Head{otherDevice: {}}}, ErrFormat},
-		"long batch": {1, [32]byte{}, &Body{Ops: many}, ErrTooLarge},
+		"seq 0":                 {0, [32]byte{}, &Body{}, ErrFormat},
+		"prev at 1":             {1, [32]byte{1}, &Body{}, ErrFormat},
+		"no prev":               {2, [32]byte{}, &Body{}, ErrFormat},
+		"own seen":              {1, [32]byte{}, &Body{Seen: map[ID]Head{testDevice: {Seq: 1}}}, ErrFormat},
+		"many ops":              {1, [32]byte{}, &Body{Ops: make([]Op, MaxOps+1)}, ErrFormat},
+		"no op":                 {1, [32]byte{}, &Body{Ops: []Op{nil}}, ErrFormat},
+		"bad op":                {1, [32]byte{}, &Body{Ops: []Op{&Del{}}}, ErrFormat},
+		"bad seen":              {1, [32]byte{}, &Body{Seen: map[ID]Head{otherDevice: {}}}, ErrFormat},
+		"put of a later epoch":  {1, [32]byte{}, &Body{Ops: []Op{laterPut(k)}}, ErrFormat},
+		"wrap of a later epoch": {1, [32]byte{}, &Body{Ops: []Op{&Wrap{Blob: testBlob, Epoch: k.keys.epoch + 1, WK: seq(9, WrappedKeySize)}}}, ErrFormat},
+		"long batch":            {1, [32]byte{}, &Body{Ops: many}, ErrTooLarge},
 	} {
 		_, err := SealBatch(k.keys, k.signer, c.seq, c.prev, c.body)
 		wantErr(t, what, err, c.want)
 	}
+}
+
+func laterPut(k logKit) Op {
+	p := samplePut(V3, 0)
+	p.Epoch = k.keys.epoch + 1
+	return p
+}
+
+// What is sealed under keys that come after those of its batch is refused by everyone
+// alike: who has them by then, too.
+func TestBatchOfLaterKeys(t *testing.T) {
+	k := newLogKit()
+	plain := must[[]byte](t)((&Body{Ops: []Op{laterPut(k)}}).Encode())
+	frame := must[*Batch](t)(sealFrame(k.keys, k.signer, 0, 1, [32]byte{}, plain))
+	_, err := must[*Batch](t)(ParseBatch(testVault, frame.Bytes)).OpenBody(k.keys)
+	wantErr(t, "put of a later epoch", err, ErrFormat)
 }
 
 // The longest puts a device may make fit into one batch.

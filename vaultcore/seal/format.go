@@ -67,6 +67,7 @@ const (
 	PartTarget  = 1 << 20   // a writer ends a checkpoint part whose ops have this many bytes
 
 	MaxName       = 4096
+	MaxDepth      = 128 // components of a name
 	MaxMIME       = 255
 	MaxTitle      = 1024
 	MaxDeviceName = 64

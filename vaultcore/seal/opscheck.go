@@ -14,6 +14,31 @@ func checkOp(op Op) error {
 	return asFormatError(op.check())
 }
 
+// checkEpochs refuses what is sealed under keys of an epoch after that of the batch:
+// who has it before that epoch begins could not read it, and would go on showing
+// something else than who gets it later.
+func (b *Body) checkEpochs(epoch uint32) error {
+	for _, op := range b.Ops {
+		if e := epochOf(op); e > epoch {
+			return fmt.Errorf("%w: op of epoch %d in a batch of epoch %d", ErrFormat, e, epoch)
+		}
+	}
+	return nil
+}
+
+// epochOf gives the epoch of the keys an op is sealed under, 0 for one that is not.
+func epochOf(op Op) uint32 {
+	switch op := op.(type) {
+	case *Put:
+		return op.Epoch
+	case *AssetPut:
+		return op.Epoch
+	case *Wrap:
+		return op.Epoch
+	}
+	return 0
+}
+
 func (p *Put) check() error {
 	if err := checkRevision(opPut, p.ID, p.Rev, p.Epoch, p.Parent.Type, p.Prev); err != nil {
 		return err
