@@ -50,10 +50,10 @@ func (v *Vault) Check(ctx context.Context, o CheckOptions) (CheckReport, error) 
 	c := &checker{v: v, ctx: ctx, o: o, named: make(map[string]bool), rows: make(map[seal.ID]bool)}
 	c.report.Deep, c.report.Problems = o.Deep, []Problem{}
 	if !v.opt.ReadOnly {
-		if err := v.Barrier(ctx); err != nil {
+		if err := v.removeLeftovers(); err != nil {
 			return c.report, err
 		}
-		if err := v.removeLeftovers(); err != nil {
+		if err := v.Barrier(ctx); err != nil {
 			return c.report, err
 		}
 		v.retired.wait()
@@ -328,9 +328,12 @@ func (c *checker) repair(r *attRow) bool {
 func (c *checker) orphans(before []string) error {
 	v := c.v
 	arriving := v.arriving()
-	named, err := v.namedFiles()
+	named, ended, err := v.namedFiles()
 	if err != nil {
 		return err
+	}
+	for name := range ended {
+		named[name] = true
 	}
 	for name := range v.draftFiles() {
 		named[name] = true

@@ -155,6 +155,9 @@ func (c *closer) step() {
 		saves: slices.Clone(c.saves), closed: c.closed, log: maps.Clone(c.log), blobs: maps.Clone(c.blobs),
 		edits: maps.Clone(c.edits), trace: slices.Clone(c.trace),
 	}
+	for id, frames := range k.log { // what goes on after one kill appends to its own log
+		k.log[id] = slices.Clip(frames)
+	}
 	at := len(c.kills)
 	if c.happened++; at == c.most {
 		if at = rand.IntN(c.happened); at >= c.most {
@@ -172,16 +175,20 @@ func (c *closer) step() {
 	c.kills[at] = k
 }
 
-// database reads the files of bob's database, which nobody writes between two
-// transactions.
+// database is what lies in the files of bob's database. No transaction comes between,
+// but the barrier may move pages from one of them to the other, and what is read of the
+// one before and of the other after that is a database of long ago.
 func (c *closer) database() map[string][]byte {
-	files := make(map[string][]byte)
-	for _, name := range []string{dbName, dbName + "-wal"} {
-		data, err := os.ReadFile(filepath.Join(c.bob.Home(), name))
-		c.must(err)
-		files[name] = data
+	c.t.Helper()
+	end := time.Now().Add(2 * time.Minute)
+	files := databaseBytes(c.t, c.bob.Home())
+	for again := databaseBytes(c.t, c.bob.Home()); !slices.EqualFunc(files, again, bytes.Equal); {
+		if time.Now().After(end) {
+			c.t.Fatal("the database does not stand still for as long as reading it takes")
+		}
+		files, again = again, databaseBytes(c.t, c.bob.Home())
 	}
-	return files
+	return map[string][]byte{dbName: files[0], dbName + "-wal": files[1]}
 }
 
 // play lets bob save the file, once or again, while the edits come.

@@ -409,12 +409,17 @@ func (v *Vault) removeLeftovers() error {
 		return nil
 	}
 	arriving := v.arriving()
-	named, err := v.namedFiles()
+	named, ended, err := v.namedFiles()
 	if err != nil {
 		return err
 	}
 	removed := 0
 	for _, name := range v.leftovers {
+		if no := ended[name]; no > 0 && !named[name] {
+			v.oldFiles.add(no, []string{name})
+			v.bar.commit()
+			continue
+		}
 		if named[name] || arriving[name] || !ours(name) {
 			continue
 		}
@@ -451,46 +456,51 @@ func (v *Vault) removeListed(name string) error {
 	return v.attachments.Remove(name)
 }
 
-// namedFiles lists the files that a row, undo, doomed or a draft names.
-func (v *Vault) namedFiles() (map[string]bool, error) {
-	named := make(map[string]bool)
+// namedFiles lists the files that a row, undo, doomed or a draft names, and those
+// that only a power cut would need: streams that were finished before a kill and
+// saved under another name after it, until a barrier has passed that commit.
+func (v *Vault) namedFiles() (named map[string]bool, ended map[string]uint64, err error) {
+	named, ended = make(map[string]bool), make(map[string]uint64)
 	v.readMu.Lock()
 	defer v.readMu.Unlock()
 	if v.reader == nil {
-		return nil, ErrClosed
+		return nil, nil, ErrClosed
 	}
 	for _, table := range []string{"asset_attachments", "undo", "doomed", "kept"} {
-		err := v.reader.query("SELECT blob FROM "+table, func(c []dbValue) error {
+		err = v.reader.query("SELECT blob FROM "+table, func(c []dbValue) error {
 			s := rowScanner{c: c}
 			named[binName(s.id())] = true
 			return nil
 		})
 		if err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 	}
-	err := v.reader.query("SELECT blob FROM asset_attachments WHERE place=0", func(c []dbValue) error {
+	err = v.reader.query("SELECT blob FROM asset_attachments WHERE place=0", func(c []dbValue) error {
 		s := rowScanner{c: c}
 		named[sparseName(s.id())] = true
 		return nil
 	})
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	err = v.reader.query("SELECT file FROM drafts", func(c []dbValue) error {
+	err = v.reader.query("SELECT file,commit_no FROM drafts", func(c []dbValue) error {
 		names, _ := c[0].(string)
+		no, _ := c[1].(int64)
 		for _, name := range splitFiles(names) {
 			named[listedName(name)] = true
-			if stem, ok := strings.CutSuffix(name, partExt); ok {
+			stem, ok := strings.CutSuffix(name, partExt)
+			switch {
+			case !ok:
+			case no > 0:
+				ended[stem+binExt] = uint64(no)
+			default:
 				named[stem+binExt] = true // a stream that was finished meanwhile
 			}
 		}
 		return nil
 	})
-	if err != nil {
-		return nil, err
-	}
-	return named, nil
+	return named, ended, err
 }
 
 // draftFiles lists the files of drafts that are being written now.
