@@ -19,8 +19,8 @@ func (b *bed) afterReboot(cmd *exec.Cmd) *exec.Cmd {
 	needTool(b.t, "unshare", "util-linux")
 	b.mounts++
 	fake := b.file(fmt.Sprintf("boot-%d", b.mounts), fmt.Sprintf("00000000-0000-4000-8000-%012d\n", b.mounts))
-	const script = `mount --bind "$0" /proc/sys/kernel/random/boot_id && exec "$@"`
-	again := exec.Command("unshare", append([]string{"-m", "sh", "-c", script, fake}, cmd.Args...)...)
+	const script = alone + `mount --bind "$1" /proc/sys/kernel/random/boot_id && shift && exec "$@"`
+	again := exec.Command("unshare", append([]string{"-m", "sh", "-c", script, filepath.Dir(b.vault), fake}, cmd.Args...)...)
 	again.Env, again.Dir = cmd.Env, cmd.Dir
 	return again
 }

@@ -89,15 +89,19 @@ func TestFioVerify(t *testing.T) {
 	b.checkClean()
 }
 
+// alone is the beginning of a script in a mount namespace of its own, which has no
+// other FUSE mount than the one at its argument 0: those of other tests would end
+// with the script only, whoever unmounts them.
+const alone = `awk -v keep="$0" '$3 ~ /^fuse/ && $2 != keep {print $2}' /proc/mounts | while read -r d; do umount -c -l "$d"; done; `
+
 // tryStress runs stress-ng where it sees no other FUSE mount than the one at mnt:
 // its stressor "io" opens every mount of the machine, and tests that unmount at
 // the same time, of this package and of others, would find theirs in use.
 func tryStress(dir, mnt string, args ...string) (string, error) {
-	const alone = `awk -v keep="$0" '$3 ~ /^fuse/ && $2 != keep {print $2}' /proc/mounts | while read -r d; do umount -l "$d"; done; exec stress-ng "$@"`
 	if exec.Command("unshare", "--mount", "true").Run() != nil { // no root: see mount.unmount
 		return tryTool(dir, "stress-ng", args...)
 	}
-	return tryTool(dir, "unshare", append([]string{"--mount", "sh", "-c", alone, mnt}, args...)...)
+	return tryTool(dir, "unshare", append([]string{"--mount", "sh", "-c", alone + `exec stress-ng "$@"`, mnt}, args...)...)
 }
 
 func TestStressNG(t *testing.T) {

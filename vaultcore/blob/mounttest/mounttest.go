@@ -7,9 +7,13 @@ import (
 	"os"
 	"os/exec"
 	"os/signal"
+	"path/filepath"
 	"runtime"
+	"strings"
 	"syscall"
 	"testing"
+
+	"golang.org/x/sys/unix"
 )
 
 // insideVariable says to a test program that its mounts are its own.
@@ -25,7 +29,56 @@ func Main(m *testing.M) {
 			os.Exit(code)
 		}
 	}
+	if apart() {
+		if err := letGo(); err != nil {
+			fmt.Fprintln(os.Stderr, "mounts of other tests:", err)
+		}
+	}
 	os.Exit(m.Run())
+}
+
+// apart says whether this process has other mounts than who started it.
+func apart() bool {
+	ours, err := os.Readlink("/proc/self/ns/mnt")
+	theirs, err2 := os.Readlink(fmt.Sprintf("/proc/%d/ns/mnt", os.Getppid()))
+	return os.Getenv(insideVariable) != "" && err == nil && err2 == nil && ours != theirs
+}
+
+// letGo detaches, in this namespace, what FUSE file systems tests of other packages
+// have just mounted: a namespace begins with all mounts of the machine, and theirs
+// would not end, whoever unmounts them, before the last test here has.
+func letGo() error {
+	mounts, err := os.ReadFile("/proc/self/mounts")
+	if err != nil {
+		return err
+	}
+	work, err := os.Getwd()
+	if err != nil {
+		return err
+	}
+	var failed []error
+	for line := range strings.Lines(string(mounts)) {
+		fields := strings.Fields(line)
+		if len(fields) < 3 || !strings.HasPrefix(fields[2], "fuse") {
+			continue
+		}
+		dir := unescape.Replace(fields[1])
+		if !below(dir, os.TempDir()) || below(work, dir) {
+			continue // no test's
+		}
+		if err := unix.Unmount(dir, unix.MNT_DETACH); err != nil && !errors.Is(err, unix.EINVAL) {
+			failed = append(failed, fmt.Errorf("%s: %w", dir, err))
+		}
+	}
+	return errors.Join(failed...)
+}
+
+// unescape is how the kernel writes paths in lists of mounts.
+var unescape = strings.NewReplacer(`\040`, " ", `\011`, "\t", `\012`, "\n", `\134`, `\`)
+
+// below says whether a path lies in a directory, at any depth.
+func below(path, dir string) bool {
+	return strings.HasPrefix(filepath.Clean(path), filepath.Clean(dir)+string(filepath.Separator))
 }
 
 // again runs this program once more, inside. Error: it could not be started.
