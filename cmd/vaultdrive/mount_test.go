@@ -197,6 +197,10 @@ func TestSelectVault(t *testing.T) {
 	if _, err := pickVault("", two); !errors.Is(err, errAmbiguous) {
 		t.Errorf("two: %v, want errAmbiguous", err)
 	}
+	alike := []vaultHome{{path: "/data/a", id: "1", label: "home"}, {path: "/data/b", id: "2", label: "home"}}
+	if _, err := pickVault("home", alike); !errors.Is(err, errAmbiguous) || !strings.Contains(err.Error(), "home in /data/a, home in /data/b") {
+		t.Errorf("two of one name: %v, want their directories", err)
+	}
 	if _, err := pickVault("other", two); !errors.Is(err, vaultcore.ErrNoVault) {
 		t.Errorf("unknown: %v, want ErrNoVault", err)
 	}

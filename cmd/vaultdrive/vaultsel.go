@@ -158,7 +158,7 @@ func pickVault(arg string, homes []vaultHome) (vaultHome, error) {
 	}
 	var names []string
 	for _, h := range found {
-		names = append(names, fmt.Sprintf("%s (%s)", h.label, h.id))
+		names = append(names, fmt.Sprintf("%s in %s", h.label, h.path))
 	}
 	return vaultHome{}, fail(errAmbiguous, "", "there are several vaults: %s", strings.Join(names, ", "))
 }

@@ -62,6 +62,8 @@ const (
 	CodeRateLimited Code = "rate_limited"
 	CodeInternal    Code = "internal"
 	CodeUnavailable Code = "unavailable"
+	// The server itself has no room: it shows that, and tries again later.
+	CodeStorageFull Code = "storage_full"
 )
 
 // statuses gives every code its HTTP status. This is the only table of both.
@@ -114,6 +116,7 @@ var statuses = map[Code]int{
 	CodeRateLimited: http.StatusTooManyRequests,
 	CodeInternal:    http.StatusInternalServerError,
 	CodeUnavailable: http.StatusServiceUnavailable,
+	CodeStorageFull: http.StatusServiceUnavailable,
 }
 
 // Status is the HTTP status of a code; 500 for one that is not ours.

@@ -399,6 +399,34 @@ func TestRefusals(t *testing.T) {
 	wantErr(t, "a disabled account", err, syncer.ErrDenied)
 }
 
+// A server, or a proxy before it, that has no room is full and not away: the engine
+// shows that, and what a person can do.
+func TestServerWithoutRoom(t *testing.T) {
+	w := newWorld(t, server.Options{})
+	r := w.enabled()
+	for what, fault := range map[string]http.HandlerFunc{
+		"a proxy": func(rw http.ResponseWriter, _ *http.Request) {
+			http.Error(rw, "<html>", http.StatusInsufficientStorage)
+		},
+		"the server": func(rw http.ResponseWriter, _ *http.Request) {
+			rw.Header().Set("Retry-After", "60")
+			rw.WriteHeader(api.CodeStorageFull.Status())
+			io.WriteString(rw, `{"error":"no room","code":"storage_full","request_id":"x"}`)
+		},
+	} {
+		restore := w.around(func(http.Handler) http.Handler { return fault })
+		err := r.Put(t.Context(), syncer.HeaderKey(7), []byte("x"))
+		wantErr(t, what, err, syncer.ErrFull)
+		if blob.Hint(err) == "" {
+			t.Errorf("%s: %v has no hint", what, err)
+		}
+		if what == "the server" && blob.RetryAfter(err) != time.Minute {
+			t.Errorf("again in %v", blob.RetryAfter(err))
+		}
+		restore()
+	}
+}
+
 // A refusal says what the server said, of itself and not of a store of blobs.
 func TestRefusedInvitation(t *testing.T) {
 	w := newWorld(t, server.Options{})

@@ -46,6 +46,7 @@ var meanings = map[api.Code]meaning{
 	api.CodeBodyTooLarge:        {syncer.ErrTooLarge, ""},
 	api.CodeQuotaExceeded:       {syncer.ErrFull, "delete files that are not needed, or ask the operator of the server for more room"},
 	api.CodeLogFull:             {syncer.ErrFull, "the server's room for the history is used up: ask its operator"},
+	api.CodeStorageFull:         {syncer.ErrFull, "the server itself has no room left: ask its operator; files saved meanwhile wait here"},
 	api.CodeTimeout:             {syncer.ErrUnavailable, ""},
 	api.CodeRateLimited:         {syncer.ErrUnavailable, ""},
 	api.CodeInternal:            {syncer.ErrUnavailable, "the log of the server says why"},
@@ -108,6 +109,8 @@ func byStatus(status int) *api.Error {
 		code = api.CodeSessionInvalid
 	case http.StatusNotFound:
 		code = api.CodeNotFound
+	case http.StatusInsufficientStorage:
+		code = api.CodeStorageFull
 	case http.StatusRequestEntityTooLarge:
 		code = api.CodeBodyTooLarge
 	}

@@ -64,6 +64,8 @@ func TestBadInput(t *testing.T) {
 	}
 	p.do("POST", api.PathAttachments, raw, "Content-Type", "text/plain").code(api.CodeUnsupportedMedia)
 	p.do("POST", api.PathAttachments, raw, "Content-Type", "").code(api.CodeUnsupportedMedia)
+	p.do("POST", api.PathAttachments, raw, "Content-Encoding", "gzip").code(api.CodeUnsupportedMedia)
+	p.do("POST", "/v1/auth/challenge", "{}", "Content-Encoding", "identity, br").code(api.CodeUnsupportedMedia)
 	p.do("POST", api.PathAttachments, io.MultiReader(bytes.NewReader(raw)), "Content-Type", "application/json").code(api.CodeLengthRequired)
 	p.do("GET", "/nothing", nil).code(api.CodeNotFound)
 	p.do("PATCH", api.PathAttachments, nil).code(api.CodeMethodNotAllowed)

@@ -6,6 +6,7 @@ import (
 	"mime"
 	"net"
 	"net/http"
+	"strings"
 	"time"
 
 	"github.com/vaultdrive/vaultdrive/remote/api"
@@ -121,10 +122,24 @@ func bodyError(err error) error {
 	return err
 }
 
+// uncoded refuses a body that is compressed, or coded otherwise: lengths and hashes are
+// those of the bytes themselves (RFC 9110 section 15.5.16).
+func (c *call) uncoded() error {
+	for _, coding := range c.r.Header.Values("Content-Encoding") {
+		if !strings.EqualFold(strings.TrimSpace(coding), "identity") {
+			return api.Errorf(api.CodeUnsupportedMedia, "send the body without a Content-Encoding")
+		}
+	}
+	return nil
+}
+
 // json reads a strict JSON body of at most limit bytes.
 func (c *call) json(limit int64, v any) error {
 	if t, _, err := mime.ParseMediaType(c.r.Header.Get("Content-Type")); err != nil || t != api.TypeJSON {
 		return api.Errorf(api.CodeUnsupportedMedia, "send %s", api.TypeJSON)
+	}
+	if err := c.uncoded(); err != nil {
+		return err
 	}
 	b, err := c.small(limit)
 	if err != nil {

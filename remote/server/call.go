@@ -23,6 +23,7 @@ const (
 	// sendPiece is the most that is sent within one such pause.
 	sendPiece    = 256 << 10
 	defaultRetry = 5 * time.Second
+	fullRetry    = time.Minute // somebody has to make room
 )
 
 // call is one request on its way through the server.

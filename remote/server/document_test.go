@@ -115,7 +115,7 @@ func (a *answer) isError() {
 	if err := json.Unmarshal(a.body, &e); err != nil || e.Text == "" || e.Code.Status() != a.status || e.RequestID != a.header.Get(api.HeaderRequest) {
 		a.t.Errorf("%s: %d %.300s is not the form of an error", a.what, a.status, a.body)
 	}
-	if a.status >= 500 && e.Code != api.CodeUnavailable {
+	if a.status >= 500 && e.Code != api.CodeUnavailable && e.Code != api.CodeStorageFull {
 		a.t.Errorf("%s: %d %.300s", a.what, a.status, a.body)
 	}
 	if after, err := strconv.Atoi(a.header.Get("Retry-After")); (a.status == 429 || a.status == 503) && (err != nil || after < 1) {

@@ -69,9 +69,11 @@ func asAPI(err error) *api.Error {
 		return api.Errorf(api.CodeNotFound, "not found")
 	case errors.Is(err, metadb.ErrInUse), errors.Is(err, metadb.ErrMoved):
 		return api.Limited(api.CodeUnavailable, defaultRetry, "the server's data are being moved")
-	case errors.Is(err, metadb.ErrUnavailable), errors.Is(err, metadb.ErrFull):
+	case errors.Is(err, metadb.ErrFull), errors.Is(err, blob.ErrNoSpace):
+		return api.Limited(api.CodeStorageFull, fullRetry, "the server has no room left; what is there can be read")
+	case errors.Is(err, metadb.ErrUnavailable):
 		return api.Limited(api.CodeUnavailable, defaultRetry, "the server's database is not available")
-	case errors.Is(err, blob.ErrNoSpace), errors.Is(err, blob.ErrUnavailable):
+	case errors.Is(err, blob.ErrUnavailable):
 		u := api.Limited(api.CodeUnavailable, blob.RetryAfter(err), "the server's store is not available")
 		if u.RetryAfter == 0 {
 			u.RetryAfter = defaultRetry

@@ -31,6 +31,9 @@ func (s *Server) upload(c *call) error {
 	if err != nil {
 		return api.Errorf(api.CodeUnsupportedMedia, "send %s or multipart/form-data", api.TypeJSON)
 	}
+	if err := c.uncoded(); err != nil {
+		return err
+	}
 	if c.r.ContentLength < 0 {
 		return api.Errorf(api.CodeLengthRequired, "send Content-Length")
 	}

@@ -97,6 +97,44 @@ func TestWaitSaysWhatIsInTheWay(t *testing.T) {
 	}
 }
 
+// TestFullIsNotOffline: a remote that has no room, and asks for patience with that, is
+// there: the state is not offline, the condition and its hint say what it is, and what
+// is refused has no end to be told.
+func TestFullIsNotOffline(t *testing.T) {
+	t.Parallel()
+	f := newFleet(t, folder(t), "laptop")
+	laptop := f.devices[0]
+	laptop.sync()
+	var full atomic.Bool
+	full.Store(true)
+	laptop.engineWith(func(op, key string) fault {
+		if full.Load() && (op == "PutBlob" || op == "Put") {
+			return fault{err: &blob.RetryError{After: 10 * time.Millisecond, Err: blob.WithHint(syncer.ErrFull, "ask its operator")}}
+		}
+		return fault{}
+	})
+	laptop.write("Letters/one.txt", "one")
+	laptop.run()
+	for range 3 {
+		if err := laptop.trySync(); !errors.Is(err, syncer.ErrFull) {
+			t.Errorf("sync now: %v", err)
+		}
+		s := laptop.Status()
+		if s.State == syncer.StateOffline || !s.Online || !s.Up.Done.IsZero() {
+			t.Errorf("state %s, online %v, done %v", s.State, s.Online, s.Up.Done)
+		}
+		if c, ok := laptop.condition(syncer.CondFull); !ok || c.Hint != "ask its operator" {
+			t.Errorf("conditions %+v", s.Conditions)
+		}
+	}
+	full.Store(false)
+	laptop.until("there is room again, and the condition has gone", func() bool {
+		s := laptop.Status()
+		return laptop.trySync() == nil && s.Up.Count == 0 && len(s.Conditions) == 0
+	})
+	laptop.halt()
+}
+
 // TestFullAfterWaiting: who asks for synchronisation is told that the remote is
 // full, also where it has once asked for patience, which is long over.
 func TestFullAfterWaiting(t *testing.T) {

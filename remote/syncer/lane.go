@@ -434,7 +434,8 @@ func (l *lane) status(now time.Time) Queue {
 	for _, t := range l.running {
 		s.Bytes -= t.moved
 	}
-	if s.Rate > 0 && s.Bytes > 0 {
+	_, closed := l.e.gates.closed(l.gate)
+	if s.Rate > 0 && s.Bytes > 0 && !closed && !l.held && !l.q.has(CondFull) { // else the rate is that of what is refused
 		s.Done = now.Add(time.Duration(float64(s.Bytes) / float64(s.Rate) * float64(time.Second)))
 	}
 	return s

@@ -327,7 +327,7 @@ func (e *Engine) failedLook(err error) {
 	if errors.Is(err, vaultcore.ErrNoSpace) {
 		e.failures = min(e.failures, diskTries)
 	}
-	if errors.Is(err, ErrUnavailable) || errors.Is(err, context.DeadlineExceeded) || ofRemote(err) {
+	if away(err) {
 		e.online = false
 	}
 	offline := !e.online
@@ -342,6 +342,15 @@ func (e *Engine) failedLook(err error) {
 		e.up.hold()
 		e.down.hold()
 	}
+}
+
+// away says whether a failure means that the remote does not answer. One that is full
+// answers, also where it says when to come again.
+func away(err error) bool {
+	if errors.Is(err, ErrFull) {
+		return false
+	}
+	return errors.Is(err, ErrUnavailable) || errors.Is(err, context.DeadlineExceeded) || ofRemote(err)
 }
 
 // meet enters the condition that an error means.

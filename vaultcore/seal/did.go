@@ -47,6 +47,9 @@ func ParseDID(did string) (ed25519.PublicKey, error) {
 	if FormatDID(pk) != did {
 		return nil, fmt.Errorf("%w: not in its shortest form", ErrDID)
 	}
+	if weakKey(pk) {
+		return nil, fmt.Errorf("%w: signatures under this key prove nothing", ErrDID)
+	}
 	return pk, nil
 }
 

@@ -80,7 +80,7 @@ func TestNextKeepsItsPredecessor(t *testing.T) {
 	before := bytes.Clone(v.Payload)
 	next := must[*SignedHeader](t)(v.Next(v.ids, func(h *Header) {
 		h.Devices[0].Revoked = true
-		h.Devices = append(h.Devices, Device{ID: testParent})
+		h.Devices = append(h.Devices, Device{ID: testParent, PK: [32]byte{0: 9}})
 		h.Write = WriteV4
 	}))
 	if v.Devices[0].Revoked || len(v.Devices) != 1 || !bytes.Equal(v.Payload, before) {
@@ -367,10 +367,12 @@ func TestHeaderMalformed(t *testing.T) {
 		"epoch 2 without prevvk": func(h *Header) { h.Epoch = 2 }, "prevvk in epoch 1": func(h *Header) { h.PrevVK = &PrevVK{CT: make([]byte, 16)} },
 		"prevvk too long": func(h *Header) { h.Epoch, h.PrevVK = 2, &PrevVK{CT: make([]byte, 80)} },
 		"DID":             func(h *Header) { h.DID = "did:key:zabc" }, "write mode": func(h *Header) { h.Write = "V4" },
-		"device twice": func(h *Header) { h.Devices = append(h.Devices, h.Devices[0]) },
-		"device zero":  func(h *Header) { h.Devices = append(h.Devices, Device{}) },
-		"65 devices":   func(h *Header) { h.Devices = manyDevices(65) },
-		"recovery key": func(h *Header) { h.Rec.PK = h.Rec.PK[1:] }, "recovery slot": func(h *Header) { h.Rec.CT = append(h.Rec.CT, 0) },
+		"device twice":               func(h *Header) { h.Devices = append(h.Devices, h.Devices[0]) },
+		"device zero":                func(h *Header) { h.Devices = append(h.Devices, Device{}) },
+		"device without a key":       func(h *Header) { h.Devices[0].PK = [32]byte{} },
+		"device with a forgers' key": func(h *Header) { h.Devices[0].PK = [32]byte(weakPoints[3]) },
+		"65 devices":                 func(h *Header) { h.Devices = manyDevices(65) },
+		"recovery key":               func(h *Header) { h.Rec.PK = h.Rec.PK[1:] }, "recovery slot": func(h *Header) { h.Rec.CT = append(h.Rec.CT, 0) },
 		"cut at 0": func(h *Header) { h.Cut = map[ID]Cut{testDevice: {}} },
 	} {
 		_, err := ParseEnvelope(forge(t, v.Header, v.ids, change).Envelope())
@@ -392,7 +394,7 @@ func TestHeaderMalformed(t *testing.T) {
 func manyDevices(n int) []Device {
 	list := make([]Device, n)
 	for i := range list {
-		list[i].ID = ID{0: 1, 1: byte(i)}
+		list[i].ID, list[i].PK = ID{0: 1, 1: byte(i)}, [32]byte{0: 9}
 	}
 	return list
 }

@@ -177,6 +177,9 @@ func parseDevices(list []any, h *Header) error {
 		if seen[d.ID] {
 			return fmt.Errorf("%w: device id used twice", ErrHeader)
 		}
+		if weakKey(d.PK[:]) {
+			return fmt.Errorf("%w: signatures under the key of a device prove nothing", ErrHeader)
+		}
 		seen[d.ID] = true
 		h.Devices = append(h.Devices, d)
 	}

@@ -122,8 +122,8 @@ func ParsePairQuestion(b []byte, code string) (*PairQuestion, error) {
 	if err := f.end(); err != nil {
 		return nil, err
 	}
-	if q.Device.ID.IsZero() {
-		return nil, fmt.Errorf("%w: no device id", ErrFormat)
+	if q.Device.ID.IsZero() || weakKey(q.Device.PK[:]) {
+		return nil, fmt.Errorf("%w: no device id, or no key", ErrFormat)
 	}
 	if q.sum() != want {
 		return nil, ErrPair

@@ -63,9 +63,9 @@ func (s *DeviceSigner) Sign(p Purpose, msg []byte) []byte {
 func (s *DeviceSigner) Wipe() { clear(s.key) }
 
 // VerifyDeviceSignature checks what Sign made. Error: ErrSignature, also for a
-// key or signature of another length.
+// key or signature of another length, and a key under which signatures prove nothing.
 func VerifyDeviceSignature(pk ed25519.PublicKey, p Purpose, msg, sig []byte) error {
-	if len(pk) != ed25519.PublicKeySize || !ed25519.Verify(pk, append([]byte(p.label()), msg...), sig) {
+	if weakKey(pk) || !ed25519.Verify(pk, append([]byte(p.label()), msg...), sig) {
 		return ErrSignature
 	}
 	return nil
