@@ -50,6 +50,8 @@ type boundedListener struct {
 	plain bool
 	from  func(net.Addr) string // sourceOf
 	tell  chan struct{}         // a place for each refusal that is being told
+	// tellFor is how long who is refused has to ask and to take the answer.
+	tellFor time.Duration
 
 	mu    sync.Mutex
 	all   int
@@ -60,7 +62,7 @@ type boundedListener struct {
 // Bound makes a listener for HTTP keep to Options.Connections. plain: it is spoken
 // without TLS, so who is refused can be told; with it that would take a handshake.
 func (s *Server) Bound(l *net.TCPListener, plain bool) net.Listener {
-	return &boundedListener{TCPListener: l, s: s, plain: plain, from: sourceOf, tell: make(chan struct{}, tellAtOnce), each: make(map[string]int)}
+	return &boundedListener{TCPListener: l, s: s, plain: plain, from: sourceOf, tell: make(chan struct{}, tellAtOnce), tellFor: tellTime, each: make(map[string]int)}
 }
 
 // Accept gives the next connection that may be.
@@ -150,7 +152,7 @@ func (l *boundedListener) refuse(conn *net.TCPConn, why string) {
 		case l.tell <- struct{}{}:
 			go func() {
 				defer func() { <-l.tell }()
-				tellFull(conn)
+				tellFull(conn, l.tellFor)
 			}()
 			return
 		default:
@@ -177,9 +179,9 @@ func (l *boundedListener) note(why string) {
 
 // tellFull answers whatever is asked with 503, reads what it must so that the
 // answer arrives, and closes.
-func tellFull(conn *net.TCPConn) {
+func tellFull(conn *net.TCPConn, most time.Duration) {
 	defer conn.Close()
-	_ = conn.SetDeadline(time.Now().Add(tellTime))
+	_ = conn.SetDeadline(time.Now().Add(most))
 	asked := make([]byte, 4<<10)
 	if _, err := conn.Read(asked); err != nil {
 		return

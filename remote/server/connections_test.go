@@ -15,8 +15,14 @@ import (
 	"github.com/vaultdrive/vaultdrive/remote/api"
 )
 
-// bounded serves a world on a listener of so many connections.
+// bounded serves a world on a listener of so many connections. Who is refused there
+// has all the time of the test.
 func bounded(t *testing.T, c Connections, plain bool, from func(net.Addr) string) string {
+	t.Helper()
+	return boundedFor(t, c, plain, from, time.Hour)
+}
+
+func boundedFor(t *testing.T, c Connections, plain bool, from func(net.Addr) string, tell time.Duration) string {
 	t.Helper()
 	w := newWorld(t, t.TempDir()+"/m.db", Options{Connections: c})
 	tcp, err := net.Listen("tcp", "127.0.0.1:0")
@@ -24,6 +30,7 @@ func bounded(t *testing.T, c Connections, plain bool, from func(net.Addr) string
 		t.Fatal(err)
 	}
 	l := w.Server.Bound(tcp.(*net.TCPListener), plain).(*boundedListener)
+	l.tellFor = tell
 	if from != nil {
 		l.from = from
 	}
@@ -161,6 +168,11 @@ func TestConnectionsClosed(t *testing.T) {
 	address = bounded(t, Connections{All: 1}, false, nil)
 	open(t, address)
 	wantClosed(t, "with TLS", address)
+	address = boundedFor(t, Connections{All: 1}, true, nil, 10*time.Millisecond)
+	open(t, address)
+	if n, err := dialTo(t, address).Read(make([]byte, 1)); n != 0 || !errors.Is(err, io.EOF) && !errors.Is(err, syscall.ECONNRESET) {
+		t.Errorf("who asks nothing: %d bytes, %v", n, err)
+	}
 }
 
 // wantClosed: a new connection ends, maybe before it is known to be one.
