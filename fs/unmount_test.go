@@ -127,9 +127,13 @@ func TestNothingLeft(t *testing.T) {
 	fds, goroutines := openFiles(t), runtime.NumGoroutine()
 	round()
 	eventually(t, "goroutines end", func() bool { return runtime.NumGoroutine() <= goroutines })
-	if after := openFiles(t); len(after) > len(fds) {
-		t.Errorf("descriptors left:\n%s", strings.Join(after, "\n"))
-	}
+	var after []string
+	defer func() {
+		if t.Failed() {
+			t.Logf("descriptors left:\n%s", strings.Join(after, "\n"))
+		}
+	}()
+	eventually(t, "descriptors are closed", func() bool { after = openFiles(t); return len(after) <= len(fds) })
 }
 
 func openFiles(t *testing.T) (list []string) {
