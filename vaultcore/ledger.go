@@ -87,7 +87,8 @@ type ledger struct {
 
 	snapshots int // open ones: what they are made of stays
 
-	patience int // tries left at hashing a large content before an exclusive section
+	patience int   // tries left at hashing a large content before an exclusive section
+	turn     int64 // row up to which the last batch went, while more remain; 0: the next begins at the first
 }
 
 // peer is where a device's chain stands.

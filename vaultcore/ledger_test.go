@@ -410,7 +410,7 @@ func TestKillBehindBatch(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := l.hashDirty(t.Context(), SealOptions{all: true}); err != nil {
+	if _, _, err := l.hashDirty(t.Context(), SealOptions{all: true}); err != nil {
 		t.Fatal(err)
 	}
 	ada.ns.Lock()

@@ -20,7 +20,7 @@ func (l *ledger) hashed(ctx context.Context, section func() error) error {
 func (l *ledger) hashedFor(ctx context.Context, o *SealOptions, section func() error) (err error) {
 	for l.patience = hashedTries; ; l.patience-- {
 		l.v.flushAttrs()
-		if o.upTo, err = l.hashDirty(ctx, *o); err != nil {
+		if o.from, o.upTo, err = l.hashNext(ctx, *o); err != nil {
 			return err
 		}
 		if err = section(); !errors.Is(err, errUnhashed) {
@@ -31,39 +31,54 @@ func (l *ledger) hashedFor(ctx context.Context, o *SealOptions, section func() e
 
 // noneUnhashed says whether a large content came in meanwhile. Whoever keeps
 // saving large files cannot hold synchronisation up for ever.
-func (l *ledger) noneUnhashed() error { return l.noneUnhashedUpTo(0) }
+func (l *ledger) noneUnhashed() error { return l.noneUnhashedOf(SealOptions{}) }
 
-func (l *ledger) noneUnhashedUpTo(row int64) error {
+// noneUnhashedOf is noneUnhashed for the rows of one batch.
+func (l *ledger) noneUnhashedOf(o SealOptions) error {
 	if l.patience <= 0 {
 		return nil
 	}
-	if row == 0 {
-		row = math.MaxInt64
+	if o.upTo == 0 {
+		o.upTo = math.MaxInt64
 	}
-	found, err := (&sealing{l: l}).one(`SELECT 1 FROM asset_attachments WHERE dirty<>0 AND n<=? AND deleted=0 AND sha256 IS NULL
-		AND blob_len>? LIMIT 1`, row, int64(smallHash))
+	found, err := (&sealing{l: l}).one(`SELECT 1 FROM asset_attachments WHERE dirty<>0 AND n>? AND n<=? AND deleted=0 AND sha256 IS NULL
+		AND blob_len>? LIMIT 1`, o.from, o.upTo, int64(smallHash))
 	if err == nil && found != nil {
 		return errUnhashed
 	}
 	return err
 }
 
+// hashNext hashes what the next batch takes, and says between which rows that is: it
+// begins where the last one ended, or at the first if nothing is due behind that.
+func (l *ledger) hashNext(ctx context.Context, o SealOptions) (from, upTo int64, err error) {
+	if !o.all && l.turn > 0 {
+		o.from = l.turn
+		due, upTo, err := l.hashDirty(ctx, o)
+		if err != nil || due > 0 {
+			return o.from, upTo, err
+		}
+	}
+	o.from = 0
+	_, upTo, err = l.hashDirty(ctx, o)
+	return 0, upTo, err
+}
+
 // hashDirty hashes what is about to be published, beside everything else, so
 // that the exclusive section finds it done. The hash is local state: it changes
 // nothing that a row's seal covers. upTo is the last row it has looked at when
-// more remain than a batch can take, else 0.
-func (l *ledger) hashDirty(ctx context.Context, o SealOptions) (upTo int64, err error) {
-	due := 0
-	for after := int64(0); ; {
+// more remain than a batch can take, else 0; due counts those that are for the batch.
+func (l *ledger) hashDirty(ctx context.Context, o SealOptions) (due int, upTo int64, err error) {
+	for after := o.from; ; {
 		rows, err := (&sealing{l: l}).toHash(after, o.all)
 		if err != nil || len(rows) == 0 {
-			return 0, err
+			return due, 0, err
 		}
 		var sums []rowHash
 		for _, r := range rows {
 			after = r.n
 			if ctx.Err() != nil {
-				return 0, ctx.Err()
+				return 0, 0, ctx.Err()
 			}
 			if r.sealed == nil || !o.all && (l.v.openAtt(r) != nil || o.later(max(r.f.ctime, r.deleted))) {
 				continue
@@ -79,10 +94,10 @@ func (l *ledger) hashDirty(ctx context.Context, o SealOptions) (upTo int64, err 
 			}
 		}
 		if err := l.v.storeHashes(sums); err != nil {
-			return 0, err
+			return 0, 0, err
 		}
 		if !o.all && due > seal.MaxOps {
-			return after, nil
+			return due, after, nil
 		}
 	}
 }

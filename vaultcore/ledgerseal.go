@@ -28,6 +28,7 @@ type SealOptions struct {
 	Ops []seal.Op
 
 	all  bool  // not for one batch: whatever is dirty
+	from int64 // rows up to this one had their turn in the last batch
 	upTo int64 // rows beyond wait for the next batch; 0: none do
 }
 
@@ -71,7 +72,7 @@ func (v *Vault) sealLocked(ctx context.Context, o SealOptions) (b *seal.Batch, m
 func (l *ledger) sealAlone(o SealOptions) (*seal.Batch, bool, []Change, error) {
 	l.v.ns.Lock()
 	defer l.v.ns.Unlock()
-	if err := l.noneUnhashedUpTo(o.upTo); err != nil {
+	if err := l.noneUnhashedOf(o); err != nil {
 		return nil, false, nil, err
 	}
 	s, err := l.sealNext(o)
@@ -80,6 +81,10 @@ func (l *ledger) sealAlone(o SealOptions) (*seal.Batch, bool, []Change, error) {
 	}
 	if s == nil {
 		return nil, false, l.v.namesCameFree(), nil
+	}
+	l.turn = 0
+	if s.more {
+		l.turn = s.last
 	}
 	changes, err := l.applyChanged(l.sealedOf(s.changed), nil)
 	l.broken = err != nil
@@ -113,6 +118,7 @@ type sealing struct {
 	body   seal.Body
 	size   int
 	more   bool
+	last   int64 // row of an attachment that had its turn
 	assets []*assetRow
 	atts   []*attRow // with the numbers of their new record
 	clean  []cleanRow
@@ -143,7 +149,7 @@ func (l *ledger) sealNext(o SealOptions) (*sealing, error) {
 		if err := s.store(nil); err != nil || !s.more {
 			return nil, err
 		}
-		o.upTo = 0 // those so far had nothing to say
+		o.from, o.upTo = 0, 0 // those so far had nothing to say
 		return l.sealNext(o)
 	}
 	if err := s.close(own); err != nil {
@@ -279,11 +285,13 @@ func (s *sealing) addAsset(r *assetRow) {
 
 const dirtyScan = 2 * seal.MaxOps
 
+// dirtyAttachments takes rows from where the last batch ended, so that files that are
+// written again all the time do not keep those behind them from their turn.
 func (s *sealing) dirtyAttachments() error {
-	for after := int64(0); !s.more; {
+	for after := s.o.from; !s.more; {
 		rows, err := s.dirtySome(after)
 		if err != nil || len(rows) == 0 {
-			return err
+			return errors.Join(err, s.turnOver())
 		}
 		for _, r := range rows {
 			if after = r.n; s.o.upTo > 0 && after > s.o.upTo {
@@ -296,9 +304,23 @@ func (s *sealing) dirtyAttachments() error {
 			if err := s.addAttachment(r); err != nil {
 				return err
 			}
+			if !s.more {
+				s.last = r.n
+			}
 		}
 	}
 	return nil
+}
+
+// turnOver is for a batch that has reached the last row: the first ones are next, if
+// they wait.
+func (s *sealing) turnOver() error {
+	if s.o.from == 0 {
+		return nil
+	}
+	found, err := s.one("SELECT 1 FROM asset_attachments WHERE dirty<>0 AND n<=? LIMIT 1", s.o.from)
+	s.more, s.last = found != nil, 0
+	return err
 }
 
 func (s *sealing) dirtySome(after int64) ([]*attRow, error) {

@@ -1,9 +1,12 @@
 package vaultcore
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/vaultdrive/vaultdrive/vaultcore/seal"
 )
 
 // A batch that leaves the newest changes for the next one undoes none of them,
@@ -53,5 +56,47 @@ func TestSealSomeOfClash(t *testing.T) {
 				wantSound(t, d.Vault)
 			}
 		})
+	}
+}
+
+// Files that are written again before every batch, more than a batch takes, do not keep
+// the others from their turn: each batch goes on where the last one ended.
+func TestSealTakesTurns(t *testing.T) {
+	t.Parallel()
+	f := newFleet(t, "ada", "bob")
+	ada := f.devices[0]
+	ada.mkdir("A")
+	const busy, quiet = seal.MaxOps + 100, 300
+	save := func(i int, text string) { ada.write(fmt.Sprintf("A/busy %d", i), text) }
+	for i := range busy {
+		save(i, "first")
+	}
+	for i := range quiet {
+		ada.write(fmt.Sprintf("A/quiet %d", i), "q")
+	}
+	left := func() int {
+		n, err := ada.reader.one(`SELECT count(*) FROM asset_attachments WHERE dirty<>0`)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return int(n.(int64))
+	}
+	for round := range 5 {
+		if _, _, err := ada.Seal(t.Context(), SealOptions{}); err != nil {
+			t.Fatal(err)
+		}
+		for i := range busy {
+			save(i, fmt.Sprint("round ", round))
+		}
+	}
+	if n := left(); n > busy {
+		t.Errorf("%d rows wait, of which %d are written again and again: others never had a turn", n, busy)
+	}
+	f.sync()
+	if n := left(); n > 0 {
+		t.Errorf("%d rows wait when nothing is written any more", n)
+	}
+	if ada.list() != f.devices[1].list() {
+		t.Error("the devices show different files")
 	}
 }

@@ -147,7 +147,7 @@ var exitTable = []exitRow{
 	{syncer.ErrStartOver, "start_over", 63, ""},
 	{iofs.ErrNotExist, "no_such_file", 20, ""},
 	{iofs.ErrExist, "exists", 21, "choose another name"},
-	{iofs.ErrPermission, "permission", 27, "only the owner of the vault's files can use it: look at who owns it, and at the permissions of the directories above it"},
+	{iofs.ErrPermission, "permission", 27, "only the owner of the vault's files can use it, and has to be able to write them: look at who owns it, at its permissions, and at those of the directories above it"},
 	{syscall.EROFS, "read_only_file_system", 28, ""},
 	{syscall.ENOSPC, "no_space", 29, "free space on the disk"},
 	{fs.ErrPointMissing, "mount_point_missing", 40, "make the directory first"},
