@@ -42,7 +42,7 @@ func TestJoinByPairing(t *testing.T) {
 		done <- outcome{code, out + err}
 	}()
 	var question []byte
-	for deadline := time.Now().Add(time.Minute); question == nil; time.Sleep(20 * time.Millisecond) {
+	for deadline := time.Now().Add(5 * time.Minute); question == nil; time.Sleep(20 * time.Millisecond) {
 		if time.Now().After(deadline) {
 			t.Fatal("no question at the remote")
 		}

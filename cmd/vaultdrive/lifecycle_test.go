@@ -41,7 +41,7 @@ func (p *place) status() (view statusView) {
 
 // gone reports whether a process that is no child of ours has ended.
 func gone(pid int) bool {
-	for range 6000 {
+	for range 30_000 { // five minutes
 		if err := syscall.Kill(pid, 0); errors.Is(err, syscall.ESRCH) {
 			return true
 		}
@@ -293,7 +293,7 @@ func TestDemo(t *testing.T) {
 	}
 	t.Cleanup(func() { _ = unmountDirect(context.Background(), dir, true) })
 	pdf := filepath.Join(dir, "Insurance", "policy.pdf")
-	for range 12_000 {
+	for range 30_000 {
 		if _, err := os.Stat(pdf); err == nil {
 			break
 		}

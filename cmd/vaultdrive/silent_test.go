@@ -27,7 +27,7 @@ func (p *place) stopped() (pid int, root string) {
 		p.t.Fatal(err)
 	}
 	// The signal arrives when it arrives; until then it may still answer.
-	for range 6000 {
+	for range 30_000 { // five minutes
 		stat, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/stat")
 		if err != nil {
 			p.t.Fatal(err)
