@@ -227,7 +227,7 @@ func (c *client) end() {
 		if err != nil {
 			c.t.Errorf("client: %v", err)
 		}
-	case <-time.After(2 * time.Minute):
+	case <-time.After(generous):
 		c.cmd.Process.Kill()
 		c.t.Error("client hangs")
 	}
@@ -248,7 +248,7 @@ func (c *client) do(x call) answer {
 		if err != nil {
 			c.t.Fatalf("client %s: %v", x.Op, err)
 		}
-	case <-time.After(2 * time.Minute):
+	case <-time.After(generous):
 		c.cmd.Process.Kill()
 		c.t.Fatalf("client %s %s hangs", x.Op, x.Path)
 	}

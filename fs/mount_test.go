@@ -142,7 +142,7 @@ func (m *mounted) mount(change func(*mounted, *Options)) {
 // to be forced, or if a request met a panic.
 func (m *mounted) unmount() {
 	m.t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), generous)
 	defer cancel()
 	if err := m.s.Unmount(ctx); err != nil {
 		m.t.Errorf("unmount: %v", err)
@@ -204,7 +204,7 @@ func (m *mounted) get(path string) string {
 
 func (m *mounted) settled() {
 	m.t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), generous)
 	defer cancel()
 	if err := m.s.Settled(ctx); err != nil {
 		m.t.Fatalf("notifications: %v", err)
@@ -237,7 +237,7 @@ func total(requests map[string]uint64) (n uint64) {
 // eventually waits for something that happens after an answer, as RELEASE.
 func eventually(t testing.TB, what string, ok func() bool) {
 	t.Helper()
-	deadline := time.Now().Add(2 * time.Minute)
+	deadline := time.Now().Add(generous)
 	for !ok() {
 		if time.Now().After(deadline) {
 			t.Fatalf("never: %s", what)

@@ -10,7 +10,6 @@ import (
 	"sync"
 	"syscall"
 	"testing"
-	"time"
 
 	"github.com/vaultdrive/vaultdrive/vaultcore"
 )
@@ -148,7 +147,7 @@ func TestMountCancelled(t *testing.T) {
 
 func TestSealedMountPoint(t *testing.T) {
 	m := mountVault(t, func(_ *mounted, o *Options) { o.Seal = true })
-	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), generous)
 	defer cancel()
 	if err := m.s.Unmount(ctx); err != nil {
 		t.Fatal(err)

@@ -113,7 +113,7 @@ func TestUnverifiedDirectory(t *testing.T) {
 	s.say(good, bad)
 
 	unnamed := "unnamed-" + bad.ID.Hex()[:8]
-	for deadline := time.Now().Add(2 * time.Minute); c.do(call{Op: "stat", Path: top + "/A"}).Errno != 0; {
+	for deadline := time.Now().Add(generous); c.do(call{Op: "stat", Path: top + "/A"}).Errno != 0; {
 		if time.Now().After(deadline) {
 			t.Fatal("it is not shown")
 		}

@@ -56,7 +56,7 @@ func newTestVault(t testing.TB) *Vault { return openTest(t, newTestHome(t, ""), 
 func crashCopy(t testing.TB, v *Vault, powerCut bool) string {
 	t.Helper()
 	dst := filepath.Join(t.TempDir(), "vault")
-	for end := time.Now().Add(2 * time.Minute); !copyStill(t, dst, v.Home()); {
+	for end := time.Now().Add(5 * time.Minute); !copyStill(t, dst, v.Home()); {
 		if time.Now().After(end) {
 			t.Fatal("the vault does not stand still for as long as a copy takes")
 		}
@@ -231,10 +231,10 @@ func randomBytes(n int, seed int64) []byte {
 // eventually polls for a condition that background work brings about.
 func eventually(t testing.TB, what string, cond func() bool) {
 	t.Helper()
-	deadline := time.Now().Add(2 * time.Minute)
+	deadline := time.Now().Add(5 * time.Minute)
 	for !cond() {
 		if time.Now().After(deadline) {
-			t.Fatalf("not within two minutes: %s", what)
+			t.Fatalf("not within five minutes: %s", what)
 		}
 		time.Sleep(5 * time.Millisecond)
 	}

@@ -140,7 +140,7 @@ func TestLargestBody(t *testing.T) {
 	defer conn.Close()
 	fmt.Fprintf(conn, "POST %s HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer %s\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n",
 		api.PathAttachments, p.token, api.MaxJSONUpload+1)
-	must(t, conn.SetReadDeadline(time.Now().Add(time.Minute)))
+	must(t, conn.SetReadDeadline(time.Now().Add(5*time.Minute)))
 	head := make([]byte, 12)
 	_, err = io.ReadFull(conn, head)
 	must(t, err)

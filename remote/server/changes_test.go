@@ -49,7 +49,7 @@ func TestLongPoll(t *testing.T) {
 
 func (w *world) untilWaiting(n int) {
 	w.t.Helper()
-	deadline := time.Now().Add(time.Minute)
+	deadline := time.Now().Add(5 * time.Minute)
 	for time.Now().Before(deadline) {
 		w.wakeups.mu.Lock()
 		all := 0

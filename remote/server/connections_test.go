@@ -56,7 +56,7 @@ func dialTo(t *testing.T, address string) net.Conn {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { conn.Close() })
-	conn.SetDeadline(time.Now().Add(time.Minute))
+	conn.SetDeadline(time.Now().Add(5 * time.Minute))
 	return conn
 }
 
@@ -107,7 +107,7 @@ func wantFull(t *testing.T, res *http.Response) {
 // letIn waits for a place.
 func letIn(t *testing.T, address string) {
 	t.Helper()
-	for end := time.Now().Add(time.Minute); ; {
+	for end := time.Now().Add(5 * time.Minute); ; {
 		if res := ask(t, dialTo(t, address)); res != nil && res.StatusCode == http.StatusOK {
 			return
 		}
@@ -186,7 +186,7 @@ func wantClosed(t *testing.T, what, address string) {
 		t.Fatal(err)
 	}
 	defer conn.Close()
-	conn.SetDeadline(time.Now().Add(time.Minute))
+	conn.SetDeadline(time.Now().Add(5 * time.Minute))
 	if res := ask(t, conn); res != nil {
 		t.Errorf("%s: an answer, %d", what, res.StatusCode)
 	}

@@ -24,7 +24,7 @@ func (w *world) rawly(text string, half bool) string {
 	conn, err := net.Dial("tcp", strings.TrimPrefix(w.http.URL, "http://"))
 	must(w.t, err)
 	defer conn.Close()
-	must(w.t, conn.SetDeadline(time.Now().Add(time.Minute)))
+	must(w.t, conn.SetDeadline(time.Now().Add(5*time.Minute)))
 	go func() {
 		_, _ = io.WriteString(conn, text) // the server may have closed
 		if half {
@@ -200,7 +200,7 @@ func (c *child) tryRefused(p *person, name, method, path, body string, headers [
 		return
 	}
 	defer conn.Close()
-	_ = conn.SetDeadline(time.Now().Add(time.Minute))
+	_ = conn.SetDeadline(time.Now().Add(5 * time.Minute))
 	go func() { _ = req.Write(conn) }() // it may be cut off
 	res, err := http.ReadResponse(bufio.NewReader(conn), req)
 	if err != nil {

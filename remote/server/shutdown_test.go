@@ -53,12 +53,12 @@ func TestShutdownUnderLoad(t *testing.T) {
 			}
 		})
 	}
-	for deadline := time.Now().Add(time.Minute); stored.Load() < 12 && time.Now().Before(deadline); {
+	for deadline := time.Now().Add(5 * time.Minute); stored.Load() < 12 && time.Now().Before(deadline); {
 		time.Sleep(time.Millisecond)
 	}
 	w.Drain()
 	p.do("GET", "/readyz", nil).code(api.CodeUnavailable)
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Minute)
 	defer cancel()
 	must(t, w.http.Config.Shutdown(ctx))
 	polls.Wait()

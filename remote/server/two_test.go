@@ -155,7 +155,7 @@ func TestOneOfTwoIsKilled(t *testing.T) {
 			}
 		})
 	}
-	deadline := time.Now().Add(time.Minute)
+	deadline := time.Now().Add(5 * time.Minute)
 	for f.done.Load() < 20 && time.Now().Before(deadline) {
 		time.Sleep(time.Millisecond)
 	}
