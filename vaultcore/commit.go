@@ -1,6 +1,7 @@
 package vaultcore
 
 import (
+	"crypto/sha256"
 	"encoding/binary"
 	"strings"
 	"sync"
@@ -222,6 +223,11 @@ func (v *Vault) fillRow(r *attRow, sc *sealedContent) error {
 	r.place, r.fresh = placeBin, sc.fresh
 	if sc.fresh != nil {
 		r.place = placeFresh
+		if v.com.synced.Load() {
+			// While it is at hand: sealing would read it, and write its row once more.
+			sum := sha256.Sum256(sc.fresh)
+			r.sha = sum[:]
+		}
 	}
 	if err := v.sealWire(r, &sc.key); err != nil {
 		return err

@@ -3,6 +3,7 @@ package vaultcore
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 	"testing"
 	"time"
@@ -118,6 +119,71 @@ func TestJobOfAReplacedContentEndsAtOnce(t *testing.T) {
 	}
 	if jobs := d.jobs(); len(jobs) != 1 || jobs[0].Blob == first.Blob {
 		t.Errorf("jobs: %+v; want the second content's", jobs)
+	}
+}
+
+// A small content is hashed while it is closed, and goes up while a batch is made:
+// neither waits for the other.
+func TestUploadBesideSealing(t *testing.T) {
+	t.Parallel()
+	f := newFleet(t, "laptop")
+	d, ctx := f.devices[0], context.Background()
+	d.mkdir("a")
+	d.write("a/x", "content")
+	d.readMu.Lock()
+	unhashed, err := d.reader.one("SELECT count(*) FROM asset_attachments WHERE place=2 AND size_bytes>0 AND sha256 IS NULL")
+	d.readMu.Unlock()
+	if err != nil || unhashed != int64(0) {
+		t.Fatalf("%v contents not hashed, %v", unhashed, err)
+	}
+	d.sealAll(SealOptions{})
+	job := d.jobs()[0]
+	l, err := d.lockLedger(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.mu.Unlock()
+	done := make(chan error, 1)
+	go func() {
+		src, err := d.UploadSource(ctx, job.Blob)
+		if err == nil {
+			err = src.Close()
+		}
+		done <- err
+	}()
+	select {
+	case err := <-done:
+		if err != nil {
+			t.Error(err)
+		}
+	case <-time.After(10 * time.Second):
+		t.Error("an upload waits for a batch that is made")
+	}
+}
+
+// A batch takes what it can, of many rows too, and looks at few beyond.
+func TestHashingLooksNoFurtherThanABatch(t *testing.T) {
+	t.Parallel()
+	f := newFleet(t, "laptop")
+	d, ctx := f.devices[0], context.Background()
+	d.mkdir("a")
+	const count = 2*seal.MaxOps + 3
+	for i := range count {
+		d.write(fmt.Sprintf("a/%d", i), "content")
+	}
+	l, err := d.lockLedger(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, upTo, err := l.hashDirty(ctx, SealOptions{})
+	last, lerr := (&sealing{l: l}).one("SELECT count(*) FROM asset_attachments WHERE dirty<>0 AND n<=?", upTo)
+	l.mu.Unlock()
+	if err != nil || lerr != nil || upTo == 0 || last.(int64) > seal.MaxOps+1 {
+		t.Fatalf("%v rows looked at, up to %d, %v, %v", last, upTo, err, lerr)
+	}
+	d.sealAll(SealOptions{})
+	if left, _, err := d.Unsealed(ctx, count); err != nil || left != 0 || len(d.jobs()) != count {
+		t.Errorf("%d left, %d jobs, %v", left, len(d.jobs()), err)
 	}
 }
 

@@ -55,7 +55,7 @@ func (l *ledger) hashNext(ctx context.Context, o SealOptions) (from, upTo int64,
 	if !o.all && l.turn > 0 {
 		o.from = l.turn
 		due, upTo, err := l.hashDirty(ctx, o)
-		if err != nil || due > 0 {
+		if err != nil || due.ops > 0 {
 			return o.from, upTo, err
 		}
 	}
@@ -67,8 +67,8 @@ func (l *ledger) hashNext(ctx context.Context, o SealOptions) (from, upTo int64,
 // hashDirty hashes what is about to be published, beside everything else, so
 // that the exclusive section finds it done. The hash is local state: it changes
 // nothing that a row's seal covers. upTo is the last row it has looked at when
-// more remain than a batch can take, else 0; due counts those that are for the batch.
-func (l *ledger) hashDirty(ctx context.Context, o SealOptions) (due int, upTo int64, err error) {
+// more remain than a batch can take, else 0; due are those that are for the batch.
+func (l *ledger) hashDirty(ctx context.Context, o SealOptions) (due batchLoad, upTo int64, err error) {
 	for after := o.from; ; {
 		rows, err := (&sealing{l: l}).toHash(after, o.all)
 		if err != nil || len(rows) == 0 {
@@ -78,29 +78,46 @@ func (l *ledger) hashDirty(ctx context.Context, o SealOptions) (due int, upTo in
 		for _, r := range rows {
 			after = r.n
 			if ctx.Err() != nil {
-				return 0, 0, ctx.Err()
+				return due, 0, ctx.Err()
 			}
 			if r.sealed == nil || !o.all && (l.v.openAtt(r) != nil || o.later(max(r.f.ctime, r.deleted))) {
 				continue
 			}
-			due++
-			if r.sha != nil || r.deleted != 0 {
-				continue
+			due.add(r)
+			if r.sha == nil && r.deleted == 0 {
+				// What cannot be hashed was replaced meanwhile, or is damaged: sealing
+				// looks again.
+				if sum, err := l.v.hashRow(r); err == nil {
+					sums = append(sums, rowHash{r.n, r.blob, sum})
+				}
 			}
-			// What cannot be hashed was replaced meanwhile, or is damaged: sealing
-			// looks again.
-			if sum, err := l.v.hashRow(r); err == nil {
-				sums = append(sums, rowHash{r.n, r.blob, sum})
+			if !o.all && due.full() {
+				break
 			}
 		}
 		if err := l.v.storeHashes(sums); err != nil {
-			return 0, 0, err
+			return due, 0, err
 		}
-		if !o.all && due > seal.MaxOps {
+		if !o.all && due.full() {
 			return due, after, nil
 		}
 	}
 }
+
+// batchLoad counts due rows until they are more than a batch can take.
+type batchLoad struct {
+	ops  int
+	size int // bytes of the batch, by the estimate that sealing makes; at least
+}
+
+func (b *batchLoad) add(r *attRow) {
+	b.ops++
+	if r.deleted == 0 && r.dirty != dirtyWrap {
+		b.size += putSize(r.name, r.mime)
+	}
+}
+
+func (b *batchLoad) full() bool { return b.ops > seal.MaxOps || b.size > seal.BatchTarget }
 
 // toHash gives some of the rows that hashDirty looks at: what waits, or with all
 // only those that have no hash yet, since an earlier look has hashed most.

@@ -283,7 +283,9 @@ func (s *sealing) addAsset(r *assetRow) {
 	s.assets = append(s.assets, r)
 }
 
-const dirtyScan = 2 * seal.MaxOps
+// dirtyScan is how many rows are read at a time: about half of what a batch of
+// ordinary records takes, since what is read beyond it is read again for the next.
+const dirtyScan = 128
 
 // dirtyAttachments takes rows from where the last batch ended, so that files that are
 // written again all the time do not keep those behind them from their turn.
@@ -392,7 +394,7 @@ func (s *sealing) addPut(r *attRow) error {
 	for _, d := range dels[:min(len(dels), seal.MaxOps-1)] {
 		ops = append(ops, &seal.Del{ID: r.id, Prev: d})
 	}
-	if !s.add(1000+4*(len(put.Name)+len(put.MIME))/3+150*len(dels), ops...) {
+	if !s.add(putSize(put.Name, put.MIME)+150*len(dels), ops...) {
 		return nil
 	}
 	d := put.Digest(v.keys.vaultID())
@@ -403,6 +405,9 @@ func (s *sealing) addPut(r *attRow) error {
 	s.atts = append(s.atts, r)
 	return nil
 }
+
+// putSize estimates the bytes of a put in a batch.
+func putSize(name, mime []byte) int { return 1000 + 4*(len(name)+len(mime))/3 }
 
 // putOf makes the op of a row's change. waiting: the row shows an earlier content
 // than the one it is about.

@@ -31,16 +31,30 @@ func (s *UploadSource) Close() error {
 // ErrNotFound when it is not here, or was replaced and nobody needs it: its job
 // is gone then, ErrDamaged when its file is missing or of another length.
 func (v *Vault) UploadSource(ctx context.Context, id seal.ID) (*UploadSource, error) {
+	// Without the lock at first, which is held while a batch is made: contents go up
+	// beside that. What fails may have been replaced between row and file.
+	if _, err := v.useLedger(ctx); err != nil {
+		return nil, err
+	}
+	if src, err := v.openUpload(id); err == nil {
+		return src, nil
+	}
 	l, err := v.lockLedger(ctx)
 	if err != nil {
 		return nil, err
 	}
 	defer l.mu.Unlock()
-	src, fresh, err := v.uploadRow(id)
-	if errors.Is(err, ErrNotFound) {
+	src, err := v.openUpload(id)
+	if errors.Is(err, ErrNotFound) && !errors.Is(err, ErrDamaged) {
 		// Under the lock: who builds on the content makes another job for it.
-		return nil, errors.Join(err, v.endJob(id, true))
+		err = errors.Join(err, v.endJob(id, true))
 	}
+	return src, err
+}
+
+// openUpload opens a content that is here by its row.
+func (v *Vault) openUpload(id seal.ID) (*UploadSource, error) {
+	src, fresh, err := v.uploadRow(id)
 	if err != nil {
 		return nil, err
 	}
