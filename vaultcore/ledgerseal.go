@@ -113,17 +113,18 @@ func (l *ledger) sealedOf(c history.Changed) (out history.Changed) {
 
 // sealing is a batch being made.
 type sealing struct {
-	l      *ledger
-	o      SealOptions
-	body   seal.Body
-	size   int
-	more   bool
-	last   int64 // row of an attachment that had its turn
-	assets []*assetRow
-	atts   []*attRow // with the numbers of their new record
-	clean  []cleanRow
-	batch  *seal.Batch
-	ops    []*opRow
+	l       *ledger
+	o       SealOptions
+	body    seal.Body
+	size    int
+	more    bool
+	last    int64 // row of an attachment that had its turn
+	assets  []*assetRow
+	atts    []*attRow // with the numbers of their new record
+	numbers []uint64  // the commit that each of atts carries, once stored
+	clean   []cleanRow
+	batch   *seal.Batch
+	ops     []*opRow
 
 	changed history.Changed // by the batch
 }
@@ -526,14 +527,15 @@ func (s *sealing) store(own *peer) error {
 	return nil
 }
 
-func (s *sealing) storeRows(t *txn) error {
+func (s *sealing) storeRows(t *txn) (err error) {
+	s.numbers = make([]uint64, len(s.atts))
 	for _, r := range s.assets {
 		if err := t.updateAsset(r); err != nil {
 			return err
 		}
 	}
-	for _, r := range s.atts {
-		if err := t.sealedAtt(r); err != nil {
+	for i, r := range s.atts {
+		if s.numbers[i], err = t.sealedAtt(r); err != nil {
 			return err
 		}
 	}
@@ -545,15 +547,15 @@ func (s *sealing) storeRows(t *txn) error {
 	return nil
 }
 
-// sealedAtt writes the numbers a record gave its row.
-func (t *txn) sealedAtt(r *attRow) error {
-	if r.commitNo <= t.undoMark {
-		if err := t.exec(sqlKeepUndo, r.n); err != nil {
-			return err
-		}
+// sealedAtt writes the numbers a record gave its row. no is the commit that the row
+// carries then: one that is, or is about to be, behind a barrier keeps its own. So what
+// replaces its content finds it to be kept in undo, and it needs no copy there now.
+func (t *txn) sealedAtt(r *attRow) (no uint64, err error) {
+	if no = t.no; r.commitNo <= t.undoMark {
+		no = r.commitNo
 	}
-	return t.exec("UPDATE asset_attachments SET sha256=?,rev=?,digest=?,base=?,dirty=?,commit_no=?,sealed=? WHERE n=?",
-		nilBytes(r.sha), int64(r.rev), nilBytes(r.digest), nilBytes(r.base), int64(r.dirty), int64(t.no), r.sealed, r.n)
+	return no, t.exec("UPDATE asset_attachments SET sha256=?,rev=?,digest=?,base=?,dirty=?,commit_no=?,sealed=? WHERE n=?",
+		nilBytes(r.sha), int64(r.rev), nilBytes(r.digest), nilBytes(r.base), int64(r.dirty), int64(no), r.sealed, r.n)
 }
 
 func (l *ledger) putBatch(t *txn, b *seal.Batch, state int, ops []*opRow) error {
@@ -574,9 +576,9 @@ func (s *sealing) showNumbers(no uint64) {
 			n.sync, n.dirty, n.commitNo = &syncFields{rev: r.rev, digest: r.digest}, 0, max(n.commitNo, no)
 		}
 	}
-	for _, r := range s.atts {
+	for i, r := range s.atts {
 		if n := v.rows.get(r.n); n != nil {
-			n.sync, n.dirty, n.commitNo = &syncFields{rev: r.rev, digest: r.digest, base: r.base}, 0, max(n.commitNo, no)
+			n.sync, n.dirty, n.commitNo = &syncFields{rev: r.rev, digest: r.digest, base: r.base}, 0, max(n.commitNo, s.numbers[i])
 		}
 	}
 	for _, c := range s.clean {
