@@ -398,29 +398,36 @@ func (v *Vault) trimTrash() {
 	limits, room := v.store.limits, v.trashRoom()
 	var bytes int64
 	items := v.oldestTrash()
-	for _, t := range items {
-		bytes += t.held()
+	held := v.held(items)
+	for _, n := range held {
+		bytes += n
 	}
 	oldest := v.nowNS() - int64(limits.TrashAge)
 	var due []*trashItem
-	for _, t := range items {
-		if t.deleted > oldest && (bytes <= room || t.held() == 0) {
+	for i, t := range items {
+		if t.deleted > oldest && (bytes <= room || held[i] == 0) {
 			continue
 		}
 		due = append(due, t)
-		bytes -= t.held()
+		bytes -= held[i]
 	}
 	if _, _, err := v.purge(due); err != nil {
 		v.log.Warn("trash not trimmed", "err", err)
 	}
 }
 
-// held is what an entry takes of the disk: nothing while its content is elsewhere.
-func (t *trashItem) held() int64 {
-	if c := t.node.content; c == nil || c.place.Load() == placeElsewhere {
-		return 0
+// held is what each entry takes of the disk, in bytes: nothing while its content is
+// elsewhere. One may be open still, so that its last close changes it.
+func (v *Vault) held(items []*trashItem) []int64 {
+	v.tree.RLock()
+	defer v.tree.RUnlock()
+	out := make([]int64, len(items))
+	for i, t := range items {
+		if c := t.node.content; c != nil && c.place.Load() != placeElsewhere {
+			out[i] = t.node.size
+		}
 	}
-	return t.node.size
+	return out
 }
 
 // trashRoom is the trash's share of the disk, in bytes; all of it where the disk
