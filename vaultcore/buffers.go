@@ -185,7 +185,20 @@ type plainBuf struct {
 	raw     []byte // what was mapped; mapping lies in it
 	class   int
 	touched int // bytes of mapping in RAM, from its start
+	shed    int // of these, a start that was given back but for its first page
 }
+
+// shedTo gives the pages before offset to back to the kernel, but for the first.
+func (buf *plainBuf) shedTo(to int) {
+	if from := max(buf.shed, pageSize); to > from {
+		// It fails only for what is not mapped; then the pages stay in RAM.
+		_ = unix.Madvise(buf.mapping[from:to:to], unix.MADV_DONTNEED)
+		buf.shed = to
+	}
+}
+
+// inRAM is how many bytes of the mapping are.
+func (buf *plainBuf) inRAM() int { return buf.touched - max(buf.shed-pageSize, 0) }
 
 // plainSized gives a buffer with room for n bytes: of the heap while small or
 // when the kernel has no mapping left.
@@ -248,6 +261,10 @@ func (b *buffers) takePlain(class int) *plainBuf {
 // sum goes back to the kernel.
 func (b *buffers) putPlain(buf *plainBuf) {
 	if buf == nil || buf.mapping == nil {
+		return
+	}
+	if buf.shed > 0 {
+		unix.Munmap(buf.raw)
 		return
 	}
 	buf.touched = max(buf.touched, min(len(buf.b)+pageSize, len(buf.mapping)))

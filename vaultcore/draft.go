@@ -218,7 +218,7 @@ func (d *draft) settleLocked() {
 	if d.flat != nil {
 		ram += int64(cap(d.flat.buf.b)) // of the heap
 		if d.flat.buf.mapping != nil {
-			ram = int64(d.flat.buf.touched)
+			ram = int64(d.flat.buf.inRAM())
 		}
 	}
 	if d.stream != nil {
@@ -243,9 +243,9 @@ func (d *draft) putLocked(p []byte, off int64) error {
 	return d.pagesWriteLocked(p, off)
 }
 
-// spillLocked moves what the draft holds from RAM to the disk: to a stream
-// what is written in order so far, else to the log. A stream and its few
-// buffers stay. Who asks for room may come to a draft that has just ended.
+// spillLocked moves what the draft holds from RAM to the disk: what is written in
+// order so far to where it will be sealed, as version 3 if it may yet become that,
+// else to a stream, and the rest to the log. A stream and its few buffers stay. Who asks for room may come to a draft that has just ended.
 func (d *draft) spillLocked() error {
 	if d.ended || d.frozen || d.done != nil || d.stream != nil || d.flat == nil && d.pages.ram == 0 {
 		return nil
@@ -257,6 +257,11 @@ func (d *draft) spillLocked() error {
 		}
 		d.pages.dropClean()
 		return nil
+	}
+	if d.shedsLocked() {
+		if err := d.shedLocked(); err == nil || d.flat.isShed() {
+			return err
+		}
 	}
 	if d.log == nil && d.flat.filled > d.s.limits.StreamHead {
 		return d.toStreamLocked()
@@ -314,6 +319,11 @@ func (d *draft) allocate(off, n int64, keep bool) error {
 
 // cutLocked drops what lies beyond size.
 func (d *draft) cutLocked(size int64) error {
+	if size > 0 && d.flat.isShed() {
+		if err := d.toStreamLocked(); err != nil {
+			return err
+		}
+	}
 	switch {
 	case size == 0:
 		d.emptyLocked()
@@ -378,8 +388,10 @@ func (d *draft) readLocked(dst []byte, off int64) error {
 	filled := int64(0)
 	switch {
 	case d.flat != nil:
-		if err := d.unsealFlatLocked(); err != nil {
-			return err
+		if !d.flat.isShed() {
+			if err := d.unsealFlatLocked(); err != nil {
+				return err
+			}
 		}
 		filled = d.flat.filled
 	case d.stream != nil:
@@ -397,12 +409,11 @@ func (d *draft) readLocked(dst []byte, off int64) error {
 		return nil
 	}
 	if d.flat != nil {
-		if a := d.flat.ahead; a != nil {
-			got := a.peek(dst, off)
-			dst, off = dst[got:], off+int64(got)
+		got, err := d.readAheadLocked(dst[:n], off)
+		if err == nil && int64(got) < n {
+			copy(dst[got:n], d.flat.data()[off+int64(got):])
 		}
-		copy(dst, d.flat.data()[off:])
-		return nil
+		return err
 	}
 	return d.stream.readAt(dst[:n], off)
 }

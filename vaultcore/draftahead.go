@@ -15,10 +15,16 @@ type ahead struct {
 	blob   seal.ID
 	f      *blob.File
 	parts  seal.PartsSealV3
+	mem    []byte     // the buffer, as long as it may become
 	sealed int64      // the plaintext before it is, or is becoming, ciphertext
 	sent   int64      // bytes of the file that are written, or in flight
+	from   int64      // where in the file what is in flight, or was last, begins
 	flight chan error // the answer to what is in flight; nil if nothing is
 	err    error      // of a flight
+
+	shed      int64 // up to here the buffer's pages were given back, see shedLocked
+	whole     bool  // all of the content is sealed, its tag with it
+	published bool  // the file is whole too, and has its name
 }
 
 // aheadShare is the part of the largest flat file that is sealed ahead. One that
@@ -50,7 +56,7 @@ func (d *draft) sealAheadLocked() {
 		return
 	}
 	if f.ahead.err != nil {
-		d.openAheadLocked() // closing the file tries again, and says what is wrong
+		d.aheadFailedLocked() // closing the file tries again, and says what is wrong
 		return
 	}
 	d.s.space.written(f.ahead.launch(f.buf.b, to))
@@ -58,7 +64,7 @@ func (d *draft) sealAheadLocked() {
 
 // beginAheadLocked makes the file. What goes wrong here is nobody's business yet.
 func (d *draft) beginAheadLocked(n int64) bool {
-	a := &ahead{key: seal.NewKey(), blob: seal.NewBlobID()}
+	a := &ahead{key: seal.NewKey(), blob: seal.NewBlobID(), mem: d.flat.buf.mapping}
 	var err error
 	if a.parts, err = seal.NewSealV3(&a.key, d.flat.buf.b, int(n)); err == nil {
 		a.f, err = d.s.makeFile(d.s.attachments, partName(a.blob))
@@ -91,7 +97,7 @@ func (a *ahead) launch(buf []byte, to int64) int64 {
 		return 0
 	}
 	from, begin, end := a.sealed, a.sent, (plainHead+to)&^(pageSize-1)
-	a.sealed, a.sent = to, end
+	a.sealed, a.sent, a.from = to, end, begin
 	flight := make(chan error, 1)
 	a.flight = flight
 	go func() {
@@ -130,7 +136,7 @@ func (d *draft) landedAheadLocked() *ahead {
 		return nil
 	}
 	if d.flat.ahead.land() != nil {
-		d.openAheadLocked()
+		d.aheadFailedLocked()
 	}
 	return d.flat.ahead
 }
@@ -163,8 +169,20 @@ func (d *draft) flatDataLocked() []byte {
 	return d.flat.data()
 }
 
-// openAheadLocked makes plaintext of what was sealed ahead. This draft is not
-// sealed ahead again: whoever goes back once will do so again.
+// aheadFailedLocked forgets a write that failed. What was sealed becomes plaintext
+// again; what has a start that is only in the file stays, and is written again.
+func (d *draft) aheadFailedLocked() {
+	a := d.flat.ahead
+	if a.shed == 0 {
+		d.openAheadLocked()
+		return
+	}
+	d.regainLocked(a.sent - a.from)
+	a.sent, a.err = a.from, nil
+}
+
+// openAheadLocked makes plaintext of what was sealed ahead, all of which is in RAM.
+// This draft is not sealed ahead again: whoever goes back once will do so again.
 func (d *draft) openAheadLocked() {
 	if a := d.flat.ahead; a != nil {
 		d.dropAheadLocked()
@@ -183,7 +201,9 @@ func (d *draft) dropAheadLocked() {
 	_ = a.land() // nobody wants it any more
 	d.flat.ahead, d.flat.plain = nil, true
 	a.f.Close()
-	d.s.removeFile(partName(a.blob))
+	if !a.published {
+		d.s.removeFile(partName(a.blob))
+	}
 	a.key.Wipe()
 }
 

@@ -109,14 +109,6 @@ func TestSealedAheadGivenUp(t *testing.T) {
 			}
 			return want
 		},
-		"spilled": func(t *testing.T, d *draft, want []byte) []byte {
-			d.mu.Lock()
-			defer d.mu.Unlock()
-			if err := d.spillLocked(); err != nil {
-				t.Fatal(err)
-			}
-			return want
-		},
 		"outgrown": func(t *testing.T, d *draft, want []byte) []byte {
 			more := noise(8, 2*mib)
 			write(t, d, more, int64(len(want)))

@@ -48,6 +48,11 @@ func (d *draft) finish() (*sealedContent, error) {
 // is set to write version 4 only.
 func (d *draft) sealLocked() (*sealedContent, error) {
 	v4 := d.s.writeV4() || d.length > d.s.limits.V3Max
+	if a := d.landedAheadLocked(); d.flat.isShed() && (v4 || a.whole && d.length != a.sealed) {
+		if err := d.toStreamLocked(); err != nil {
+			return nil, err
+		}
+	}
 	if d.stream != nil {
 		if v4 {
 			return d.finishStreamLocked()
@@ -131,6 +136,9 @@ func (sc *sealedContent) setHdr(sealed []byte) {
 
 // sealFlatLocked seals the buffer where it is. A failed write opens it again.
 func (d *draft) sealFlatLocked(sc *sealedContent) error {
+	if d.flat.isShed() {
+		return d.endShedLocked(sc)
+	}
 	if err := d.unsealFlatLocked(); err != nil {
 		return err
 	}

@@ -39,6 +39,9 @@ func (d *draft) committed() (files []string) {
 func (d *draft) dropped() (files []string) {
 	d.mu.Lock()
 	if !d.ended {
+		if d.flat.isShed() {
+			d.emptyLocked() // or a stream would be made of it
+		}
 		_ = d.unfinishLocked() // at worst a file stays that no row names
 	}
 	d.mu.Unlock()

@@ -27,12 +27,15 @@ func (d *draft) flatMax() int64 {
 // shape keeps no account.
 func (d *draft) flatTakes(off, end int64) bool {
 	f := d.flat
+	if f.isShed() && (f.ahead.whole || off < f.ahead.sealed) {
+		return false
+	}
 	return end <= d.flatMax() && off <= f.filled+maxGap && off >= f.logged
 }
 
 // leaveFlatLocked makes a stream of a file that grows at its end, else pages.
 func (d *draft) leaveFlatLocked(off int64) error {
-	if off >= d.flat.filled && off <= d.flat.filled+maxGap {
+	if d.flat.isShed() || off >= d.flat.filled && off <= d.flat.filled+maxGap {
 		return d.toStreamLocked()
 	}
 	return d.toPagesLocked()
@@ -48,7 +51,7 @@ func (d *draft) flatWriteLocked(p []byte, off int64) error {
 		return err
 	}
 	f := d.flat
-	if f == nil { // it was spilled to make room
+	if f == nil || !d.flatTakes(off, end) { // it was spilled to make room
 		return d.putLocked(p, off)
 	}
 	if f.ahead != nil && off < f.ahead.sealed {
@@ -130,12 +133,19 @@ func (d *draft) padFlatLocked() error {
 	return nil
 }
 
-// unsealFlatLocked opens a buffer that was sealed in place.
+// unsealFlatLocked opens a buffer that was sealed in place. A draft whose start is
+// only in its file becomes a stream.
 func (d *draft) unsealFlatLocked() error {
-	if d.flat == nil || d.flat.sealed == nil {
+	if d.flat == nil || d.flat.sealed == nil && !d.flat.isShed() {
 		return nil
 	}
 	f := d.flat
+	if f.isShed() {
+		if !f.ahead.whole {
+			return nil
+		}
+		return d.toStreamLocked()
+	}
 	if _, err := seal.OpenV3(f.sealed, f.buf.b, int64(len(f.buf.b)-seal.OverheadV3), nil); err != nil {
 		return damaged(err)
 	}
@@ -153,6 +163,12 @@ func (d *draft) dropFlatLocked() {
 
 // toPagesLocked makes pages of a flat draft.
 func (d *draft) toPagesLocked() error {
+	if d.flat.isShed() {
+		if err := d.toStreamLocked(); err != nil {
+			return err
+		}
+		return d.breakStreamLocked(d.stream.filled)
+	}
 	if err := d.unsealFlatLocked(); err != nil {
 		return err
 	}

@@ -67,6 +67,11 @@ func (d *draft) keep(sync bool) (state []byte, changed bool, err error) {
 }
 
 func (d *draft) keepLocked(sync bool) error {
+	if d.flat.isShed() {
+		if err := d.toStreamLocked(); err != nil {
+			return err
+		}
+	}
 	if d.stream != nil && d.stream.outgrown() {
 		if err := d.breakStreamLocked(d.stream.filled); err != nil {
 			return err

@@ -42,10 +42,13 @@ func (d *draft) toStreamLocked() error {
 	st.head = st.headBuf.b[:0]
 	st.r = d.s.newV4Reader(w.f, w.chunks, 0, 0)
 	if d.flat != nil {
-		if err := st.append(d.flatDataLocked(), true); err != nil {
+		if err := d.eachFlatLocked(func(data []byte) error { return st.append(data, true) }); err != nil {
 			st.close()
 			w.abandon()
 			return err
+		}
+		if a := d.flat.ahead; d.flat.isShed() && !a.published {
+			d.regainLocked(a.sent)
 		}
 		d.dropFlatLocked()
 	}

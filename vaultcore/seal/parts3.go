@@ -119,14 +119,19 @@ func (p *partsV3) crypt(part []byte, from int) {
 
 // hash notes what the ciphertext of a part adds to the tag.
 func (p *partsV3) hash(part []byte, index int) {
+	sum := p.sum(part)
+	p.mu.Lock()
+	p.sums[index].sum = sum
+	p.mu.Unlock()
+}
+
+func (p *partsV3) sum(part []byte) element {
 	s := getScratch()
 	tag := p.aead.Seal(s.aad[:0], p.iv[:], nil, part)
 	sum := elementOf(tag).add(p.m).add(lengthBlock(len(part), 0).mul(p.h))
 	clear(tag)
 	s.put()
-	p.mu.Lock()
-	p.sums[index].sum = sum
-	p.mu.Unlock()
+	return sum
 }
 
 // lengthBlock is the last block GCM hashes: the bits of the associated data and of
@@ -215,6 +220,40 @@ func (p PartsSealV3) Peek(dst []byte, off int) {
 		clear(passed[:])
 	}
 	stream.XORKeyStream(dst, p.body[off:][:len(dst)])
+}
+
+// PartAt says which of the parts that were sealed an offset lies in; ok is false
+// if it lies in none.
+func (p PartsSealV3) PartAt(off int) (from, to int, ok bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, s := range p.sums {
+		if s.from <= off && off < s.to {
+			return s.from, s.to, true
+		}
+	}
+	return 0, 0, false
+}
+
+// OpenPart opens in place the ciphertext of a whole part that was sealed, from
+// wherever it was kept meanwhile. The sum of the part authenticates it: only who
+// knows H could make another ciphertext with the same one. On error nothing of
+// it is left. Error: ErrAuth, also for bytes that are no part.
+func (p PartsSealV3) OpenPart(part []byte, from int) error {
+	p.mu.Lock()
+	i := slices.IndexFunc(p.sums, func(s partSum) bool { return s.from == from && s.to-s.from == len(part) })
+	var want [tagSize]byte
+	if i >= 0 {
+		want = p.sums[i].sum.bytes()
+	}
+	p.mu.Unlock()
+	got := p.sum(part).bytes()
+	if subtle.ConstantTimeCompare(got[:], want[:]) != 1 || i < 0 {
+		clear(part)
+		return fmt.Errorf("v3 content, part at %d: %w", from, ErrAuth)
+	}
+	p.crypt(part, from)
+	return nil
 }
 
 // Undo gives the content up: the parts that were sealed are plaintext again, and
