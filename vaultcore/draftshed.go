@@ -16,6 +16,9 @@ import (
 // of it, part by part, so that it never comes to lie in RAM as a whole. So does a
 // file that outgrows version 3: its start, 25 MiB at most, is sealed twice.
 
+// partRoom is the memory that a part is read into, which begins anywhere in a page.
+const partRoom = partSize + pageSize
+
 // isShed says that the start of the draft is only in its file. f may be nil.
 func (f *flat) isShed() bool { return f != nil && f.ahead != nil && f.ahead.shed > 0 }
 
@@ -72,11 +75,11 @@ func (d *draft) readAheadLocked(dst []byte, off int64) (n int, err error) {
 		return 0, nil
 	}
 	if plainHead+off < a.shed {
-		scratch := d.s.bufs.plainSized(partSize)
+		scratch := d.s.bufs.plainSized(partRoom)
 		defer d.s.bufs.putPlain(scratch)
 		for n < len(dst) && plainHead+off+int64(n) < a.shed {
 			at := off + int64(n)
-			from, part, err := a.part(scratch.b[:partSize], at)
+			from, part, err := a.part(scratch.b[:partRoom], at)
 			if err != nil {
 				return n, err
 			}
@@ -87,20 +90,20 @@ func (d *draft) readAheadLocked(dst []byte, off int64) (n int, err error) {
 	return n + a.peek(dst[n:], off+int64(n)), nil
 }
 
-// part opens into scratch the part that an offset lies in, and says where that
+// part opens into scratch, of partRoom bytes, the part that an offset lies in, and says where that
 // begins. What of it was given back comes from the file.
 func (a *ahead) part(scratch []byte, off int64) (from int64, plain []byte, err error) {
 	_ = a.land() // an error is of what lies in RAM
 	first, end, ok := a.parts.PartAt(int(off))
-	if !ok || end-first > len(scratch) {
+	if !ok || end-first > partSize {
 		return 0, nil, fmt.Errorf("%w: no part of a draft at %d", ErrDamaged, off)
 	}
-	plain = scratch[:end-first]
-	at := int64(plainHead + first)
-	lost := min(max(a.shed-at, 0), int64(len(plain)))
-	if _, err := a.f.ReadAt(plain[:lost], at); err != nil {
+	at, n := int64(plainHead+first), int64(end-first)
+	lost := min(max(a.shed-at, 0), n)
+	if plain, err = a.f.ReadInto(scratch, at, lost); err != nil {
 		return 0, nil, readError(err)
 	}
+	plain = plain[:n]
 	copy(plain[lost:], a.mem[at+lost:])
 	if err := a.parts.OpenPart(plain, first); err != nil {
 		return 0, nil, damaged(err)
@@ -115,11 +118,11 @@ func (d *draft) eachFlatLocked(use func(data []byte) error) error {
 		return use(d.flatDataLocked())
 	}
 	f := d.flat
-	scratch := d.s.bufs.plainSized(partSize)
+	scratch := d.s.bufs.plainSized(partRoom)
 	defer d.s.bufs.putPlain(scratch)
-	defer clear(scratch.b[:partSize])
+	defer clear(scratch.b[:partRoom])
 	for off := int64(0); off < f.ahead.sealed; {
-		_, part, err := f.ahead.part(scratch.b[:partSize], off)
+		_, part, err := f.ahead.part(scratch.b[:partRoom], off)
 		if err == nil {
 			err = use(part)
 		}
