@@ -403,3 +403,41 @@ func TestV3PartsUndo(t *testing.T) {
 		t.Error("extend", "was taken")
 	}
 }
+
+// A part that was kept elsewhere is opened if it is the part that was sealed: not
+// with another bit, nor as another part, nor in part.
+func TestV3PartsKeptElsewhere(t *testing.T) {
+	const n = 3*testPart + 5
+	fk, plain := NewKey(), pattern(n)
+	buf := make([]byte, n+OverheadV3)
+	copy(buf[ivSize:], plain)
+	p := must[PartsSealV3](t)(NewSealV3(&fk, buf, n))
+	parts := borders(n, testPart)
+	onAll(1, parts[:3], p.Part)
+	if _, _, ok := p.PartAt(parts[3][0]); ok {
+		t.Error("a part that was not sealed")
+	}
+	p.Part(parts[3][0], parts[3][1])
+	for finished := range 2 {
+		for _, at := range parts {
+			from, to, ok := p.PartAt(at[0] + finished)
+			if !ok || from != at[0] || to != at[1] {
+				t.Fatalf("part at %d: %d…%d, %v", at[0], from, to, ok)
+			}
+			kept := bytes.Clone(buf[ivSize:][from:to])
+			altered := bytes.Clone(kept)
+			altered[len(kept)-1] ^= 1
+			wantErr(t, "altered", p.OpenPart(altered, from), ErrAuth)
+			wantBytes(t, "what is left of an altered part", altered, make([]byte, len(kept)))
+			wantErr(t, "in part", p.OpenPart(bytes.Clone(kept[1:]), from), ErrAuth)
+			wantErr(t, "elsewhere", p.OpenPart(bytes.Clone(kept), (from+testPart)%(3*testPart)), ErrAuth)
+			if err := p.OpenPart(kept, from); err != nil {
+				t.Fatal(err)
+			}
+			wantBytes(t, "part", kept, plain[from:to])
+		}
+		if finished == 0 {
+			p.Finish()
+		}
+	}
+}
