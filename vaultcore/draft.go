@@ -263,7 +263,7 @@ func (d *draft) spillLocked() error {
 			return err
 		}
 	}
-	if d.log == nil && d.flat.filled > d.s.limits.StreamHead {
+	if d.flat.isShed() || d.log == nil && d.flat.filled > d.s.limits.StreamHead {
 		return d.toStreamLocked()
 	}
 	if err := d.appendDirtyLocked(); err != nil {

@@ -284,6 +284,30 @@ func TestShedFullDisk(t *testing.T) {
 	}
 }
 
+// A short draft that left RAM, and could not be closed, leaves RAM once more.
+func TestShedAfterFailedClose(t *testing.T) {
+	ts := newTestStoreIn(t, tinyDisk(t, "16m"), Limits{V3Max: 4 * mib})
+	ts.lie()
+	d := ts.newDraft(nil, 0)
+	want := noise(7, 200_000)
+	write(t, d, want[:150_000], 0)
+	shed(t, d)
+	write(t, d, want[150_000:], 150_000)
+	remove := ballast(t, ts.dir)
+	_, err := d.finish()
+	wantErr(t, err, ErrNoSpace)
+	remove()
+	d.mu.Lock()
+	err = d.spillLocked()
+	d.mu.Unlock()
+	if err != nil {
+		t.Fatal(err)
+	}
+	wantDraft(t, d, want)
+	wantBytes(t, ts.readBack(t, ts.finish(t, d), mib), want)
+	ts.noneLeft(t)
+}
+
 // More new files than RAM holds are each written to the disk once, whether each
 // has a writer of its own or one thread goes from one to the other and would wait
 // for itself; and what they hold in RAM stays bounded.
