@@ -245,7 +245,8 @@ func (d *draft) putLocked(p []byte, off int64) error {
 
 // spillLocked moves what the draft holds from RAM to the disk: what is written in
 // order so far to where it will be sealed, as version 3 if it may yet become that,
-// else to a stream, and the rest to the log. A stream and its few buffers stay. Who asks for room may come to a draft that has just ended.
+// else to a stream, and the rest to the log. A stream and its few buffers stay. Who
+// asks for room may come to a draft that has just ended.
 func (d *draft) spillLocked() error {
 	if d.ended || d.frozen || d.done != nil || d.stream != nil || d.flat == nil && d.pages.ram == 0 {
 		return nil

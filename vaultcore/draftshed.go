@@ -90,8 +90,8 @@ func (d *draft) readAheadLocked(dst []byte, off int64) (n int, err error) {
 	return n + a.peek(dst[n:], off+int64(n)), nil
 }
 
-// part opens into scratch, of partRoom bytes, the part that an offset lies in, and says where that
-// begins. What of it was given back comes from the file.
+// part opens into scratch, of partRoom bytes, the part that an offset lies in, and
+// says where that begins. What of it was given back comes from the file.
 func (a *ahead) part(scratch []byte, off int64) (from int64, plain []byte, err error) {
 	_ = a.land() // an error is of what lies in RAM
 	first, end, ok := a.parts.PartAt(int(off))
