@@ -4,6 +4,8 @@ import (
 	"context"
 	"fmt"
 	"sync"
+
+	"github.com/vaultdrive/vaultdrive/vaultcore/seal"
 )
 
 // openState is the state of a file that somebody has open, shared by all its
@@ -20,6 +22,7 @@ type openState struct {
 	wrote   bool // the draft holds written bytes
 	cut     bool // the draft was truncated or extended
 	settled bool // a content was committed since the file was opened
+	flushed bool // a close has said that the draft is saved, which is kept only
 	keeps   int  // how often the row of the draft was written
 	// waits: what the draft stands on is elsewhere and is being fetched for it.
 	waits bool
@@ -215,9 +218,42 @@ func (v *Vault) Flush(n *Node) error {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	if o.settled && o.wrote && o.draft.size() > keepAbove && !v.nameless(n) {
-		return v.keepDraft(o, false)
+		err := v.keepDraft(o, false)
+		o.flushed = err == nil
+		return err
 	}
 	return v.commitOpen(o, false)
+}
+
+// commitFlushed commits what a close has said is saved and only kept, since the file
+// is, or was until just now, open elsewhere too: a child of a program that writes has
+// it until it runs another one. Who asks for all that was closed means that as well.
+func (v *Vault) commitFlushed() {
+	for _, o := range v.openStates() {
+		o.mu.Lock()
+		if o.flushed && o.dirty() {
+			if err := v.commitOpen(o, false); err != nil {
+				v.log.Warn("a kept save is not committed yet", "id", o.node.id.UUID(), "err", err)
+			}
+		}
+		o.mu.Unlock()
+	}
+}
+
+// uncommitted gives the files that a close has said are saved, with no content of that
+// yet: kept ones, those that wait for the rest of theirs, and those that failed.
+func (v *Vault) uncommitted() (ids []seal.ID) {
+	for _, o := range v.openStates() {
+		v.tree.RLock()
+		idle := o.handles == 0
+		v.tree.RUnlock()
+		o.mu.RLock()
+		if o.dirty() && (idle || o.flushed || o.waits) && !v.nameless(o.node) {
+			ids = append(ids, o.node.id)
+		}
+		o.mu.RUnlock()
+	}
+	return ids
 }
 
 // nameless says that no name leads to the file (any more, or not yet).

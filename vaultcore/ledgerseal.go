@@ -47,6 +47,9 @@ func (v *Vault) Seal(ctx context.Context, o SealOptions) (b *seal.Batch, more bo
 	if err := errors.Join(v.writable(), v.sealable()); err != nil {
 		return nil, false, err
 	}
+	if o.Before.IsZero() {
+		v.commitFlushed()
+	}
 	if b, more, err = v.sealLocked(ctx, o); err != nil || b == nil {
 		return nil, false, err
 	}

@@ -56,6 +56,11 @@ func (v *Vault) Unconfirmed(ctx context.Context, ids []seal.ID) (int, error) {
 		wanted[id] = true
 	}
 	left := 0
+	for _, id := range v.uncommitted() {
+		if len(ids) == 0 || wanted[id] {
+			left++
+		}
+	}
 	v.flushAttrs()
 	v.readMu.Lock()
 	defer v.readMu.Unlock()

@@ -190,7 +190,8 @@ func TestSyncByCommands(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if read(); view.Queue == 0 || view.State != syncer.StateOff {
+	// What is small may have gone up beside the list of files.
+	if read(); view.Queue > 1 || view.State != syncer.StateOff {
 		t.Errorf("before the first sync: queue %d, state %s", view.Queue, view.State)
 	}
 	p.ok("sync", "now")

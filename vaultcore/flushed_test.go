@@ -1,0 +1,62 @@
+package vaultcore
+
+import (
+	"bytes"
+	"testing"
+
+	"github.com/vaultdrive/vaultdrive/vaultcore/seal"
+)
+
+// A file is closed by one who has it, written on and closed by another, and is still
+// open: the second save is kept only. Who asks for all that was closed gets it, and
+// until then it counts as one that is not safe elsewhere; what is written and not
+// closed is nobody's yet.
+func TestSealTakesWhatCloseKept(t *testing.T) {
+	f := newFleet(t, "ada", "bob")
+	ada, bob := f.devices[0], f.devices[1]
+	ada.mkdir("A")
+	f.sync()
+	share := func() { // and nobody's program ends
+		t.Helper()
+		ada.push()
+		bob.pull()
+	}
+	unconfirmed := func(want int, ids ...seal.ID) {
+		t.Helper()
+		if got, err := ada.Unconfirmed(t.Context(), ids); got != want || err != nil {
+			t.Fatalf("%d are unconfirmed, %v; want %d", got, err, want)
+		}
+	}
+	n := openFile(t, ada.Vault, "A/f")
+	save := func(text string, off int64) []byte {
+		t.Helper()
+		data := bytes.Repeat([]byte(text), keepAbove)
+		mustWriteAt(t, ada.Vault, n, string(data), off)
+		if err := ada.Flush(n); err != nil {
+			t.Fatal(err)
+		}
+		return data
+	}
+	want := save("first ", 0)
+	share()
+	unconfirmed(0)
+	want = append(want, save("second ", int64(len(want)))...)
+	if d := ada.Status().Drafts; d != 1 {
+		t.Fatalf("%d drafts of a save that is only kept", d)
+	}
+	unconfirmed(1)
+	unconfirmed(1, n.id)
+	unconfirmed(0, ada.mustFind("A").id)
+	share()
+	wantFile(t, bob.Vault, "A/f", want)
+	unconfirmed(0)
+
+	mustWriteAt(t, ada.Vault, n, "not closed", 0)
+	share()
+	wantFile(t, bob.Vault, "A/f", want)
+	unconfirmed(0)
+	copy(want, "not closed")
+	closeFile(t, ada.Vault, n)
+	share()
+	wantFile(t, bob.Vault, "A/f", want)
+}
