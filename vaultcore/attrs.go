@@ -99,7 +99,8 @@ func (q *attrQueue) take() []*Node {
 	return nodes
 }
 
-// attrLoop writes attributes behind, and tries failed commits again.
+// attrLoop writes attributes behind, tries failed commits again, and makes those that
+// close put off.
 func (v *Vault) attrLoop() {
 	retry := time.NewTicker(retryDraftsEvery)
 	defer retry.Stop()
@@ -109,6 +110,7 @@ func (v *Vault) attrLoop() {
 			return
 		case <-retry.C:
 			v.retryDrafts()
+			v.commitRested()
 		case <-v.attrs.wake:
 			select {
 			case <-v.ctx.Done():

@@ -81,7 +81,7 @@ func (v *Vault) commitDraft(o *openState) error {
 // row still names stays until the barrier has passed that commit.
 func (v *Vault) endDraft(o *openState, no uint64) {
 	v.oldFiles.add(no, o.draft.committed())
-	o.draft, o.wrote, o.cut, o.settled, o.flushed = nil, false, false, true, false
+	o.draft, o.wrote, o.cut, o.settled, o.flushed = nil, false, false, true, 0
 }
 
 // sealInline seals a small content that goes into its row: an empty file, a

@@ -19,11 +19,11 @@ type openState struct {
 	mu      sync.RWMutex
 	content *content // acquired; nil for an empty new file
 	draft   *draft
-	wrote   bool // the draft holds written bytes
-	cut     bool // the draft was truncated or extended
-	settled bool // a content was committed since the file was opened
-	flushed bool // a close has said that the draft is saved, which is kept only
-	keeps   int  // how often the row of the draft was written
+	wrote   bool  // the draft holds written bytes
+	cut     bool  // the draft was truncated or extended
+	settled bool  // a content was committed since the file was opened
+	flushed int64 // when a close said that the draft is saved, which is kept only; 0: none did
+	keeps   int   // how often the row of the draft was written
 	// waits: what the draft stands on is elsewhere and is being fetched for it.
 	waits bool
 
@@ -219,24 +219,38 @@ func (v *Vault) Flush(n *Node) error {
 	defer o.mu.Unlock()
 	if o.settled && o.wrote && o.draft.size() > keepAbove && !v.nameless(n) {
 		err := v.keepDraft(o, false)
-		o.flushed = err == nil
+		if err == nil {
+			o.flushed = v.nowNS()
+		}
 		return err
 	}
 	return v.commitOpen(o, false)
 }
 
-// commitFlushed commits what a close has said is saved and only kept, since the file
-// is, or was until just now, open elsewhere too: a child of a program that writes has
-// it until it runs another one. Who asks for all that was closed means that as well.
-func (v *Vault) commitFlushed() {
+// commitFlushed commits what a close before a time has said is saved and only kept,
+// since the file is, or was until just now, open elsewhere too: a child of a program
+// that writes has it until it runs another one. Files larger than most stay.
+func (v *Vault) commitFlushed(before, most int64) {
 	for _, o := range v.openStates() {
 		o.mu.Lock()
-		if o.flushed && o.dirty() {
+		if o.flushed != 0 && o.flushed <= before && o.dirty() && o.draft.size() <= most {
 			if err := v.commitOpen(o, false); err != nil {
 				v.log.Warn("a kept save is not committed yet", "id", o.node.id.UUID(), "err", err)
 			}
 		}
 		o.mu.Unlock()
+	}
+}
+
+// restedMost: nobody has asked, so those who have the file open must not notice.
+const restedMost = 64 << 20
+
+// commitRested commits for other devices what nobody has written to for a while since
+// a close, however long somebody has it open. So that costs what it is sealed with once
+// in that while, not with every close.
+func (v *Vault) commitRested() {
+	if v.LedgerOn() {
+		v.commitFlushed(v.nowNS()-int64(retryDraftsEvery), restedMost)
 	}
 }
 
@@ -248,7 +262,7 @@ func (v *Vault) uncommitted() (ids []seal.ID) {
 		idle := o.handles == 0
 		v.tree.RUnlock()
 		o.mu.RLock()
-		if o.dirty() && (idle || o.flushed || o.waits) && !v.nameless(o.node) {
+		if o.dirty() && (idle || o.flushed != 0 || o.waits) && !v.nameless(o.node) {
 			ids = append(ids, o.node.id)
 		}
 		o.mu.RUnlock()

@@ -153,7 +153,7 @@ func (v *Vault) tryWrite(n *Node, src []byte, off int64) (int, error) {
 		v.dropIdleDraft(o)
 		return 0, err
 	}
-	o.wrote, o.flushed = true, false
+	o.wrote, o.flushed = true, 0
 	v.publishDraft(o)
 	return len(src), nil
 }
@@ -222,7 +222,7 @@ func (v *Vault) tryResize(o *openState, size int64) error {
 			return err
 		}
 	}
-	o.cut, o.flushed = true, false
+	o.cut, o.flushed = true, 0
 	v.publishDraft(o)
 	return nil
 }
@@ -284,7 +284,7 @@ func (v *Vault) Allocate(n *Node, off, length int64, keepSize bool) error {
 	before := o.draft.size()
 	err := o.draft.allocate(off, length, keepSize)
 	if err == nil && o.draft.size() != before {
-		o.cut, o.flushed = true, false
+		o.cut, o.flushed = true, 0
 		v.publishDraft(o)
 		return nil
 	}

@@ -51,6 +51,18 @@ func TestSealTakesWhatCloseKept(t *testing.T) {
 	wantFile(t, bob.Vault, "A/f", want)
 	unconfirmed(0)
 
+	// Nobody asks: it is taken once nobody has written to it for a while.
+	want = append(want, save("third ", int64(len(want)))...)
+	ada.commitRested()
+	unconfirmed(1)
+	f.clock.Add(retryDraftsEvery.Milliseconds())
+	ada.commitRested()
+	if d := ada.Status().Drafts; d != 0 {
+		t.Fatalf("%d drafts of a save that has rested", d)
+	}
+	share()
+	wantFile(t, bob.Vault, "A/f", want)
+
 	mustWriteAt(t, ada.Vault, n, "not closed", 0)
 	share()
 	wantFile(t, bob.Vault, "A/f", want)

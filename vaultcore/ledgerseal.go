@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"slices"
 	"time"
 
@@ -48,7 +49,7 @@ func (v *Vault) Seal(ctx context.Context, o SealOptions) (b *seal.Batch, more bo
 		return nil, false, err
 	}
 	if o.Before.IsZero() {
-		v.commitFlushed()
+		v.commitFlushed(math.MaxInt64, math.MaxInt64) // who asks for all means what was closed
 	}
 	if b, more, err = v.sealLocked(ctx, o); err != nil || b == nil {
 		return nil, false, err
