@@ -21,7 +21,7 @@ type openState struct {
 	draft   *draft
 	wrote   bool  // the draft holds written bytes
 	cut     bool  // the draft was truncated or extended
-	settled bool  // a content was committed since the file was opened
+	settled bool  // a content was committed since the file was opened last
 	flushed int64 // when a close said that the draft is saved, which is kept only; 0: none did
 	keeps   int   // how often the row of the draft was written
 	// waits: what the draft stands on is elsewhere and is being fetched for it.
@@ -56,6 +56,7 @@ func (v *Vault) Open(n *Node, write, truncate bool) error {
 		return err
 	}
 	v.AwaitStill(n)
+	o.beginSave()
 	if !truncate {
 		return nil
 	}
@@ -63,6 +64,16 @@ func (v *Vault) Open(n *Node, write, truncate bool) error {
 		v.Release(n, write)
 	}
 	return err
+}
+
+// beginSave has the next close commit, as the first since the file was opened does,
+// whoever had it open before and has not let go of it yet.
+func (o *openState) beginSave() {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if !o.dirty() {
+		o.settled = false
+	}
 }
 
 // lockToOpen locks tree for the opening of a file. One that a change from elsewhere

@@ -72,3 +72,27 @@ func TestSealTakesWhatCloseKept(t *testing.T) {
 	share()
 	wantFile(t, bob.Vault, "A/f", want)
 }
+
+// A file is opened, written and closed while who saved it before has not let go of it
+// yet, which the kernel tells late: that is a save like any other, and is committed.
+func TestSaveBeforeRelease(t *testing.T) {
+	v := newTestVault(t)
+	mustMkdir(t, v, "A")
+	want := randomBytes(4*keepAbove, 1)
+	n := openFile(t, v, "A/f")
+	for range 3 {
+		mustWriteAt(t, v, n, string(want), 0)
+		if err := v.Flush(n); err != nil {
+			t.Fatal(err)
+		}
+		if d := v.Status().Drafts; d != 0 {
+			t.Fatalf("%d drafts after a close", d)
+		}
+		want = randomBytes(5*keepAbove, 2)
+		if err := v.Open(n, true, true); err != nil {
+			t.Fatal(err)
+		}
+		v.Release(n, true)
+	}
+	v.Release(n, true)
+}

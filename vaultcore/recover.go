@@ -466,24 +466,7 @@ func (v *Vault) namedFiles() (named map[string]bool, ended map[string]uint64, er
 	if v.reader == nil {
 		return nil, nil, ErrClosed
 	}
-	for _, table := range []string{"asset_attachments", "undo", "doomed", "kept"} {
-		err = v.reader.query("SELECT blob FROM "+table, func(c []dbValue) error {
-			s := rowScanner{c: c}
-			named[binName(s.id())] = true
-			return nil
-		})
-		if err != nil {
-			return nil, nil, err
-		}
-	}
-	err = v.reader.query("SELECT blob FROM asset_attachments WHERE place=0", func(c []dbValue) error {
-		s := rowScanner{c: c}
-		named[sparseName(s.id())] = true
-		return nil
-	})
-	if err != nil {
-		return nil, nil, err
-	}
+	// First, for a draft that ends meanwhile has its content in a row then.
 	err = v.reader.query("SELECT file,commit_no FROM drafts", func(c []dbValue) error {
 		names, _ := c[0].(string)
 		no, _ := c[1].(int64)
@@ -498,6 +481,24 @@ func (v *Vault) namedFiles() (named map[string]bool, ended map[string]uint64, er
 				named[stem+binExt] = true // a stream that was finished meanwhile
 			}
 		}
+		return nil
+	})
+	if err != nil {
+		return nil, nil, err
+	}
+	for _, table := range []string{"asset_attachments", "undo", "doomed", "kept"} {
+		err = v.reader.query("SELECT blob FROM "+table, func(c []dbValue) error {
+			s := rowScanner{c: c}
+			named[binName(s.id())] = true
+			return nil
+		})
+		if err != nil {
+			return nil, nil, err
+		}
+	}
+	err = v.reader.query("SELECT blob FROM asset_attachments WHERE place=0", func(c []dbValue) error {
+		s := rowScanner{c: c}
+		named[sparseName(s.id())] = true
 		return nil
 	})
 	return named, ended, err
