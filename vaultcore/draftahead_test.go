@@ -149,11 +149,7 @@ func TestSealedAheadGivenUp(t *testing.T) {
 			} else {
 				d.discard()
 			}
-			if files := ts.partFiles(t); len(files) > 0 {
-				t.Errorf("left %d unfinished files", len(files))
-			}
-			ts.plain.trim()
-			ts.idle(t)
+			ts.noneLeft(t)
 		})
 	}
 }
@@ -209,11 +205,7 @@ func TestSealedAheadFullDisk(t *testing.T) {
 			remove()
 			c := ts.finish(t, d)
 			wantBytes(t, ts.readBack(t, c, mib), want)
-			if files := ts.partFiles(t); len(files) > 0 {
-				t.Errorf("left %d unfinished files", len(files))
-			}
-			ts.plain.trim()
-			ts.idle(t)
+			ts.noneLeft(t)
 		})
 	}
 }

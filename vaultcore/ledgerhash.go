@@ -181,3 +181,11 @@ func (v *Vault) hashFile(blob seal.ID, length int64) ([]byte, error) {
 	}
 	return h.Sum(nil), nil
 }
+
+// errUnhashed: a large content came in after the hashing.
+var errUnhashed = errors.New("a content is not hashed yet")
+
+const (
+	smallHash   = 8 << 20 // hashed while everything stands still, if need be
+	hashedTries = 4
+)

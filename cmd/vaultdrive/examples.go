@@ -8,7 +8,7 @@ import (
 
 // examples are shown at the end of each command's help, by its whole name.
 var examples = map[string][]string{
-	"init":                    {"vaultdrive init --vault home", "vaultdrive init --vault ./work/ --label work"},
+	"init":                    {"vaultdrive init --vault home", "vaultdrive init --vault ./family/ --label family"},
 	"demo":                    {"vaultdrive demo ~/Demo"},
 	"mount":                   {"vaultdrive mount ~/Vault", "vaultdrive mount --vault home --read-only ~/Vault"},
 	"umount":                  {"vaultdrive umount ~/Vault", "vaultdrive umount --drain 5m ~/Vault"},
