@@ -393,6 +393,8 @@ func (c *serveCommand) signer(ctx context.Context, blobs blob.Store, log *slog.L
 
 // serve answers until ctx ends, then lets what is under way come to its end.
 func (c *serveCommand) serve(ctx context.Context, s *vaultserver.Server, l net.Listener, o vaultserver.Options) error {
+	// Before anything can be under way: whoever sees ctx end may look at once.
+	c.ui.draining.Store(true)
 	background, stop := context.WithCancel(context.Background())
 	var wg sync.WaitGroup
 	defer wg.Wait()
@@ -415,7 +417,6 @@ func (c *serveCommand) serve(ctx context.Context, s *vaultserver.Server, l net.L
 		return err
 	case <-ctx.Done():
 	}
-	c.ui.draining.Store(true)
 	s.Drain()
 	o.Log.Info("draining")
 	if !c.quick {

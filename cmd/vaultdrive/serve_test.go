@@ -2,8 +2,12 @@ package main
 
 import (
 	"bytes"
+	"context"
+	"encoding/json"
 	"errors"
+	"io"
 	"log/slog"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -44,6 +48,33 @@ func TestServeConnectionFlags(t *testing.T) {
 		c.address, c.plan, c.ui = "127.0.0.1:0", "premium", &ui{err: new(bytes.Buffer)}
 		if _, err := c.options(); !errors.Is(err, errUsage) || !strings.Contains(err.Error(), "--max-connections") {
 			t.Errorf("%d, %d: %v", c.connections, c.each, err)
+		}
+	}
+}
+
+// An interrupt lets a server end what is under way, which may take longer than
+// other commands have: that is settled before it takes the first request.
+func TestServeDrainsFromItsFirstRequest(t *testing.T) {
+	ctx, interrupt := context.WithCancel(t.Context())
+	defer interrupt()
+	u, said := &ui{out: io.Discard}, make(map[string]bool)
+	u.err = writerFunc(func(line []byte) (int, error) {
+		var m struct{ Msg string }
+		if json.Unmarshal(line, &m) == nil {
+			said[m.Msg] = u.draining.Load()
+		}
+		if m.Msg == "serving" {
+			interrupt()
+		}
+		return len(line), nil
+	})
+	c := &serveCommand{serveStores: serveStores{ui: u, data: filepath.Join(t.TempDir(), "data")}, address: "127.0.0.1:0", plan: "premium", connections: 10, each: 10, quick: true}
+	if err := interruptible(ctx, u, func() error { return c.Run(ctx) }); err != nil {
+		t.Fatal(err)
+	}
+	for _, msg := range []string{"serving", "draining", "ended"} {
+		if draining, ok := said[msg]; !ok || !draining {
+			t.Errorf("%q: said %v, an interrupt waits %v", msg, ok, draining)
 		}
 	}
 }
