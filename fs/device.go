@@ -102,11 +102,11 @@ func dial(f *fileSystem, point string, m *fuse.MountOptions) (*kernelConn, error
 
 // shakeHands answers INIT, the first request.
 func (c *kernelConn) shakeHands() error {
-	b, err := takeBuffers()
+	b, err := spareBuffers.take()
 	if err != nil {
 		return err
 	}
-	defer b.giveBack()
+	defer spareBuffers.give(b)
 	n, err := c.read(b.in)
 	if err != nil {
 		return fmt.Errorf("first request: %w", err)
@@ -160,7 +160,7 @@ func (c *kernelConn) lost(err error) {
 func (c *kernelConn) loop() {
 	defer c.loops.Done()
 	b := c.buffers()
-	defer b.giveBack()
+	defer spareBuffers.give(b)
 	for {
 		n, err := c.read(b.in)
 		if err != nil {
@@ -185,7 +185,7 @@ func (c *kernelConn) loop() {
 // all others may leave because of it.
 func (c *kernelConn) buffers() *buffers {
 	for said := false; ; said = true {
-		b, err := takeBuffers()
+		b, err := spareBuffers.take()
 		if err == nil {
 			return b
 		}
@@ -402,54 +402,4 @@ func (c *kernelConn) write(b []byte) bool {
 		return false
 	}
 	return true
-}
-
-// buffers are what one reader needs: room for the largest request and for the
-// largest answer. They are mapped, so that only what is used takes memory.
-type buffers struct {
-	in, out []byte
-	mapped  []byte
-	request [1][]byte
-	reply   [1][]byte
-}
-
-// headroom is room for a header before bytes that begin a page.
-const headroom = 4096
-
-var spareBuffers = struct {
-	sync.Mutex
-	free []*buffers
-}{}
-
-// maxSpare bounds the buffers kept for readers to come.
-const maxSpare = 2
-
-func takeBuffers() (*buffers, error) {
-	spareBuffers.Lock()
-	defer spareBuffers.Unlock()
-	if n := len(spareBuffers.free); n > 0 {
-		b := spareBuffers.free[n-1]
-		spareBuffers.free = spareBuffers.free[:n-1]
-		return b, nil
-	}
-	const each = headroom + maxWrite
-	m, err := unix.Mmap(-1, 0, 2*each, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANONYMOUS)
-	if err != nil {
-		return nil, err
-	}
-	return &buffers{
-		mapped: m,
-		in:     m[headroom-int(unsafe.Sizeof(fuse.WriteIn{})) : each],
-		out:    m[each+headroom-int(unsafe.Sizeof(fuse.OutHeader{})):],
-	}, nil
-}
-
-func (b *buffers) giveBack() {
-	spareBuffers.Lock()
-	defer spareBuffers.Unlock()
-	if len(spareBuffers.free) < maxSpare {
-		spareBuffers.free = append(spareBuffers.free, b)
-		return
-	}
-	_ = unix.Munmap(b.mapped) // it is a mapping of ours
 }
