@@ -41,7 +41,10 @@ func TestRequestCounts(t *testing.T) {
 	})
 
 	fd := c.open(file, os.O_RDWR)
-	budget("write of 4 KiB", 1, func() { c.must(call{Op: "pwrite", FD: fd, Data: make([]byte, 4096)}) })
+	// Exactly one: what is written is the daemon's at once. It also shows that requests are counted.
+	if sent := m.requests(func() { c.must(call{Op: "pwrite", FD: fd, Data: make([]byte, 4096)}) }); total(sent) != 1 || sent["WRITE"] != 1 {
+		t.Errorf("write of 4 KiB: %v, want one WRITE", sent)
+	}
 	c.must(call{Op: "close", FD: fd})
 
 	for i := range 40 {
@@ -63,6 +66,7 @@ func TestRequestCounts(t *testing.T) {
 	m.unmount()
 	m.mount(nil)
 	budget("first path walk, and the root", 3, func() { c.must(call{Op: "stat", Path: m.a + "/d"}) })
+	budget("first stat of a name", 1, func() { c.must(call{Op: "stat", Path: m.a + "/d/first"}) })
 	budget("cold open and read", 2, func() {
 		fd := c.open(m.a+"/d/f", os.O_RDONLY)
 		c.must(call{Op: "pread", FD: fd, N: 4096})
