@@ -116,11 +116,12 @@ func (d *daemon) start(ctx context.Context, creds *credentials) (err error) {
 		undo = append(undo, func() { _ = d.logFile.Close() })
 	}
 	if d.plan.DebugAddr != "" {
-		debugListener, err := serveDebug(d.plan.DebugAddr)
+		l, err := serveDebug(d.plan.DebugAddr)
 		if err != nil {
 			return err
 		}
-		undo = append(undo, func() { _ = debugListener.Close() })
+		undo = append(undo, func() { _ = l.Close() })
+		d.log.Info("profiles are served", "address", l.Addr().String())
 	}
 	if err := d.openVault(ctx, creds); err != nil {
 		return err
