@@ -50,7 +50,11 @@ func (s *Server) unmount(ctx context.Context, lazy bool) error {
 		return nil
 	}
 	committed := s.vault.CommitAll(ctx)
-	err := s.unmountPlain(ctx)
+	patience := closePatience
+	if !lazy {
+		patience = busyPatience
+	}
+	err := trying(ctx, patience, s.done, func() error { return s.unmountTop(unmountNow) })
 	if err != nil && !s.ended() {
 		if !lazy {
 			return errors.Join(committed, s.busy(false))
@@ -67,24 +71,36 @@ func (s *Server) unmount(ctx context.Context, lazy bool) error {
 	}
 }
 
-// unmountPlain tries for a moment: a file counts as open until the kernel has
-// done with the close that the program already forgot.
-func (s *Server) unmountPlain(ctx context.Context) (err error) {
-	pause := 5 * time.Millisecond
-	for range 5 {
-		if err = s.unmountTop(unmountNow); err == nil {
-			return nil
+const (
+	// closePatience is for the kernel: a file counts as open until it has done with
+	// the close that the program already forgot.
+	closePatience = 100 * time.Millisecond
+	// busyPatience is for what has a file open for a moment: a program that looks
+	// through all files, or a child that is just starting and has not yet closed what
+	// it has from its parent. On a machine that does far too much at a time that
+	// moment is long.
+	busyPatience = time.Second
+	tryingMost   = 100 * time.Millisecond // between two attempts
+)
+
+// trying attempts again and again, for so long and once more, until it succeeds, the
+// mount has gone without it, or ctx ends.
+func trying(ctx context.Context, patience time.Duration, gone <-chan struct{}, attempt func() error) error {
+	end := time.Now().Add(patience)
+	for pause := 5 * time.Millisecond; ; pause = min(2*pause, tryingMost) {
+		last := !time.Now().Before(end)
+		err := attempt()
+		if err == nil || last {
+			return err
 		}
 		select {
-		case <-s.done:
+		case <-gone:
 			return nil
 		case <-ctx.Done():
 			return err
 		case <-time.After(pause):
 		}
-		pause *= 2
 	}
-	return err
 }
 
 // unmountTop unmounts if what is seen at the mount point is this mount. If

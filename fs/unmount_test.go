@@ -8,7 +8,10 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"testing/synctest"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/vaultdrive/vaultdrive/vaultcore"
 )
@@ -29,6 +32,9 @@ func TestLazyUnmountServesOpenWriter(t *testing.T) {
 	if got := c.read(m.a + "/f"); got != "before, " {
 		t.Errorf("after a refused unmount: %q", got)
 	}
+	for end := time.Now().Add(generous); m.s.fs.handles.len() > 1 && time.Now().Before(end); time.Sleep(time.Millisecond) {
+		// The kernel tells of a close when it has time.
+	}
 	short, cancel = context.WithTimeout(context.Background(), 300*time.Millisecond)
 	defer cancel()
 	var busy *BusyError
@@ -46,6 +52,49 @@ func TestLazyUnmountServesOpenWriter(t *testing.T) {
 	if got := m.get("A/f"); got != "before, after" {
 		t.Errorf("vault holds %q", got)
 	}
+}
+
+// TestMomentsOfUse: what is in use for a moment is unmounted all the same, and what is
+// in use for longer is not waited for.
+func TestMomentsOfUse(t *testing.T) {
+	for what, c := range map[string]struct {
+		patience, use time.Duration
+		want          error
+	}{
+		"unused":                         {busyPatience, 0, nil},
+		"used by who is just starting":   {busyPatience, 800 * time.Millisecond, nil},
+		"used to the end of the time":    {busyPatience, busyPatience, nil},
+		"used by a program":              {busyPatience, time.Minute, unix.EBUSY},
+		"closed, the kernel is about it": {closePatience, 80 * time.Millisecond, nil},
+		"lazily, used by a program":      {closePatience, time.Minute, unix.EBUSY},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			start := time.Now()
+			err := trying(t.Context(), c.patience, nil, func() error {
+				if time.Since(start) < c.use {
+					return unix.EBUSY
+				}
+				return nil
+			})
+			if took := time.Since(start); err != c.want || took > c.patience+tryingMost {
+				t.Errorf("%s: %v after %v", what, err, took)
+			}
+		})
+	}
+	synctest.Test(t, func(t *testing.T) {
+		start := time.Now()
+		busy := func() error { return unix.EBUSY }
+		ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
+		defer cancel()
+		if err := trying(ctx, time.Hour, nil, busy); err != unix.EBUSY || time.Since(start) != 300*time.Millisecond {
+			t.Errorf("nobody waits any more: %v after %v", err, time.Since(start))
+		}
+		gone := make(chan struct{})
+		close(gone)
+		if err := trying(t.Context(), time.Hour, gone, busy); err != nil {
+			t.Errorf("unmounted by somebody else: %v", err)
+		}
+	})
 }
 
 // TestAbortOfAnEndedConnection: what has ended by itself meanwhile needs no cut, and
