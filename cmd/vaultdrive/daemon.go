@@ -51,6 +51,8 @@ type daemon struct {
 	// uploadFor is how long to go on uploading when the mount has gone, in ns.
 	uploadFor atomic.Int64
 	uploading atomic.Bool
+	// asking counts who waits for the end of an unmount.
+	asking atomic.Int64
 }
 
 // daemonHooks connect a daemon to whoever started it.
@@ -257,7 +259,7 @@ func (d *daemon) record() {
 
 // serve answers until the mount has gone, then closes the vault.
 func (d *daemon) serve(signals <-chan os.Signal) error {
-	httpServer := newHTTPServer(d.server.handler(), d.log)
+	httpServer := newHTTPServer(d.counting(d.server.handler()), d.log)
 	go func() {
 		if err := httpServer.Serve(d.listener); !errors.Is(err, http.ErrServerClosed) {
 			d.log.Error("socket", "err", err)
@@ -280,13 +282,34 @@ func (d *daemon) serve(signals <-chan os.Signal) error {
 	}
 	d.uploadRest()
 	err := d.finish()
-	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
-	defer cancel()
-	_ = httpServer.Shutdown(ctx)
+	d.hangUp(httpServer)
 	if err != nil {
 		return &failure{cause: err, text: oneLine(err), final: true}
 	}
 	return nil
+}
+
+// counting notes who waits for the end of an unmount.
+func (d *daemon) counting(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == apiPrefix+callUnmount {
+			d.asking.Add(1)
+			defer d.asking.Add(-1)
+		}
+		next.ServeHTTP(w, r)
+	})
+}
+
+// hangUp ends the calls. Those of a vault that is closed have a moment to fail; who
+// waits for the end of an unmount hears of it, also on a machine that does far too
+// much at a time: without an answer it would take the unmount for one that failed.
+func (d *daemon) hangUp(httpServer *http.Server) {
+	ctx, cancel := context.WithTimeout(context.Background(), callsMoment)
+	defer cancel()
+	_ = httpServer.Shutdown(ctx)
+	for end := time.Now().Add(answerPatience); d.asking.Load() > 0 && time.Now().Before(end); {
+		time.Sleep(10 * time.Millisecond)
+	}
 }
 
 // commit stores what was written up to now, on the way out.

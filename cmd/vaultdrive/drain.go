@@ -22,6 +22,8 @@ const (
 	commitDeadline = 5 * time.Minute
 	// signalUpload is how long uploads go on after the process was told to end.
 	signalUpload = 5 * time.Second
+	// callsMoment is how long calls may go on when the vault is closed.
+	callsMoment = time.Second
 )
 
 // Stages an unmount passes; umount shows them.
