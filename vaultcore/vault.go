@@ -35,6 +35,10 @@ type Options struct {
 	// Overlay finds contents that lie elsewhere than in the vault's directory of
 	// them, by the name they would have there; nil: there are none.
 	Overlay func(name string) (blob.Section, bool)
+
+	// Unlocking is called at the end of Close, when all is stored and no other process
+	// can have opened the vault yet; nil: nothing is.
+	Unlocking func()
 }
 
 // Vault is an open, unlocked vault. All methods are safe for concurrent use.
@@ -346,8 +350,11 @@ func (v *Vault) shutdown(ctx context.Context) error {
 		}
 		errs = append(errs, err)
 	}
-	errs = append(errs, v.release(), v.home.Close())
-	return errors.Join(errs...)
+	errs = append(errs, v.release())
+	if v.opt.Unlocking != nil {
+		v.opt.Unlocking()
+	}
+	return errors.Join(append(errs, v.home.Close())...)
 }
 
 // ReadOnly says whether the vault was opened for reading only.

@@ -277,6 +277,30 @@ func TestVaultRoundTrip(t *testing.T) {
 	}
 }
 
+// TestUnlocking: what a process does as the last thing with a vault no other one sees
+// half done.
+func TestUnlocking(t *testing.T) {
+	for _, readOnly := range []bool{false, true} {
+		home, calls := newTestHome(t, ""), 0
+		v := openTest(t, home, Options{ReadOnly: readOnly, Unlocking: func() {
+			calls++
+			if h, err := OpenHome(home, false); !errors.Is(err, ErrInUse) {
+				t.Errorf("read-only %v: another process has it already: %v", readOnly, errors.Join(err, h.Close()))
+			}
+		}})
+		if err := errors.Join(v.Close(t.Context()), v.Close(t.Context())); err != nil {
+			t.Error(err)
+		}
+		h, err := OpenHome(home, false)
+		if err != nil || calls != 1 {
+			t.Fatalf("read-only %v: called %d times; afterwards it opens: %v", readOnly, calls, err)
+		}
+		if err := h.Close(); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
 func TestReadOnlyVault(t *testing.T) {
 	home := newTestHome(t, "")
 	v := openTest(t, home, Options{})

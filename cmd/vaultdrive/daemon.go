@@ -175,7 +175,7 @@ func (d *daemon) openVault(ctx context.Context, creds *credentials) error {
 	}
 	boundGarbage()
 	o := d.plan.vaultOptions()
-	o.Log = d.log
+	o.Log, o.Unlocking = d.log, d.forget
 	deadline := time.Now().Add(openPatience)
 	for {
 		vault, err := openVault(ctx, d.home, creds, o)
@@ -321,8 +321,7 @@ func (d *daemon) commit() {
 	}
 }
 
-// finish closes the vault and removes what shows that it was mounted. The
-// socket goes last, so that whoever waits for it finds everything done.
+// finish closes the vault, and with it goes what shows that it was mounted.
 func (d *daemon) finish() error {
 	stop := keepAlive()
 	defer stop()
@@ -331,9 +330,20 @@ func (d *daemon) finish() error {
 	if err != nil {
 		d.log.Error("close vault", "err", err)
 	}
-	mountRecord{socket: d.socket}.forget()
+	if d.closeBackup != nil {
+		d.forget()
+	}
 	d.log.Info("ended")
 	d.closeErr = err
 	close(d.finished)
 	return err
+}
+
+// forget removes what shows that the vault is mounted: last, so that whoever waits for
+// that finds everything done, and before another mount, which may be waiting for the
+// vault, has put its own there.
+func (d *daemon) forget() {
+	if d.socket != "" {
+		mountRecord{socket: d.socket}.forget()
+	}
 }

@@ -4,6 +4,8 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"io"
+	"log/slog"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -183,6 +185,48 @@ func TestKilledMountIsCleared(t *testing.T) {
 	p.ok("umount", root)
 	if _, covered, err := mountAt(root); covered || err != nil {
 		t.Errorf("still mounted: %v, %v", covered, err)
+	}
+}
+
+// TestNextMountKeepsItsSocket: a mount that waits for one that ends has its socket at
+// the same place, from the moment it has the vault. The one that ends has taken its own
+// away by then.
+func TestNextMountKeepsItsSocket(t *testing.T) {
+	p := newPlace(t)
+	home, err := selectVault(p.home + "/")
+	if err != nil {
+		t.Fatal(err)
+	}
+	open := func() *daemon {
+		t.Helper()
+		source := passwordSource{fd: -1}
+		creds, err := source.credentials(t.Context(), &ui{err: io.Discard}, home)
+		if err != nil {
+			t.Fatal(err)
+		}
+		d := &daemon{home: home, log: slog.New(slog.DiscardHandler)}
+		if err := errors.Join(d.openVault(t.Context(), creds), d.listen(), writeRecord(d.socket, mountRecord{Vault: home.id})); err != nil {
+			t.Fatal(err)
+		}
+		return d
+	}
+	left := func() int {
+		names, err := filepath.Glob(filepath.Join(p.dir, "run", "vaultdrive", "*"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return len(names)
+	}
+	ending := open()
+	if left() != 2 {
+		t.Fatalf("%d files of a mount, want its socket and its record", left())
+	}
+	if err := ending.closeVault(); err != nil || left() != 0 {
+		t.Errorf("the vault is free, and %d files of the mount that had it are still to be removed, %v", left(), err)
+	}
+	next := open()
+	if err := errors.Join(ending.listener.Close(), next.closeVault(), next.listener.Close()); err != nil {
+		t.Error(err)
 	}
 }
 
