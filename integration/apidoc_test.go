@@ -15,7 +15,6 @@ import (
 	"strconv"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/vaultdrive/vaultdrive/vaultcore/seal"
 )
@@ -58,7 +57,7 @@ func runNode(t *testing.T, node, script string, input []byte) string {
 	cmd := exec.Command(node, "--no-warnings", script)
 	var out bytes.Buffer
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = bytes.NewReader(input), &out, &out
-	if err := runWithin(cmd, 2*time.Minute); err != nil {
+	if err := runWithin(cmd, patience); err != nil {
 		t.Fatalf("%v\n%s", err, out.String())
 	}
 	return out.String()

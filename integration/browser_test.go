@@ -170,7 +170,7 @@ func (b *browser) command(session, method string, params any) (json.RawMessage, 
 			return nil, errors.New(m.Error.Message)
 		}
 		return m.Result, nil
-	case <-time.After(2 * time.Minute):
+	case <-time.After(patience):
 		return nil, errTooSlow
 	}
 }

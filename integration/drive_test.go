@@ -9,8 +9,10 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -104,7 +106,7 @@ func (b *bed) finish(cmd *exec.Cmd) result {
 	b.t.Helper()
 	var stdout, stderr bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &stdout, &stderr
-	err := runWithin(cmd, 5*time.Minute)
+	err := runWithin(cmd, patience)
 	var exit *exec.ExitError
 	if err != nil && !errors.As(err, &exit) {
 		b.t.Fatalf("%v: %v\n%s", cmd.Args, err, stderr.String())
@@ -285,7 +287,7 @@ func (m *mount) launch() error {
 	case <-m.exited:
 		notify.Close()
 		return fmt.Errorf("mount ended before it was ready: %v\n%s", m.exitErr, m.logText())
-	case <-time.After(5 * time.Minute):
+	case <-time.After(patience):
 		notify.Close()
 		m.cmd.Process.Kill()
 		return fmt.Errorf("mount is not ready after five minutes\n%s", m.logText())
@@ -322,13 +324,26 @@ func (m *mount) kill() {
 	m.afterDeath()
 }
 
+// halt stops every thread of the daemon. Until the last one stands it may still answer.
+func (m *mount) halt() {
+	m.b.t.Helper()
+	must(m.b.t, m.cmd.Process.Signal(syscall.SIGSTOP))
+	waitFor(m.b.t, "the daemon stands still", patience, func() bool {
+		threads, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/stat", m.cmd.Process.Pid))
+		return err == nil && len(threads) > 0 && !slices.ContainsFunc(threads, func(path string) bool {
+			stat, err := os.ReadFile(path)
+			return err == nil && !strings.Contains(string(stat), ") T ")
+		})
+	})
+}
+
 // afterDeath clears what a daemon that died leaves in the mount table.
 func (m *mount) afterDeath() {
 	m.b.t.Helper()
 	m.stop.Do(func() {
 		select {
 		case <-m.exited:
-		case <-time.After(2 * time.Minute):
+		case <-time.After(patience):
 			m.b.t.Errorf("the daemon does not die:\n%s", kernelStacks(m.cmd.Process.Pid))
 		}
 		unmountForSure(m.b.t, m.dir)
@@ -356,7 +371,7 @@ func (m *mount) unmount() {
 			if m.exitErr != nil {
 				m.b.t.Errorf("the daemon ended with %v\n%s", m.exitErr, m.logText())
 			}
-		case <-time.After(5 * time.Minute):
+		case <-time.After(patience):
 			m.b.t.Errorf("the daemon lives five minutes after umount\n%s", m.logText())
 			m.cmd.Process.Kill()
 		}

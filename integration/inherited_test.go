@@ -24,7 +24,7 @@ func TestMountKeepsNothingInherited(t *testing.T) {
 		t.Fatalf("mount: %v", got)
 	}
 	must(t, w.Close())
-	must(t, r.SetReadDeadline(time.Now().Add(time.Minute)))
+	must(t, r.SetReadDeadline(time.Now().Add(patience)))
 	if _, err := r.Read(make([]byte, 1)); err != io.EOF {
 		t.Errorf("the pipe is open while the vault is mounted: %v", err)
 	}

@@ -56,7 +56,18 @@ var goroutineCount = regexp.MustCompile(`(?m)^(\d+) @ `)
 
 // goroutines is the daemon's goroutine profile. The daemon listens for it on a
 // port that the kernel chose (mount asks for one), found like any of its sockets.
-func (m *mount) goroutines() string {
+func (m *mount) goroutines() (text string) {
+	m.b.t.Helper()
+	// The kernel's list can leave out what it has while other processes' sockets come
+	// and go.
+	if !poll(patience, func() bool { text = m.profile(); return text != "" }) {
+		m.b.t.Errorf("the daemon serves no profiles")
+	}
+	return text
+}
+
+// profile is empty when the daemon's listener is not in the kernel's list.
+func (m *mount) profile() string {
 	m.b.t.Helper()
 	pid := m.cmd.Process.Pid
 	listeners, err := os.ReadFile(fmt.Sprintf("/proc/%d/net/tcp", pid))
@@ -81,12 +92,11 @@ func (m *mount) goroutines() string {
 		must(m.b.t, err)
 		return text
 	}
-	m.b.t.Errorf("the daemon serves no profiles")
 	return ""
 }
 
 func fetch(url string) (string, error) {
-	client := http.Client{Transport: &http.Transport{DisableKeepAlives: true}, Timeout: time.Minute}
+	client := http.Client{Transport: &http.Transport{DisableKeepAlives: true}, Timeout: patience}
 	answer, err := client.Get(url)
 	if err != nil {
 		return "", err

@@ -411,7 +411,7 @@ func TestStoppedDaemonHangsNoCommand(t *testing.T) {
 	}
 	goOn := sync.OnceFunc(func() { m.cmd.Process.Signal(syscall.SIGCONT) })
 	t.Cleanup(goOn)
-	must(t, m.cmd.Process.Signal(syscall.SIGSTOP))
+	m.halt()
 	var group sync.WaitGroup
 	for _, cmd := range cmds {
 		group.Go(func() {

@@ -100,7 +100,7 @@ func TestBusyMounts(t *testing.T) {
 	p := newPlace(t)
 	p.ok("asset", "add", "A")
 	pid, root := p.mounted()
-	sleeper := exec.Command("sleep", "60")
+	sleeper := exec.Command("sleep", "3600")
 	sleeper.Dir = filepath.Join(root, "A")
 	if err := sleeper.Start(); err != nil {
 		t.Skipf("no sleep: %v", err)

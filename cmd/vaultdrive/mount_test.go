@@ -240,7 +240,7 @@ func TestLogIsBounded(t *testing.T) {
 
 func TestUsersOf(t *testing.T) {
 	dir := t.TempDir()
-	child, err := os.StartProcess("/bin/sleep", []string{"sleep", "60"}, &os.ProcAttr{Dir: dir})
+	child, err := os.StartProcess("/bin/sleep", []string{"sleep", "3600"}, &os.ProcAttr{Dir: dir})
 	if err != nil {
 		t.Skipf("no sleep: %v", err)
 	}

@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -28,11 +29,14 @@ func (p *place) stopped() (pid int, root string) {
 	}
 	// The signal arrives when it arrives; until then it may still answer.
 	for range 30_000 { // five minutes
-		stat, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/stat")
-		if err != nil {
-			p.t.Fatal(err)
+		threads, err := filepath.Glob("/proc/" + strconv.Itoa(pid) + "/task/*/stat")
+		if err != nil || len(threads) == 0 {
+			p.t.Fatalf("no process %d: %v", pid, err)
 		}
-		if strings.Contains(string(stat), ") T ") {
+		if !slices.ContainsFunc(threads, func(path string) bool {
+			stat, err := os.ReadFile(path)
+			return err == nil && !strings.Contains(string(stat), ") T ")
+		}) {
 			break
 		}
 		time.Sleep(10 * time.Millisecond)

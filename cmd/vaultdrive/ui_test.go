@@ -80,7 +80,7 @@ func TestProgressAppearsWithItsRate(t *testing.T) {
 		t.Errorf("it appears at once: %q", said)
 	}
 	p.start = began
-	for deadline := time.Now().Add(time.Minute); said.Len() == 0 && time.Now().Before(deadline); time.Sleep(10 * time.Millisecond) {
+	for deadline := time.Now().Add(5 * time.Minute); said.Len() == 0 && time.Now().Before(deadline); time.Sleep(10 * time.Millisecond) {
 		p.set(2000, 4000)
 	}
 	if got := said.String(); !strings.Contains(got, "50%") || strings.Contains(got, "MB/s") || strings.Contains(got, "GB/s") || !strings.Contains(got, "B/s") {

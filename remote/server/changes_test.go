@@ -79,10 +79,10 @@ func TestTwoProcesses(t *testing.T) {
 	far := *p
 	far.w = second
 	head := w.state(p).Head
-	for i := range 3 { // the first may be lost while the other begins to listen
+	for i := range 20 { // the first may be lost while the other begins to listen
 		got := make(chan *answer, 1)
 		go func() {
-			got <- far.do("GET", api.PathVault(p.vault)+fmt.Sprintf("/changes?after=%d&wait=5", head), nil)
+			got <- far.do("GET", api.PathVault(p.vault)+fmt.Sprintf("/changes?after=%d&wait=10", head), nil)
 		}()
 		second.untilWaiting(1)
 		p.do("PUT", api.PathBatch(p.vault, p.device, uint64(i+1)), p.batch()).want(201)

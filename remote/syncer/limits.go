@@ -62,7 +62,7 @@ func (e *Engine) askLimits(ctx context.Context) {
 const limitsFresh = time.Second
 
 // RefreshLimits asks the remote anew what it lets us store, for somebody who wants to
-// see it. It takes 2 s at most, and nothing while the remote does not answer.
+// see it. It takes statusTime at most, and nothing while the remote does not answer.
 func (e *Engine) RefreshLimits(ctx context.Context) {
 	e.mu.Lock()
 	due := e.online && (e.limits == nil || e.o.Now().Sub(e.limits.At) >= limitsFresh)

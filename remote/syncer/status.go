@@ -112,7 +112,9 @@ func stateOf(s Status, runs, stopped bool) State {
 	return StateIdle
 }
 
-const statusTime = 2 * time.Second // for what status asks the vault
+// statusTime is for each thing that status asks the vault, which on a machine that does
+// far too much at a time takes seconds; what hangs is not waited for.
+const statusTime = 4 * time.Second
 
 func (e *Engine) countUnpushed() int {
 	ctx, cancel := context.WithTimeout(context.Background(), statusTime)
