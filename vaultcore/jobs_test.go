@@ -156,7 +156,7 @@ func TestUploadBesideSealing(t *testing.T) {
 		if err != nil {
 			t.Error(err)
 		}
-	case <-time.After(10 * time.Second):
+	case <-time.After(5 * time.Minute):
 		t.Error("an upload waits for a batch that is made")
 	}
 }
