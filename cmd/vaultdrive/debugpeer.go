@@ -15,6 +15,10 @@ import (
 // would learn when the drive is used, and could take up its descriptors and time.
 type debugListener struct{ net.Listener }
 
+// listReads is how often the kernel's list of sockets is read before one counts as not
+// there: read in pieces, it leaves some out while others come and go.
+const listReads = 3
+
 const notYours = "HTTP/1.1 403 Forbidden\r\nConnection: close\r\nContent-Type: text/plain\r\n\r\n" +
 	"only for the user who mounted, and for root\n"
 
@@ -43,10 +47,12 @@ func peerUser(c net.Conn) (uid int, ok bool) {
 	if err != nil {
 		return 0, false
 	}
-	for _, table := range []string{"/proc/net/tcp", "/proc/net/tcp6"} {
-		text, _ := os.ReadFile(table) // without IPv6 there is no second one
-		if uid, ok = socketOwner(string(text), peer, here); ok {
-			return uid, true
+	for range listReads {
+		for _, table := range []string{"/proc/net/tcp", "/proc/net/tcp6"} {
+			text, _ := os.ReadFile(table) // without IPv6 there is no second one
+			if uid, ok = socketOwner(string(text), peer, here); ok {
+				return uid, true
+			}
 		}
 	}
 	return 0, false
