@@ -33,6 +33,7 @@ type draft struct {
 	length   int64
 	changed  bool // something was written since the base
 	frozen   bool // found after a crash: only read, never spilled
+	short    bool // found without all that its row had counted
 	ended    bool // committed or discarded
 	lower    lower
 	flat     *flat
@@ -48,6 +49,8 @@ type draft struct {
 	// What the caller's row says, and the files only it may still name.
 	isKept    bool
 	rowFailed bool
+	rowLoose  bool   // what it names was perhaps not on the disk
+	rowCount  uint32 // records of the log when it was written
 	rowState  []byte
 	rowFiles  []string
 	obsolete  []string

@@ -2,7 +2,6 @@ package vaultcore
 
 import (
 	"context"
-	"errors"
 	"fmt"
 
 	"github.com/vaultdrive/vaultdrive/vaultcore/seal"
@@ -319,17 +318,11 @@ func (d *draft) foldLocked() error {
 	if err != nil {
 		return diskError(err)
 	}
-	if d.isKept { // it takes the place of what was, perhaps, on the disk
-		if err := errors.Join(datasync(w.f.File), d.s.attachments.Sync()); err != nil {
-			w.abandon()
-			return err
-		}
-	}
 	d.dropLogLocked()
 	d.pages.clear()
 	d.dropLowerLocked()
 	r := d.s.newV4Reader(w.f, w.chunks, d.length, sc.ref.sealedLen)
-	d.lower = lower{part: &part{r: r, blob: w.blob, fk: w.fk, size: d.length, synced: d.isKept}, shown: d.length}
+	d.lower = lower{part: &part{r: r, blob: w.blob, fk: w.fk, size: d.length}, shown: d.length}
 	if d.flat != nil {
 		d.dropFlatLocked()
 	}

@@ -28,6 +28,7 @@ type draftLog struct {
 	length int64   // of the file, as reading the log gives it
 	end    int64   // of the log
 	offs   []int64 // where each record starts
+	marked int     // records up to and with the last mark
 	broken bool    // a failed append could not be cut off: a new log is due
 	synced bool    // what was appended is on the disk
 	named  bool    // the file's name is on the disk
@@ -210,6 +211,26 @@ func (d *draft) appendDirtyLocked() error {
 	return d.tidyLogLocked()
 }
 
+// markLocked ends what the log has with a mark, a record that sets the size the
+// file has anyway: reading it after a crash ends behind the last one. A cut without
+// what was written after it is no state that anybody saved.
+func (d *draft) markLocked() error {
+	l := d.log
+	if l == nil || l.marked == len(l.offs) && l.marked > 0 {
+		return nil
+	}
+	batch := d.newBatch(l, func([]stagedPages) {})
+	defer batch.close()
+	if err := batch.add(l.length, nil, nil, 0); err != nil {
+		return err
+	}
+	if err := batch.flush(); err != nil {
+		return err
+	}
+	l.marked = len(l.offs)
+	return nil
+}
+
 // stagedIn notes what a batch has brought into the log. The first batch begins
 // with the cut that was due, which must not be repeated over later records.
 func (d *draft) stagedIn(staged []stagedPages) {
@@ -328,9 +349,6 @@ func (d *draft) compactLocked() error {
 	}
 	if err == nil {
 		err = batch.flush()
-	}
-	if err == nil && d.isKept {
-		err = l.sync(d.s) // it takes the place of a log that was, perhaps, on the disk
 	}
 	if err != nil {
 		l.f.Close()

@@ -2,7 +2,6 @@ package vaultcore
 
 import (
 	"context"
-	"encoding/binary"
 	"fmt"
 	"path"
 	"strings"
@@ -45,7 +44,7 @@ func (v *Vault) recover(ctx context.Context) error {
 	if !clean {
 		v.bar.commit() // what the last session committed last is still due
 	}
-	if err := v.recoverDrafts(); err != nil || clean {
+	if err := v.recoverDrafts(!clean && !sameBoot); err != nil || clean {
 		return err
 	}
 	return v.publishEmpty()
@@ -137,10 +136,11 @@ func (v *Vault) walk(n *Node, fn func(*Node)) {
 
 // fallBack replaces a row whose content is bad.
 func (v *Vault) fallBack(r *attRow, n *Node, cause error) error {
-	revived, err := v.reviveDraftRow(r)
+	draft, err := v.reviveDraftRow(r)
 	if err != nil {
 		return err
 	}
+	promised := draft != nil && !isLoose(draft.state)
 	old, err := v.goodUndo(r.n)
 	if err != nil {
 		return err
@@ -153,13 +153,14 @@ func (v *Vault) fallBack(r *attRow, n *Node, cause error) error {
 		if err := v.restoreUndo(old, n); err != nil {
 			return err
 		}
-		if revived {
+		if promised {
 			v.event("power-cut", where+": its last revision had not reached the disk; what fsync promised is restored over the one before")
 		} else {
 			v.alarm("power-cut", where+": its last revision had not reached the disk; the one before is restored")
 		}
-	case revived:
+	case promised:
 		v.event("power-cut", where+": its last revision had not reached the disk; what fsync promised is restored")
+	case draft != nil: // recoverDrafts sees whether it is whole
 	default:
 		v.tree.Lock()
 		n.set(flagDamaged, true)
@@ -170,25 +171,25 @@ func (v *Vault) fallBack(r *attRow, n *Node, cause error) error {
 }
 
 // reviveDraftRow opens a draft again that the lost commit had made
-// superfluous; recoverDrafts commits it.
-func (v *Vault) reviveDraftRow(r *attRow) (bool, error) {
+// superfluous; recoverDrafts commits it. nil if there is none.
+func (v *Vault) reviveDraftRow(r *attRow) (*draftRow, error) {
 	drafts, err := v.draftRows()
 	if err != nil {
-		return false, err
+		return nil, err
 	}
 	for _, d := range drafts {
 		if d.att != r.id {
 			continue
 		}
 		if d.commitNo == 0 {
-			return true, nil
+			return &d, nil
 		}
 		_, err := v.com.do(func(t *txn) error {
 			return t.exec("UPDATE drafts SET commit_no=0 WHERE id=?", d.id[:])
 		})
-		return true, err
+		return &d, err
 	}
-	return false, nil
+	return nil, nil
 }
 
 // goodUndo finds the newest row in undo whose content is whole.
@@ -254,122 +255,6 @@ func (v *Vault) restoreUndo(old *attRow, n *Node) error {
 	v.counts.bytes += old.size - n.size
 	n.size, n.mtime, n.mode, n.commitNo, n.dirty = old.size, old.f.mtime, old.f.mode, no, old.dirty
 	return nil
-}
-
-// draftRow is one row of drafts, opened.
-type draftRow struct {
-	id       seal.ID
-	att      seal.ID
-	file     string
-	commitNo uint64
-	mtime    int64
-	state    []byte
-	base     []byte // tips it was begun on; nil if nothing was sealed then
-	bad      error
-}
-
-func (v *Vault) draftRows() ([]draftRow, error) {
-	var out []draftRow
-	c := v.reader
-	v.readMu.Lock()
-	defer v.readMu.Unlock()
-	schema, err := schemaVersion(c)
-	if err != nil {
-		return nil, err
-	}
-	base := "base"
-	if schema < 2 { // opened for reading only, so nothing brought it up to date
-		base = "NULL"
-	}
-	err = c.query("SELECT id,file,commit_no,sealed,"+base+" FROM drafts", func(cols []dbValue) error {
-		s := rowScanner{c: cols}
-		d := draftRow{id: s.id()}
-		d.file, _ = s.next().(string)
-		d.commitNo = uint64(s.num())
-		d.bad = d.open(v, s.blob())
-		d.base = s.blob()
-		out = append(out, d)
-		return nil
-	})
-	return out, err
-}
-
-func (d *draftRow) open(v *Vault, sealed []byte) error {
-	var a seal.RowAAD
-	plain, err := v.keys.local().OpenRow(nil, sealed, draftAAD(&a, d.id, d.file))
-	if err != nil {
-		return fmt.Errorf("%w: draft %s: %w", ErrDamaged, d.id.UUID(), err)
-	}
-	if len(plain) < 24 {
-		return fmt.Errorf("%w: draft %s is cut short", ErrDamaged, d.id.UUID())
-	}
-	copy(d.att[:], plain)
-	d.mtime = int64(binary.BigEndian.Uint64(plain[16:]))
-	d.state = plain[24:]
-	return nil
-}
-
-// recoverDrafts commits the drafts that fsync or a repeated Flush had kept.
-func (v *Vault) recoverDrafts() error {
-	drafts, err := v.draftRows()
-	if err != nil || len(drafts) == 0 {
-		return err
-	}
-	byID := make(map[seal.ID]*Node)
-	v.tree.RLock()
-	v.walk(v.root, func(n *Node) { byID[n.id] = n })
-	v.tree.RUnlock()
-	for _, d := range drafts {
-		if d.commitNo != 0 {
-			continue // superfluous; the next barrier removes it
-		}
-		n := byID[d.att]
-		if other := v.draftTarget(&d); other != nil {
-			n = other
-		}
-		if err := v.recoverDraft(d, n); err != nil {
-			v.alarm("draft", fmt.Sprintf("an unfinished file could not be recovered (rescue draft:%s): %v", d.id.UUID(), err))
-		}
-	}
-	return nil
-}
-
-func (v *Vault) recoverDraft(d draftRow, n *Node) error {
-	if d.bad != nil {
-		return d.bad
-	}
-	if n == nil {
-		var err error
-		if n, err = v.orphanTarget(d.att); err != nil {
-			return err
-		}
-	}
-	v.tree.RLock()
-	base := n.content
-	v.tree.RUnlock()
-	dr, err := v.store.recoverDraft(d.id, d.state, base)
-	if err != nil {
-		return err
-	}
-	o := v.openNode(n, true)
-	o.mu.Lock()
-	o.draft, o.wrote = dr, true
-	v.tree.Lock()
-	n.draftID, n.mtime = d.id, d.mtime
-	if !n.has(flagOrphan) {
-		v.counts.bytes += dr.size() - n.size
-	}
-	n.size = dr.size()
-	where := shownPath(n)
-	v.tree.Unlock()
-	err = v.commitOpen(o, true)
-	o.mu.Unlock()
-	if err == nil {
-		v.event("recovered", where+": written and not closed when the last session ended; what was made durable is saved")
-	}
-	// On failure the open state stays and is tried again (retryDrafts).
-	v.Release(n, true)
-	return err
 }
 
 // tips gives the digests a change is made on.

@@ -23,7 +23,7 @@ func (s *store) recoverDraft(id seal.ID, state []byte, base *content) (*draft, e
 		return nil, fmt.Errorf("draft %s: %w", id.Hex(), err)
 	}
 	d := &draft{
-		s: s, base: found.base, length: found.length, changed: true, cutTo: noCut, pages: pageSet{bufs: s.bufs},
+		s: s, base: found.base, length: found.length, changed: true, short: found.short, cutTo: noCut, pages: pageSet{bufs: s.bufs},
 		lower:  lower{frozen: found, shown: found.length},
 		isKept: true, rowState: slices.Clone(state), rowFiles: stateFiles(state),
 	}
@@ -70,6 +70,22 @@ func (s *store) readDraft(state []byte, base *content, depth int) (_ *draft, err
 	return d, nil
 }
 
+// verifyPart reads the sealed chunks that a found draft stands on.
+func (d *draft) verifyPart() error {
+	for f := d.lower.frozen; f != nil; f = f.lower.frozen {
+		p := f.lower.part
+		if p == nil {
+			continue
+		}
+		for off := p.from; off < p.size; off += seal.ChunkSize {
+			if err := p.r.verifyChunk(uint64(off / seal.ChunkSize)); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
 func (d *draft) findLowerLocked(st *draftState, base *content, depth int) error {
 	switch {
 	case st.flags&stateBase != 0:
@@ -88,7 +104,7 @@ func (d *draft) findLowerLocked(st *draftState, base *content, depth int) error 
 		if err != nil {
 			return err
 		}
-		d.lower.frozen = below
+		d.lower.frozen, d.short = below, below.short
 	}
 	return nil
 }
@@ -118,37 +134,73 @@ func (s *store) findPart(st *draftState) (*part, error) {
 	return p, nil
 }
 
-// readLogLocked replays a log into the index.
+// readLogLocked replays a log into the index, of one whose row counts its records
+// up to the last mark.
 func (d *draft) readLogLocked(st *draftState) error {
 	f, err := d.s.scratch.Open(logName(st.log))
 	if err != nil {
 		return damaged(err)
 	}
-	d.log = &draftLog{
+	l := &draftLog{
 		f: f, id: st.log, sk: st.sk, log: seal.NewDraftLog(&st.sk, d.s.vault, st.log),
 		startSize: st.size, startShown: st.shown, length: st.size,
 	}
-	r := logReader{f: f, buf: make([]byte, 0, 2*(seal.MaxDraftData+seal.DraftRecordOverhead))}
+	d.log = l
+	most := seal.MaxDraftRecords
+	if st.flags&stateCount != 0 {
+		if most, err = l.lastMark(); err != nil {
+			return err
+		}
+		d.short = d.short || most < int(st.count)
+	}
+	return l.eachRecord(most, func(used int, off int64, data []byte) error {
+		l.offs = append(l.offs, l.end)
+		l.end += int64(used)
+		return d.replayLocked(off, data)
+	})
+}
+
+// lastMark finds the record that ended the last save, and counts up to it.
+func (l *draftLog) lastMark() (records int, err error) {
+	length, n := l.startSize, 0
+	err = l.eachRecord(seal.MaxDraftRecords, func(_ int, off int64, data []byte) error {
+		n++
+		switch {
+		case len(data) > 0:
+			length = max(length, off+int64(len(data)))
+		case off == length:
+			records = n
+		default:
+			length = off
+		}
+		return nil
+	})
+	return records, err
+}
+
+// eachRecord calls fn with the first records of the log, most at most. used is what
+// one takes in the file. An append that was cut short ends it.
+func (l *draftLog) eachRecord(most int, fn func(used int, off int64, data []byte) error) error {
+	r := logReader{f: l.f, buf: make([]byte, 0, 2*(seal.MaxDraftData+seal.DraftRecordOverhead))}
 	defer clear(r.buf[:cap(r.buf)])
-	for {
+	for n := range most {
 		rec, err := r.next()
 		if err != nil {
 			return err
 		}
-		off, data, used, err := d.log.log.OpenRecord(uint64(len(d.log.offs)), rec)
+		off, data, used, err := l.log.OpenRecord(uint64(n), rec)
 		if err != nil {
-			return nil // the end: an append that was cut short
+			return nil
 		}
 		if off > seal.MaxV4-uint64(len(data)) {
 			return fmt.Errorf("%w: draft log", ErrDamaged)
 		}
-		d.log.offs = append(d.log.offs, d.log.end)
-		d.log.end += int64(used)
 		r.used(used)
-		if err := d.replayLocked(int64(off), data); err != nil {
+		if err := fn(used, int64(off), data); err != nil {
 			return err
 		}
 	}
+	return nil
 }
 
 // replayLocked applies the record read last.

@@ -20,7 +20,7 @@ func TestLogCutAnywhere(t *testing.T) {
 	var snapshots [][]byte
 	var ends []int64
 	var state []byte
-	for i := range 12 { // each keep appends one record
+	for i := range 12 { // each keep appends one record and its mark
 		switch {
 		case i%4 == 3:
 			if err := d.truncate(int64(len(want) - 5001)); err != nil {
@@ -45,7 +45,7 @@ func TestLogCutAnywhere(t *testing.T) {
 		} else if !bytes.Equal(state, s) {
 			t.Fatal("a later keep changed the row")
 		}
-		if got := len(d.log.offs); got > i+2 { // one cut also logs the page it cuts into
+		if got := len(d.log.offs); got > 2*i+3 { // one cut also logs the page it cuts into
 			t.Fatalf("%d records after %d keeps", got, i+1)
 		}
 		snapshots, ends = append(snapshots, bytes.Clone(want)), append(ends, d.log.end)
@@ -215,7 +215,7 @@ func TestStreamKeptOftenBecomesPages(t *testing.T) {
 
 func TestStateIsStrict(t *testing.T) {
 	full := draftState{
-		flags: stateLog | statePart | stateHead | stateTail, size: 100_000, shown: 99, log: seal.NewBlobID(), sk: seal.NewKey(),
+		flags: stateLog | stateCount | statePart | stateHead | stateTail, count: 3, size: 100_000, shown: 99, log: seal.NewBlobID(), sk: seal.NewKey(),
 		blob: seal.NewBlobID(), fk: seal.NewKey(), from: 32 << 10, partSize: 64 << 10, head: noise(1, 50), tail: noise(2, 60),
 	}
 	copy(full.header[:], noise(3, 64))
@@ -234,7 +234,10 @@ func TestStateIsStrict(t *testing.T) {
 		"shown":      func(s *draftState) { s.shown = s.size + 1 },
 		"size":       func(s *draftState) { s.size = 1 << 41 },
 		"negative":   func(s *draftState) { s.from = -1 },
-		"flag":       func(s *draftState) { s.flags |= 1 << 7 },
+		"no count":   func(s *draftState) { s.count = 0 },
+		"count of nothing": func(s *draftState) {
+			s.flags &^= stateLog
+		},
 	} {
 		s := full
 		harm(&s)
@@ -248,8 +251,8 @@ func TestStateIsStrict(t *testing.T) {
 }
 
 func FuzzParseState(f *testing.F) {
-	for _, flags := range []uint8{0, stateLog, stateBase, statePart | stateHead | stateTail, stateLog | stateBelow} {
-		s := draftState{flags: flags, size: 5, head: []byte("head")}
+	for _, flags := range []uint8{0, stateLog, stateLog | stateCount | stateLoose, stateBase, statePart | stateHead | stateTail, stateLog | stateBelow} {
+		s := draftState{flags: flags, size: 5, count: 7, head: []byte("head")}
 		f.Add(s.encode())
 	}
 	f.Fuzz(func(t *testing.T, b []byte) {
