@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -40,15 +41,16 @@ var makers = []maker{
 
 // contestants makes a fresh volume for each that is wanted and installed.
 func contestants(work string, o options) ([]*contestant, error) {
-	wanted := map[string]bool{}
 	if o.contestants != "" {
 		for name := range strings.SplitSeq(o.contestants, ",") {
-			wanted[name] = true
+			if !slices.ContainsFunc(makers, func(m maker) bool { return m.name == name }) {
+				return nil, fmt.Errorf("there is no contestant %q", name)
+			}
 		}
 	}
 	var all []*contestant
 	for _, m := range makers {
-		if o.contestants != "" && !wanted[m.name] {
+		if !o.wants(m.name) {
 			continue
 		}
 		c, err := m.make(work, o.program)
@@ -58,10 +60,6 @@ func contestants(work string, o options) ([]*contestant, error) {
 		if c != nil {
 			all = append(all, c)
 		}
-		delete(wanted, m.name)
-	}
-	for name := range wanted {
-		return nil, fmt.Errorf("there is no contestant %q", name)
 	}
 	return all, nil
 }

@@ -75,13 +75,17 @@ func readStart(path string, size int) error {
 	})
 }
 
-func readRandom(path string, size, count int) error {
-	order, buf := shuffled(size/4096), make([]byte, 4096)
+// readBlocks reads blocks of 4 KiB in the given order.
+func readBlocks(path string, order []int) error {
+	buf := make([]byte, 4096)
 	return withFile(path, syscall.O_RDONLY, func(fd int) error {
-		for i := range count {
-			n, err := syscall.Pread(fd, buf, int64(order[i%len(order)])*4096)
-			if err != nil || n != len(buf) {
-				return fmt.Errorf("read %s: %d bytes, %w", path, n, err)
+		for _, block := range order {
+			n, err := syscall.Pread(fd, buf, int64(block)*4096)
+			if err == nil && n != len(buf) {
+				err = io.ErrUnexpectedEOF
+			}
+			if err != nil {
+				return fmt.Errorf("read %s: %w", path, err)
 			}
 		}
 		return nil

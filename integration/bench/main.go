@@ -11,6 +11,8 @@
 //	go run ./integration/bench -slow COUNT
 //	go run ./integration/bench -server [-json FILE] [-w uploads,bodies,polls,downloads,saves]
 //
+// A flag that means nothing to what is measured is refused.
+//
 // It refuses to know anything but the built programs, the system calls that
 // every program makes, and the server's API. Its figures are for comparing, never for a test.
 package main
@@ -18,29 +20,23 @@ package main
 import (
 	"flag"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 )
 
 func main() {
 	o := options{}
-	flag.StringVar(&o.json, "json", "", "write every figure to `FILE` as well, one JSON value a line")
-	flag.IntVar(&o.repetitions, "r", 3, "repetitions; the median counts")
-	flag.StringVar(&o.workloads, "w", "", "`WORKLOADS`, separated by commas (default: all but the loads, latency and streams)")
-	flag.StringVar(&o.contestants, "c", "", "`CONTESTANTS`, separated by commas (default: all that are installed)")
-	flag.StringVar(&o.program, "vaultdrive", "", "the vaultdrive `PROGRAM` (default: built from this module)")
-	flag.StringVar(&o.dir, "dir", "", "where the stores go (default: the temporary directory)")
-	flag.IntVar(&o.scale, "scale", 0, "measure vaults of 1,000, 10,000 … `COUNT` files instead")
-	flag.IntVar(&o.bytes, "bytes", 1024, "the `SIZE` of each file of -scale")
-	flag.IntVar(&o.sync, "sync", 0, "measure the first synchronisation of `COUNT` files beside rclone instead")
-	flag.IntVar(&o.saves, "saves", 0, "measure how soon a save is read on another device instead, `COUNT` times by polling")
-	flag.IntVar(&o.join, "join", 0, "measure a device that joins a vault of `COUNT` files, and the polls of an idle one, instead")
-	flag.BoolVar(&o.server, "server", false, "measure a server instead; -w names parts of it")
-	flag.IntVar(&o.slow, "slow", 0, "measure what a remote behind a slow line costs an rsync, in `COUNT` pairs of runs, instead")
+	o.flags(flag.CommandLine)
 	flag.Parse()
-	if err := run(o); err != nil {
+	m, err := chooseMode(flag.CommandLine, o)
+	if err == nil {
+		err = run(m, o)
+	}
+	if err != nil {
 		fmt.Fprintln(os.Stderr, "error:", err)
 		os.Exit(1)
 	}
@@ -53,7 +49,29 @@ type options struct {
 	server                                     bool
 }
 
-func run(o options) error {
+// flags is the command line.
+func (o *options) flags(line *flag.FlagSet) {
+	line.StringVar(&o.json, "json", "", "write every figure of the comparison or of -server to `FILE` as well, one JSON value a line")
+	line.IntVar(&o.repetitions, "r", 3, "repetitions; the median counts")
+	line.StringVar(&o.workloads, "w", "", "`WORKLOADS`, separated by commas (default: all but the loads, latency and streams)")
+	line.StringVar(&o.contestants, "c", "", "`CONTESTANTS`, separated by commas (default: all that are installed)")
+	line.StringVar(&o.program, "vaultdrive", "", "the vaultdrive `PROGRAM` (default: built from this module)")
+	line.StringVar(&o.dir, "dir", "", "where the stores go (default: the temporary directory)")
+	line.IntVar(&o.scale, "scale", 0, "measure vaults of 1,000, 10,000 … `COUNT` files instead")
+	line.IntVar(&o.bytes, "bytes", 1024, "the `SIZE` of each file of -scale")
+	line.IntVar(&o.sync, "sync", 0, "measure the first synchronisation of `COUNT` files beside rclone instead")
+	line.IntVar(&o.saves, "saves", 0, "measure how soon a save is read on another device instead, `COUNT` times by polling")
+	line.IntVar(&o.join, "join", 0, "measure a device that joins a vault of `COUNT` files, and the polls of an idle one, instead")
+	line.BoolVar(&o.server, "server", false, "measure a server instead; -w names parts of it")
+	line.IntVar(&o.slow, "slow", 0, "measure what a remote behind a slow line costs an rsync, in `COUNT` pairs of runs, instead")
+}
+
+// wants says whether a contestant takes part.
+func (o options) wants(name string) bool {
+	return o.contestants == "" || slices.Contains(strings.Split(o.contestants, ","), name)
+}
+
+func run(m *mode, o options) error {
 	work, err := os.MkdirTemp(o.dir, "vaultdrive-bench-")
 	if err != nil {
 		return err
@@ -66,29 +84,11 @@ func run(o options) error {
 			return fmt.Errorf("build vaultdrive: %w\n%s", err, text)
 		}
 	}
-	if o.scale > 0 {
-		return scale(os.Stdout, work, o)
-	}
-	if o.sync > 0 {
-		return syncing(os.Stdout, work, o)
-	}
-	if o.saves > 0 {
-		return saving(os.Stdout, work, o)
-	}
-	if o.join > 0 {
-		return joinLarge(os.Stdout, work, o)
-	}
-	if o.slow > 0 {
-		return slowRemote(os.Stdout, work, o)
-	}
-	if o.server {
-		return serving(os.Stdout, work, o)
-	}
-	return compare(o, work)
+	return m.measure(os.Stdout, work, o)
 }
 
 // compare runs every workload over every contestant in turn.
-func compare(o options, work string) error {
+func compare(w io.Writer, work string, o options) error {
 	players, err := contestants(work, o)
 	if err != nil {
 		return err
@@ -103,6 +103,11 @@ func compare(o options, work string) error {
 		return err
 	}
 	results := &report{}
+	for _, m := range makers {
+		if o.wants(m.name) && !slices.ContainsFunc(players, func(p *contestant) bool { return p.name == m.name }) {
+			results.note(m.name + " is not installed")
+		}
+	}
 	if os.Geteuid() != 0 {
 		results.note("not root: the page cache is not dropped, so cold figures are warm below the mount")
 	}
@@ -111,11 +116,11 @@ func compare(o options, work string) error {
 		return err
 	}
 	for rep := range o.repetitions {
-		for _, w := range chosen {
+		for _, load := range chosen {
 			for i := range players {
 				p := players[(i+rep)%len(players)] // machine drift hits all alike
-				if err := w.run(&step{player: p, source: source, report: results, rep: rep}); err != nil {
-					return fmt.Errorf("%s, %s: %w", w.name, p.name, err)
+				if err := load.run(&step{player: p, source: source, report: results, rep: rep}); err != nil {
+					return fmt.Errorf("%s, %s: %w", load.name, p.name, err)
 				}
 			}
 		}
@@ -126,7 +131,7 @@ func compare(o options, work string) error {
 			return err
 		}
 	}
-	results.print(os.Stdout, players)
+	results.print(w, players)
 	if o.json != "" {
 		return results.writeJSON(o.json, players)
 	}

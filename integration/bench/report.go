@@ -84,19 +84,25 @@ func (r *report) print(w io.Writer, players []*contestant) {
 	row := func(cells []string) { fmt.Fprintln(t, "| "+strings.Join(cells, "\t| ")+"\t|") }
 	row(head)
 	row(rule)
-	for _, f := range r.figures {
+	for _, f := range append(slices.Clone(r.figures), memory(players)) {
 		row(f.row(players))
 	}
-	memory := []string{"max_rss, MiB"}
-	for _, p := range players {
-		memory = append(memory, fmt.Sprintf("%.0f", float64(p.peak)/1024))
-	}
-	row(memory)
 	t.Flush()
 	fmt.Fprintln(w, "\nMedians. \"a to b\" says how many times better a is than b, whether more or less is better.")
 	for _, note := range r.notes {
 		fmt.Fprintln(w, "Note:", note)
 	}
+}
+
+// memory is the largest resident memory of each that has a process.
+func memory(players []*contestant) *figure {
+	f := &figure{"max_rss", "MiB", true, map[string][]float64{}}
+	for _, p := range players {
+		if p.peak > 0 {
+			f.values[p.name] = []float64{float64(p.peak) / 1024}
+		}
+	}
+	return f
 }
 
 // pairs lists each vaultdrive with each of the others.
@@ -107,6 +113,17 @@ func pairs(players []*contestant) [][2]string {
 			if ours.ours && !other.ours {
 				out = append(out, [2]string{ours.name, other.name})
 			}
+		}
+	}
+	return out
+}
+
+// ratios is the row's ratios of one vaultdrive, by the other's name.
+func (f *figure) ratios(p *contestant, players []*contestant) map[string]float64 {
+	out := map[string]float64{}
+	for _, pair := range pairs(players) {
+		if x, ok := f.ratio(pair[0], pair[1]); ok && pair[0] == p.name {
+			out[pair[1]] = x
 		}
 	}
 	return out
@@ -166,6 +183,8 @@ type line struct {
 	Contestant  string    `json:"contestant"`
 	Median      float64   `json:"median"`
 	Values      []float64 `json:"values"`
+	// How many times better than each of the others, of a vaultdrive.
+	Ratios map[string]float64 `json:"ratios,omitempty"`
 }
 
 func (r *report) writeJSON(path string, players []*contestant) error {
@@ -175,19 +194,17 @@ func (r *report) writeJSON(path string, players []*contestant) error {
 	}
 	out := json.NewEncoder(f)
 	h := header{Date: time.Now().Round(time.Second), Machine: machine(), Versions: map[string]string{}, Notes: r.notes}
-	memory := &figure{"max_rss", "MiB", true, map[string][]float64{}}
 	for _, p := range players {
 		h.Versions[p.name] = p.version
-		memory.values[p.name] = []float64{float64(p.peak) / 1024}
 	}
 	if err := out.Encode(h); err != nil {
 		f.Close()
 		return err
 	}
-	for _, fig := range append(slices.Clone(r.figures), memory) {
+	for _, fig := range append(slices.Clone(r.figures), memory(players)) {
 		for _, p := range players {
 			if m, ok := fig.median(p.name); ok {
-				err = out.Encode(line{fig.metric, fig.unit, fig.lower, p.name, m, fig.values[p.name]})
+				err = out.Encode(line{fig.metric, fig.unit, fig.lower, p.name, m, fig.values[p.name], fig.ratios(p, players)})
 			}
 			if err != nil {
 				f.Close()

@@ -70,7 +70,7 @@ type serveFigure struct {
 
 func (b *serveBench) figure(metric, unit, contestant, target string, values ...float64) {
 	half, _ := middle(values)
-	b.figures = append(b.figures, serveFigure{line{metric, unit, !strings.HasSuffix(unit, "/s"), contestant, half, values}, target})
+	b.figures = append(b.figures, serveFigure{line{metric, unit, !strings.HasSuffix(unit, "/s"), contestant, half, values, nil}, target})
 }
 
 func (b *serveBench) print(w io.Writer) {
