@@ -203,7 +203,7 @@ func runBackground() int {
 			clear(orders.DeviceKey)
 		}
 		if err == nil {
-			err = runDaemon(orders.Plan, creds, daemonHooks{ready: func(d *daemon) { say(d, nil) }})
+			err = runDaemon(context.Background(), orders.Plan, creds, daemonHooks{ready: func(d *daemon) { say(d, nil) }})
 		}
 	}
 	if err != nil {

@@ -75,7 +75,7 @@ func (c *backupMountCommand) Run(ctx context.Context) error {
 	defer creds.wipe()
 	if c.foreground {
 		c.ui.draining.Store(true)
-		return runDaemon(c.plan, creds, daemonHooks{log: foregroundLogger(c.ui), ready: c.announce})
+		return runDaemon(ctx, c.plan, creds, daemonHooks{log: foregroundLogger(c.ui), ready: c.announce})
 	}
 	ready, err := startDaemon(ctx, c.plan, creds, nil)
 	if err != nil {

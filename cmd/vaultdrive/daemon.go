@@ -66,26 +66,29 @@ type daemonHooks struct {
 }
 
 // runDaemon mounts as planned and returns when the vault is unmounted and
-// closed. It ends by a signal, by a command, or when somebody else unmounts.
-func runDaemon(plan mountPlan, creds *credentials, hooks daemonHooks) error {
+// closed. It ends by a signal, by a command, or when somebody else unmounts. The end
+// of interrupted is a signal that came before this listens for them.
+func runDaemon(interrupted context.Context, plan mountPlan, creds *credentials, hooks daemonHooks) error {
 	// Hardening that fails makes nothing worse than it was.
 	_ = vaultcore.HardenProcess()
 	signals := make(chan os.Signal, 4)
 	signal.Notify(signals, syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP)
 	defer signal.Stop(signals)
-	ctx, cancel := context.WithCancel(context.Background())
+	ctx, cancel := context.WithCancel(context.Background()) // of the start
 	defer cancel()
+	stopHearing := context.AfterFunc(interrupted, cancel)
 	d := &daemon{plan: plan, hooks: hooks, cut: make(chan struct{}), finished: make(chan struct{})}
 	started := make(chan error, 1)
 	go func() { started <- d.start(ctx, creds) }()
 	for {
 		select {
 		case err := <-started:
+			stopHearing() // from here on there are signals
 			creds.wipe()
 			if err != nil {
 				return err
 			}
-			if ctx.Err() != nil {
+			if errors.Join(ctx.Err(), interrupted.Err()) != nil && len(signals) == 0 {
 				signals <- syscall.SIGTERM // it came too late to stop the start
 			}
 			return d.serve(signals)

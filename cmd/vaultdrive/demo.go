@@ -65,7 +65,7 @@ func (c *demoCommand) Run(ctx context.Context) (err error) {
 	}
 	plan := mountPlan{Home: home, MountPoint: point, Source: "vaultdrive-demo"}
 	log := slog.New(slog.NewTextHandler(c.ui.err, &slog.HandlerOptions{Level: slog.LevelError}))
-	return runDaemon(plan, creds, daemonHooks{ready: c.welcome, log: log, unsealed: true})
+	return runDaemon(ctx, plan, creds, daemonHooks{ready: c.welcome, log: log, unsealed: true})
 }
 
 // mountDir gives the directory to mount on, made if need be.

@@ -86,8 +86,11 @@ func interruptible(ctx context.Context, u *ui, fn func() error) error {
 	case err := <-done:
 		return err
 	case <-timer.C:
-		return ctx.Err()
 	}
+	if u.draining.Load() { // by now it is one that ends what is under way
+		return <-done
+	}
+	return ctx.Err()
 }
 
 func newApp(u *ui) *cli.App {

@@ -134,7 +134,7 @@ func (c *mountCommand) mountHome(ctx context.Context, home vaultHome) error {
 	defer creds.wipe()
 	if c.foreground {
 		c.ui.draining.Store(true)
-		return runDaemon(c.plan, creds, daemonHooks{log: foregroundLogger(c.ui), ready: c.announce})
+		return runDaemon(ctx, c.plan, creds, daemonHooks{log: foregroundLogger(c.ui), ready: c.announce})
 	}
 	ready, err := startDaemon(ctx, c.plan, creds, c.owner)
 	if err != nil && creds.askAfter(ctx, c.ui, home, err) {

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
+	"log/slog"
 	"net"
 	"os"
 	"os/exec"
@@ -179,6 +180,54 @@ func TestInterruptedInTheKernel(t *testing.T) {
 			t.Errorf("%v, want Canceled", err)
 		}
 	})
+}
+
+// TestInterruptedBeforeItDrains: a command that ends what is under way is not left in
+// the middle of that, also when the interrupt came before it had begun.
+func TestInterruptedBeforeItDrains(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithCancel(t.Context())
+		cancel()
+		u, drained := &ui{}, errors.New("drained")
+		err := interruptible(ctx, u, func() error {
+			time.Sleep(interruptGrace / 2)
+			u.draining.Store(true)
+			time.Sleep(time.Minute)
+			return drained
+		})
+		if err != drained {
+			t.Errorf("%v, want what the command says in the end", err)
+		}
+	})
+}
+
+// TestInterruptedBeforeAMount: an interrupt that comes before the process listens for
+// them itself mounts nothing.
+func TestInterruptedBeforeAMount(t *testing.T) {
+	p := newPlace(t)
+	home, err := selectVault(p.home + "/")
+	if err != nil {
+		t.Fatal(err)
+	}
+	point := filepath.Join(p.dir, "mnt")
+	if err := os.Mkdir(point, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	source := passwordSource{fd: -1}
+	creds, err := source.credentials(t.Context(), &ui{err: io.Discard}, home)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, interrupt := context.WithCancel(t.Context())
+	interrupt()
+	hooks := daemonHooks{log: slog.New(slog.DiscardHandler), ready: func(d *daemon) {
+		t.Error("it mounts")
+		d.forced.Do(func() { close(d.cut) })
+	}}
+	if err := runDaemon(ctx, mountPlan{Home: home.path, MountPoint: point, Source: "vaultdrive"}, creds, hooks); !errors.Is(err, context.Canceled) {
+		t.Errorf("%v, want Canceled", err)
+	}
+	p.ok("ls") // the vault is free
 }
 
 func TestUmountOfAMountNobodyRecorded(t *testing.T) {
