@@ -3,6 +3,7 @@ package integration
 import (
 	"bytes"
 	"errors"
+	"math/rand/v2"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -214,6 +215,37 @@ func TestTerminate(t *testing.T) {
 	m.afterDeath()
 	m = b.mount()
 	remount(t, b, m, map[string]string{"A/open": string(text)})
+}
+
+// SIGTERM at any moment of a start: the process ends, and nothing of a mount is left,
+// whether it came to it or not.
+func TestTerminateWhileStarting(t *testing.T) {
+	t.Parallel()
+	rnd := rand.New(rand.NewPCG(seedOf(t), 7))
+	b := newVault(t)
+	b.enroll()
+	for range 30 {
+		m := b.prepare()
+		must(t, m.spawn())
+		time.Sleep(time.Duration(rnd.IntN(120)) * time.Millisecond) // the random moment itself
+		must(t, m.cmd.Process.Signal(syscall.SIGTERM))
+		select {
+		case <-m.exited:
+		case <-time.After(patience):
+			m.kill()
+			t.Fatalf("the daemon does not end\n%s", m.logText())
+		}
+		state := m.cmd.ProcessState.Sys().(syscall.WaitStatus)
+		if code := m.cmd.ProcessState.ExitCode(); code != 0 && code != 130 && state.Signal() != syscall.SIGTERM {
+			t.Errorf("exit code %d\n%s", code, m.logText())
+		}
+		if isMounted(m.dir) {
+			t.Errorf("it left its mount behind\n%s", m.logText())
+		}
+		m.afterDeath()
+		m.checkLeftovers()
+	}
+	b.checkClean()
 }
 
 // A foreign unmount is as good as ours.
