@@ -26,7 +26,8 @@ type layer struct {
 // layers is the import table. An edge or a package missing from it is an error:
 // a new one is added here first, with its reason.
 var layers = []layer{
-	{path: "vaultcore/seal", why: "files, SQL, assets, HTTP and clocks"},
+	{path: "vaultcore/didkey", why: "what a key signs or opens: the server needs it too"},
+	{path: "vaultcore/seal", may: []string{"vaultcore/didkey"}, why: "files, SQL, assets, HTTP and clocks"},
 	{path: "vaultcore/blob", why: "what the bytes mean, keys and names"},
 	{path: "vaultcore/blob/blobtest", may: []string{"vaultcore/blob"}, why: "any one store"},
 	{path: "vaultcore/blob/mounttest", why: "what is mounted, and by which test"},
@@ -36,7 +37,7 @@ var layers = []layer{
 	{path: "vaultcore", may: []string{"vaultcore/seal", "vaultcore/blob", "vaultcore/history", "vaultcore/walvfs", "cache"}, why: "FUSE, HTTP, the server, and when to sync"},
 	{path: "vaultcore/backup", may: []string{"vaultcore", "vaultcore/seal", "vaultcore/blob"}, why: "rows, FUSE, HTTP and terminals: it asks the vault for a snapshot, and gives one back"},
 	{path: "vaultcore/vaulttest", may: []string{"vaultcore", "vaultcore/seal", "vaultcore/blob"}, why: "FUSE and commands"},
-	{path: "remote/api", why: "who is client, who is server, SQL and keys"},
+	{path: "remote/api", may: []string{"vaultcore/didkey"}, why: "who is client, who is server, SQL and keys"},
 	{path: "remote", may: []string{"remote/client", "remote/objects", "remote/s3", "remote/syncer", "vaultcore/blob"}, why: "how any remote works"},
 	{path: "remote/client", may: []string{"remote/api", "remote/syncer", "vaultcore/blob"}, why: "the vault, the index and conflict rules"},
 	{path: "remote/objects", may: []string{"vaultcore/blob", "remote/syncer"}, why: "HTTP and keys"},
@@ -44,13 +45,13 @@ var layers = []layer{
 	{path: "remote/s3/s3test", may: []string{"remote/s3", "vaultcore/blob"}, why: "what is tested with its servers"},
 	{path: "remote/syncer", may: []string{"vaultcore", "vaultcore/seal", "vaultcore/blob", "remote/api"}, why: "HTTP, FUSE and SQL: of seal it needs the ids and ops"},
 	{path: "remote/syncer/remotetest", may: []string{"remote/syncer", "vaultcore/blob", "vaultcore/blob/blobtest"}, why: "any one remote"},
-	{path: "remote/server", may: []string{"remote/api", "remote/server/metadb", "remote/server/web", "vaultcore/blob"}, never: []string{"vaultcore", "vaultcore/seal", "cache"}, why: "any key: none of its dependencies can decrypt"},
+	{path: "remote/server", may: []string{"remote/api", "vaultcore/didkey", "remote/server/metadb", "remote/server/web", "vaultcore/blob"}, never: []string{"vaultcore", "vaultcore/seal", "cache"}, why: "any key: none of its dependencies can decrypt"},
 	{path: "remote/server/metadb", may: []string{"remote/api"}, never: []string{"vaultcore", "vaultcore/seal", "cache"}, why: "HTTP and blobs"},
 	{path: "remote/server/move", may: []string{"remote/server/metadb", "vaultcore/blob"}, never: []string{"vaultcore", "vaultcore/seal", "cache"}, why: "HTTP, SQL, and what is in the blobs"},
 	{path: "remote/server/web", why: "everything: it holds the files of the page"},
 	{path: "remote/server/metatest", why: "what is kept in the databases it starts"},
 	{path: "fs", may: []string{"vaultcore"}, why: "crypto, SQL, HTTP and sync"},
-	{path: "integration/bench", may: []string{"remote/api"}, why: "anything but the built programs, and the words of the server's API"},
+	{path: "integration/bench", may: []string{"remote/api", "vaultcore/didkey"}, why: "anything but the built programs, and the words of the server's API"},
 }
 
 // confined says where a foreign module may be imported, and nowhere else.

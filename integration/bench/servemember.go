@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/vaultdrive/vaultdrive/remote/api"
+	"github.com/vaultdrive/vaultdrive/vaultcore/didkey"
 )
 
 // member is an account with one device and one item, as a program that knows the
@@ -57,7 +58,7 @@ func register(url string, client *http.Client) (*member, error) {
 	return m, m.call("PUT", api.PathParent("item", m.item), api.PutParent{TitleEncrypted: "title", Epoch: 1}, nil)
 }
 
-func (m *member) did() string { return api.FormatDID(m.identity.Public().(ed25519.PublicKey)) }
+func (m *member) did() string { return didkey.Format(m.identity.Public().(ed25519.PublicKey)) }
 
 // header is the first of a vault (CRYPTO.md section 3), without what only
 // devices read.

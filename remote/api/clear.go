@@ -8,6 +8,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+
+	"github.com/vaultdrive/vaultdrive/vaultcore/didkey"
 )
 
 // What is clear in a header and in a batch: a blind server checks no more, and a
@@ -98,7 +100,7 @@ func ParseHeader(envelope []byte) (*ClearHeader, error) {
 	if err != nil {
 		return nil, err
 	}
-	pk, err := ParseDID(h.DID)
+	pk, err := didkey.Parse(h.DID)
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrHeader, err)
 	}
@@ -138,7 +140,7 @@ func (in *headerJSON) roster(h *ClearHeader) error {
 	seen := map[string]bool{ZeroID: true}
 	for _, d := range in.Devices {
 		pk, err := Decode64(d.PK, ed25519.PublicKeySize)
-		if err != nil || !ValidID(d.ID) || seen[d.ID] || weakKey(pk) {
+		if err != nil || !ValidID(d.ID) || seen[d.ID] || didkey.Weak(pk) {
 			return fmt.Errorf("%w: device %.40q", ErrHeader, d.ID)
 		}
 		seen[d.ID] = true

@@ -12,6 +12,8 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+
+	"github.com/vaultdrive/vaultdrive/vaultcore/didkey"
 )
 
 const testVault, testDevice = "10111213-1415-1617-1819-1a1b1c1d1e1f", "30313233-3435-3637-3839-3a3b3c3d3e3f"
@@ -35,7 +37,7 @@ func signHeader(key ed25519.PrivateKey, payload string) []byte {
 func headerPayload(key ed25519.PrivateKey, seq uint64, prev [32]byte) string {
 	pk := key.Public().(ed25519.PublicKey)
 	return fmt.Sprintf(`{"v":1,"vault":"%s","did":"%s","seq":%d,"prev":"%s","epoch":1,"kdf":{},"devices":[{"id":"%s","pk":"%s","revoked":false}],"cut":{},"write":"auto"}`,
-		testVault, FormatDID(pk), seq, b64(prev[:]), testDevice, b64(pk))
+		testVault, didkey.Format(pk), seq, b64(prev[:]), testDevice, b64(pk))
 }
 
 func TestHeader(t *testing.T) {

@@ -6,19 +6,6 @@ import (
 	"testing"
 )
 
-// FuzzParseDID: there is one spelling of a key.
-func FuzzParseDID(f *testing.F) {
-	f.Add("did:key:z6MkiTBz1ymuepAQ4HEHYSF1H8quG5GLVVQR3djdX3mDooWp")
-	f.Add("did:key:z16MkiTBz1ymuepAQ4HEHYSF1H8quG5GLVVQR3djdX3mDooWp")
-	f.Add("did:key:z")
-	f.Fuzz(func(t *testing.T, did string) {
-		pk, err := ParseDID(did)
-		if err == nil && (len(pk) != 32 || FormatDID(pk) != did) {
-			t.Fatalf("%q is %x", did, pk)
-		}
-	})
-}
-
 // FuzzAudience: the one spelling of an address is its own.
 func FuzzAudience(f *testing.F) {
 	for _, seed := range []string{"https://Example.COM:443/", "http://[::1]:80", "https://x:8443", "HTTP://a.b:", "https://user@x", "https://x?y", "https://[fe80::1%25eth0]"} {

@@ -26,6 +26,7 @@ import (
 	"github.com/vaultdrive/vaultdrive/remote/server/metadb"
 	"github.com/vaultdrive/vaultdrive/remote/syncer"
 	"github.com/vaultdrive/vaultdrive/vaultcore/blob"
+	"github.com/vaultdrive/vaultdrive/vaultcore/didkey"
 )
 
 const (
@@ -108,7 +109,7 @@ func must(t testing.TB, err error) {
 	}
 }
 
-func (w *world) did() string { return api.FormatDID(w.identity.Public().(ed25519.PublicKey)) }
+func (w *world) did() string { return didkey.Format(w.identity.Public().(ed25519.PublicKey)) }
 
 func (w *world) first() []byte {
 	w.t.Helper()

@@ -14,6 +14,7 @@ import (
 
 	"github.com/vaultdrive/vaultdrive/remote/api"
 	"github.com/vaultdrive/vaultdrive/remote/server/metadb"
+	"github.com/vaultdrive/vaultdrive/vaultcore/didkey"
 )
 
 // A nonce is 10 random bytes, 6 of the time it ends, and 16 of an HMAC over both
@@ -40,7 +41,7 @@ func (s *Server) challenge(c *call) error {
 	if err := c.json(api.MaxSmall, &in); err != nil {
 		return err
 	}
-	if _, err := api.ParseDID(in.DID); err != nil {
+	if _, err := didkey.Parse(in.DID); err != nil {
 		return api.BadField("did", "%w", err)
 	}
 	if !api.ValidID(in.Device) {
@@ -142,7 +143,7 @@ func (s *Server) loginKey(c *call, in api.Login) (metadb.Account, ed25519.Public
 		return account, nil, err
 	}
 	if in.Device == api.ZeroID {
-		pk, err := api.ParseDID(in.DID)
+		pk, err := didkey.Parse(in.DID)
 		return account, pk, err
 	}
 	d, err := s.o.DB.Device(c.ctx(), account.ID, in.Device)

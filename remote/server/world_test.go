@@ -27,6 +27,7 @@ import (
 	"github.com/vaultdrive/vaultdrive/remote/server/metadb"
 	"github.com/vaultdrive/vaultdrive/remote/server/metatest"
 	"github.com/vaultdrive/vaultdrive/vaultcore/blob"
+	"github.com/vaultdrive/vaultdrive/vaultcore/didkey"
 )
 
 // world is a real server over HTTP, with a clock that stands.
@@ -154,7 +155,7 @@ func (w *world) register() *person {
 	return p
 }
 
-func (p *person) did() string { return api.FormatDID(p.identity.Public().(ed25519.PublicKey)) }
+func (p *person) did() string { return didkey.Format(p.identity.Public().(ed25519.PublicKey)) }
 
 // header makes the next header; change edits its fields.
 func (p *person) header(change func(map[string]any)) json.RawMessage {

@@ -8,7 +8,7 @@ import (
 )
 
 func testManifest() *Manifest {
-	did := FormatDID(PublicFromSeed(&Key{b: [32]byte{1}}))
+	did := DIDFromSeed(&Key{b: [32]byte{1}})
 	device, other := ID{1}, ID{2}
 	return &Manifest{
 		Vault: ID{9}, DID: did, Device: device, Created: 1_790_000_000, Epoch: 2,

@@ -1,10 +1,14 @@
 package seal
 
-import "fmt"
+import (
+	"fmt"
+
+	"github.com/vaultdrive/vaultdrive/vaultcore/didkey"
+)
 
 // check holds the rules that concern more than one field.
 func (m *Manifest) check() error {
-	if _, err := ParseDID(m.DID); err != nil {
+	if _, err := didkey.Parse(m.DID); err != nil {
 		return fmt.Errorf("%w: %w", ErrFormat, err)
 	}
 	if m.Vault.IsZero() || m.Device.IsZero() || m.Created < 0 || m.Created > maxCreated || m.Epoch < 1 {

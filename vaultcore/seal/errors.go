@@ -1,6 +1,10 @@
 package seal
 
-import "errors"
+import (
+	"errors"
+
+	"github.com/vaultdrive/vaultdrive/vaultcore/didkey"
+)
 
 // One sentinel per class of cause. They are wrapped with what was being read,
 // never with a name, a key or a content; test with errors.Is.
@@ -30,7 +34,7 @@ var (
 	// What it is in waits, unchanged, for a newer program.
 	ErrNewer = errors.New("newer version needed")
 
-	ErrDID     = errors.New("malformed DID")
+	ErrDID     = didkey.ErrMalformed
 	ErrKit     = errors.New("not a recovery kit of this vault")
 	ErrAddress = errors.New("malformed vault address")
 )

@@ -253,15 +253,6 @@ func FuzzIDs(f *testing.F) {
 	})
 }
 
-func FuzzDID(f *testing.F) {
-	seeds(f, DIDFromSeed(keyFrom(1)), DIDFromSeed(&Key{}), didPrefix+"1111", "")
-	f.Fuzz(func(t *testing.T, s string) {
-		if pk, err := ParseDID(s); err == nil && FormatDID(pk) != s || err != nil && !isOne(err, ErrDID) {
-			t.Errorf("%q: %v", s, err)
-		}
-	})
-}
-
 func FuzzKit(f *testing.F) {
 	kit := Kit{Secret: *keyFrom(1)}
 	seeds(f, kit.Text(), strings.ToLower(kit.Text()), kit.Text()[1:], "")

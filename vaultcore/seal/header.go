@@ -9,6 +9,8 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+
+	"github.com/vaultdrive/vaultdrive/vaultcore/didkey"
 )
 
 // The vault header: identity, epochs, password slot, roster of devices. It is
@@ -196,7 +198,7 @@ func (h *SignedHeader) checkVK(vk *Key) error {
 }
 
 func (h *SignedHeader) checkSignature() error {
-	pk, err := ParseDID(h.DID)
+	pk, err := didkey.Parse(h.DID)
 	if err != nil {
 		return err
 	}

@@ -370,7 +370,7 @@ func TestHeaderMalformed(t *testing.T) {
 		"device twice":               func(h *Header) { h.Devices = append(h.Devices, h.Devices[0]) },
 		"device zero":                func(h *Header) { h.Devices = append(h.Devices, Device{}) },
 		"device without a key":       func(h *Header) { h.Devices[0].PK = [32]byte{} },
-		"device with a forgers' key": func(h *Header) { h.Devices[0].PK = [32]byte(weakPoints[3]) },
+		"device with a forgers' key": func(h *Header) { h.Devices[0].PK = [32]byte(neutral) },
 		"65 devices":                 func(h *Header) { h.Devices = manyDevices(65) },
 		"recovery key":               func(h *Header) { h.Rec.PK = h.Rec.PK[1:] }, "recovery slot": func(h *Header) { h.Rec.CT = append(h.Rec.CT, 0) },
 		"cut at 0": func(h *Header) { h.Cut = map[ID]Cut{testDevice: {}} },

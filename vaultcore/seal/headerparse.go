@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"maps"
 	"math"
+
+	"github.com/vaultdrive/vaultdrive/vaultcore/didkey"
 )
 
 const (
@@ -94,7 +96,7 @@ func parsePayload(payload []byte, h *Header) error {
 
 // checkHeader holds the rules that concern more than one field.
 func checkHeader(h *Header) error {
-	if _, err := ParseDID(h.DID); err != nil {
+	if _, err := didkey.Parse(h.DID); err != nil {
 		return err
 	}
 	switch {
@@ -177,7 +179,7 @@ func parseDevices(list []any, h *Header) error {
 		if seen[d.ID] {
 			return fmt.Errorf("%w: device id used twice", ErrHeader)
 		}
-		if weakKey(d.PK[:]) {
+		if didkey.Weak(d.PK[:]) {
 			return fmt.Errorf("%w: signatures under the key of a device prove nothing", ErrHeader)
 		}
 		seen[d.ID] = true

@@ -105,35 +105,6 @@ func TestIDs(t *testing.T) {
 	}
 }
 
-func TestDID(t *testing.T) {
-	for i := range 50 {
-		did := DIDFromSeed(keyFrom(byte(i)))
-		pk, err := ParseDID(did)
-		if err != nil || FormatDID(pk) != did || !bytes.Equal(pk, PublicFromSeed(keyFrom(byte(i)))) {
-			t.Errorf("%s: %v", did, err)
-		}
-	}
-	good := DIDFromSeed(keyFrom(1))
-	pk := PublicFromSeed(keyFrom(1))
-	for what, did := range map[string]string{
-		"empty": "", "prefix only": didPrefix, "no z": "did:key:" + good[len(didPrefix):], "other method": "did:web:z" + good[len(didPrefix):],
-		"upper case": strings.ToUpper(good), "zero added": didPrefix + "1" + good[len(didPrefix):], "character of no digit": good[:20] + "0" + good[21:],
-		"cut": good[:len(good)-1], "longer": good + "1", "very long": good + strings.Repeat("z", 1000), "space": good + " ",
-		"secp256k1": didPrefix + encodeBase58(append([]byte{0xe7, 0x01}, pk...)),
-		"33 bytes":  didPrefix + encodeBase58(append([]byte{0xed, 0x01}, pk[1:]...)),
-		"fragment":  good + "#" + good[len("did:key:"):],
-	} {
-		_, err := ParseDID(did)
-		wantErr(t, what, err, ErrDID)
-	}
-	for _, b := range [][]byte{{}, {0}, {0, 0, 1}, {57}, {58}, {255, 255}, seq(0, 34)} {
-		got, ok := decodeBase58(encodeBase58(b), len(b))
-		if !ok || !bytes.Equal(got, b) {
-			t.Errorf("base58 of %x: %x", b, got)
-		}
-	}
-}
-
 func TestKit(t *testing.T) {
 	kit := NewRecovery()
 	text := kit.Text()

@@ -10,6 +10,8 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+
+	"github.com/vaultdrive/vaultdrive/vaultcore/didkey"
 )
 
 // Pairing lets a new device in without the password being typed there: it asks
@@ -122,7 +124,7 @@ func ParsePairQuestion(b []byte, code string) (*PairQuestion, error) {
 	if err := f.end(); err != nil {
 		return nil, err
 	}
-	if q.Device.ID.IsZero() || weakKey(q.Device.PK[:]) {
+	if q.Device.ID.IsZero() || didkey.Weak(q.Device.PK[:]) {
 		return nil, fmt.Errorf("%w: no device id, or no key", ErrFormat)
 	}
 	if q.sum() != want {

@@ -3,6 +3,8 @@ package seal
 import (
 	"crypto/ed25519"
 	"fmt"
+
+	"github.com/vaultdrive/vaultdrive/vaultcore/didkey"
 )
 
 // Purpose is what a device signs for. Each has a label of its own in front of
@@ -65,7 +67,7 @@ func (s *DeviceSigner) Wipe() { clear(s.key) }
 // VerifyDeviceSignature checks what Sign made. Error: ErrSignature, also for a
 // key or signature of another length, and a key under which signatures prove nothing.
 func VerifyDeviceSignature(pk ed25519.PublicKey, p Purpose, msg, sig []byte) error {
-	if weakKey(pk) || !ed25519.Verify(pk, append([]byte(p.label()), msg...), sig) {
+	if didkey.Weak(pk) || !ed25519.Verify(pk, append([]byte(p.label()), msg...), sig) {
 		return ErrSignature
 	}
 	return nil

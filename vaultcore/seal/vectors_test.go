@@ -14,6 +14,8 @@ import (
 	"testing"
 
 	"golang.org/x/crypto/argon2"
+
+	"github.com/vaultdrive/vaultdrive/vaultcore/didkey"
 )
 
 type fixedVectors struct {
@@ -167,7 +169,7 @@ func TestVectorsDID(t *testing.T) {
 		t.Errorf("got %s, want %s", got, v.DID1)
 	}
 	// The message is composed by those who talk; the signer adds the label.
-	pk := must[ed25519.PublicKey](t)(ParseDID(v.DID1))
+	pk := must[ed25519.PublicKey](t)(didkey.Parse(v.DID1))
 	msg := appendLP(appendLP(nil, []byte("https://sync.example")), []byte(v.DID1))
 	msg = append(append(msg, testDevice[:]...), seq(0xe0, 32)...)
 	msg = binary.BigEndian.AppendUint64(binary.BigEndian.AppendUint64(msg, 1767225600000), 1767225660000)

@@ -13,6 +13,7 @@ import (
 	"golang.org/x/text/unicode/norm"
 
 	"github.com/vaultdrive/vaultdrive/remote/api"
+	"github.com/vaultdrive/vaultdrive/vaultcore/didkey"
 	"github.com/vaultdrive/vaultdrive/vaultcore/seal"
 )
 
@@ -191,7 +192,7 @@ func TestPageLogsIn(t *testing.T) {
 		proof := api.LoginProof{Audience: audience, DID: l.DID, Nonce: [api.NonceSize]byte(nonce.Bytes()), IssuedAt: l.IAT, Expires: l.Exp}
 		sig, err := api.Decode64(l.Sig, ed25519.SignatureSize)
 		must(t, err)
-		pk, err := api.ParseDID(l.DID)
+		pk, err := didkey.Parse(l.DID)
 		must(t, err)
 		if !ed25519.Verify(pk, proof.Message(), sig) {
 			t.Error("the signature is of something else")
