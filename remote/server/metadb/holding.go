@@ -48,7 +48,7 @@ func (db *DB) Hold(ctx context.Context, alone bool) (release func(), err error) 
 	}
 	conn := pooled.Hijack() // the lock ends with it
 	end := func() { _ = conn.Close(context.WithoutCancel(ctx)) }
-	if err := holdSoon(ctx, conn, alone); err != nil {
+	if err := soon(ctx, func() error { return holdOn(ctx, conn, alone) }); err != nil {
 		end()
 		return nil, err
 	}
@@ -59,14 +59,16 @@ func (db *DB) Hold(ctx context.Context, alone bool) (release func(), err error) 
 	return func() { db.guarded.Store(false); end() }, nil
 }
 
-// holdWait is how long a server that has ended may still seem to be there.
+// holdWait is how long a process that has ended, a server or a move, may still seem to
+// be there: PostgreSQL lets its locks go when it gets to it.
 const holdWait = 3 * time.Second
 
-// holdSoon is holdOn for who comes right after somebody has left.
-func holdSoon(ctx context.Context, conn *pgx.Conn, alone bool) error {
+// soon takes a lock, also right after somebody has left.
+func soon(ctx context.Context, take func() error) error {
 	for end := time.Now().Add(holdWait); ; {
-		err := holdOn(ctx, conn, alone)
-		if !errors.Is(err, ErrInUse) || !alone || time.Now().After(end) {
+		last := !time.Now().Before(end)
+		err := take()
+		if !errors.Is(err, ErrInUse) || last {
 			return err
 		}
 		select {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/vaultdrive/vaultdrive/remote/server/metatest"
@@ -27,6 +28,28 @@ func hold(t *testing.T, db *DB, alone bool) (release func()) {
 		}
 		must(t, err)
 		return release
+	}
+}
+
+// Whoever comes right after somebody has left gets the lock, a server after a move as
+// well as a move after a server, and nobody waits long for one who stays.
+func TestLockIsFreeSoon(t *testing.T) {
+	for what, c := range map[string]struct {
+		free time.Duration
+		want error
+	}{"at once": {0, nil}, "in a moment": {holdWait, nil}, "never": {time.Hour, ErrInUse}} {
+		synctest.Test(t, func(t *testing.T) {
+			start := time.Now()
+			err := soon(t.Context(), func() error {
+				if time.Since(start) < c.free {
+					return ErrInUse
+				}
+				return nil
+			})
+			if took := time.Since(start); err != c.want || took > holdWait+time.Second {
+				t.Errorf("%s: %v after %v", what, err, took)
+			}
+		})
 	}
 }
 
