@@ -44,9 +44,13 @@ func apart() bool {
 	return os.Getenv(insideVariable) != "" && err == nil && err2 == nil && ours != theirs
 }
 
+// drive is the type of the file system that this project mounts.
+const drive = "fuse.vaultdrive"
+
 // letGo detaches, in this namespace, what FUSE file systems tests of other packages
-// have just mounted: a namespace begins with all mounts of the machine, and theirs
-// would not end, whoever unmounts them, before the last test here has.
+// have just mounted, and every drive, wherever it is: a namespace begins with all
+// mounts of the machine, and those would not end, whoever unmounts them, before the
+// last test here has.
 func letGo() error {
 	mounts, err := os.ReadFile("/proc/self/mounts")
 	if err != nil {
@@ -63,7 +67,7 @@ func letGo() error {
 			continue
 		}
 		dir := unescape.Replace(fields[1])
-		if !below(dir, os.TempDir()) || below(work, dir) {
+		if fields[2] != drive && !below(dir, os.TempDir()) || below(work, dir) {
 			continue // no test's
 		}
 		if err := unix.Unmount(dir, unix.MNT_DETACH); err != nil && !errors.Is(err, unix.EINVAL) {

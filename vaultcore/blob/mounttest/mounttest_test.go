@@ -38,30 +38,33 @@ func sees(t *testing.T, pid int, dir string) bool {
 const othersVariable = "VAULTDRIVE_TEST_MOUNT_OF_OTHERS"
 
 // TestMountOfOthersEnds: a drive that another package's test has mounted when these
-// begin ends when that test unmounts it, while these go on.
+// begin ends when that test unmounts it, while these go on. So does one that somebody
+// uses elsewhere on the machine.
 func TestMountOfOthersEnds(t *testing.T) {
-	dir := t.TempDir()
-	device, err := unix.Open("/dev/fuse", unix.O_RDWR|unix.O_CLOEXEC, 0)
-	if err != nil {
-		t.Skipf("no /dev/fuse: %v", err)
-	}
-	defer unix.Close(device)
-	if err := unix.Mount("other", dir, "fuse.other", 0, fmt.Sprintf("fd=%d,rootmode=40000,user_id=0,group_id=0", device)); err != nil {
-		t.Skipf("cannot mount: %v", err)
-	}
-	t.Cleanup(func() { unix.Unmount(dir, unix.MNT_DETACH) })
-	cmd := exec.Command("/proc/self/exe", "-test.run", "^TestInsideBesideOthers$", "-test.v")
-	for _, v := range os.Environ() {
-		if !strings.HasPrefix(v, insideVariable+"=") {
-			cmd.Env = append(cmd.Env, v)
+	for kind, temp := range map[string]string{"fuse.other": os.TempDir(), drive: t.TempDir()} {
+		dir := t.TempDir()
+		device, err := unix.Open("/dev/fuse", unix.O_RDWR|unix.O_CLOEXEC, 0)
+		if err != nil {
+			t.Skipf("no /dev/fuse: %v", err)
 		}
-	}
-	cmd.Env = append(cmd.Env, othersVariable+"="+dir)
-	if out, err := cmd.CombinedOutput(); err != nil || !strings.Contains(string(out), "--- PASS") {
-		t.Errorf("%v\n%s", err, out)
-	}
-	if !sees(t, os.Getpid(), dir) {
-		t.Error("it was unmounted where it was mounted")
+		defer unix.Close(device)
+		if err := unix.Mount("other", dir, kind, 0, fmt.Sprintf("fd=%d,rootmode=40000,user_id=0,group_id=0", device)); err != nil {
+			t.Skipf("cannot mount: %v", err)
+		}
+		t.Cleanup(func() { unix.Unmount(dir, unix.MNT_DETACH) })
+		cmd := exec.Command("/proc/self/exe", "-test.run", "^TestInsideBesideOthers$", "-test.v")
+		for _, v := range os.Environ() {
+			if !strings.HasPrefix(v, insideVariable+"=") {
+				cmd.Env = append(cmd.Env, v)
+			}
+		}
+		cmd.Env = append(cmd.Env, othersVariable+"="+dir, "TMPDIR="+temp)
+		if out, err := cmd.CombinedOutput(); err != nil || !strings.Contains(string(out), "--- PASS") {
+			t.Errorf("%s: %v\n%s", kind, err, out)
+		}
+		if !sees(t, os.Getpid(), dir) {
+			t.Errorf("%s was unmounted where it was mounted", kind)
+		}
 	}
 }
 
