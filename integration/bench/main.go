@@ -76,7 +76,11 @@ func run(m *mode, o options) error {
 	if err != nil {
 		return err
 	}
+	if work, err = filepath.Abs(work); err != nil {
+		return err
+	}
 	defer os.RemoveAll(work)
+	cleanUpWhenInterrupted(work)
 	if o.program == "" {
 		o.program = filepath.Join(work, "bin", "vaultdrive")
 		build := exec.Command("go", "build", "-o", o.program, "github.com/vaultdrive/vaultdrive/cmd/vaultdrive")

@@ -22,6 +22,11 @@ import (
 func serving(w io.Writer, work string, o options) error {
 	b := &serveBench{work: work, program: o.program}
 	defer b.stop()
+	for name := range strings.SplitSeq(o.workloads, ",") {
+		if o.workloads != "" && !slices.ContainsFunc(serveParts, func(p servePart) bool { return p.name == name }) {
+			return fmt.Errorf("there is no workload %q for a server", name)
+		}
+	}
 	for _, part := range serveParts {
 		if o.workloads != "" && !slices.Contains(strings.Split(o.workloads, ","), part.name) {
 			continue
@@ -31,9 +36,6 @@ func serving(w io.Writer, work string, o options) error {
 		}
 		fmt.Fprintf(os.Stderr, "%s done\n", part.name)
 	}
-	if len(b.figures) == 0 {
-		return fmt.Errorf("there is no workload %q for a server", o.workloads)
-	}
 	b.print(w)
 	if o.json == "" {
 		return nil
@@ -41,10 +43,12 @@ func serving(w io.Writer, work string, o options) error {
 	return b.writeJSON(o.json)
 }
 
-var serveParts = []struct {
+type servePart struct {
 	name string
 	run  func(*serveBench) error
-}{
+}
+
+var serveParts = []servePart{
 	{"uploads", (*serveBench).uploads},
 	{"bodies", (*serveBench).bodies},
 	{"polls", (*serveBench).polls},
@@ -70,7 +74,8 @@ type serveFigure struct {
 
 func (b *serveBench) figure(metric, unit, contestant, target string, values ...float64) {
 	half, _ := middle(values)
-	b.figures = append(b.figures, serveFigure{line{metric, unit, !strings.HasSuffix(unit, "/s"), contestant, half, values, nil}, target})
+	more := unit == "" || strings.HasSuffix(unit, "/s") // is better: of a rate, and of a ratio
+	b.figures = append(b.figures, serveFigure{line{metric, unit, !more, contestant, half, values, nil}, target})
 }
 
 func (b *serveBench) print(w io.Writer) {
