@@ -380,7 +380,7 @@ func (l *ledger) notePending() {
 	where := l.presence(l.v.blobsHere())
 	for id := range l.h.Attachments() {
 		for _, f := range l.h.Attachment(id, where).Live {
-			if f.Pending {
+			if f.Pending && !f.Twin {
 				l.pending.add(f.Blob, id)
 			}
 		}

@@ -228,12 +228,15 @@ func (l *ledger) takeContents(s *Snapshot) error {
 }
 
 // liveBlobs gives the contents of all live files, and what is shown meanwhile
-// where one has not come, each with its attachment.
+// where one has not come, each with its attachment; those that a rebuilt vault wants.
 func (l *ledger) liveBlobs() map[seal.ID]seal.ID {
 	live := make(map[seal.ID]seal.ID)
 	where := l.presence(l.v.blobsHere())
 	for id := range l.h.Attachments() {
 		for _, f := range l.h.Attachment(id, where).Live {
+			if f.Twin {
+				continue // no row shows it, and a folder's content is empty
+			}
 			live[f.Blob] = id
 			if f.Pending && f.Shows != (history.Digest{}) {
 				live[f.ShowsBlob] = id
