@@ -94,6 +94,9 @@ func TestWriteFarOffline(t *testing.T) {
 	}
 	bob.Release(n, true)
 	want := overlay(data, page, 5*pageSize)
+	if i, err := bob.Stat(farFile); err != nil || i.State != "dirty" || bob.SavesWaiting() != 1 {
+		t.Fatalf("%+v, %v; %d saves wait", i, err, bob.SavesWaiting())
+	}
 	wantRange(t, bob.Vault, farFile, want, 5*pageSize, pageSize)
 	if _, err := readRange(bob.Vault, farFile, 0, 10); !errors.Is(err, ErrTimeout) {
 		t.Fatal(err)
@@ -112,6 +115,9 @@ func TestWriteFarOffline(t *testing.T) {
 	open()
 	r.connect(bob)
 	eventually(t, "the commit", func() bool { return bob.Status().Drafts == 0 })
+	if left := bob.SavesWaiting(); left != 0 {
+		t.Fatalf("%d saves wait", left)
+	}
 	wantRange(t, bob.Vault, farFile, want, 0, int64(len(want)))
 	wantSound(t, bob.Vault)
 }

@@ -269,16 +269,37 @@ func (v *Vault) commitRested() {
 // yet: kept ones, those that wait for the rest of theirs, and those that failed.
 func (v *Vault) uncommitted() (ids []seal.ID) {
 	for _, o := range v.openStates() {
-		v.tree.RLock()
-		idle := o.handles == 0
-		v.tree.RUnlock()
 		o.mu.RLock()
-		if o.dirty() && (idle || o.flushed != 0 || o.waits) && !v.nameless(o.node) {
+		if v.promised(o) {
 			ids = append(ids, o.node.id)
 		}
 		o.mu.RUnlock()
 	}
 	return ids
+}
+
+// SavesWaiting counts the files that a close has said are saved and that are in no row
+// yet. It waits for nobody: one that is just being worked on is not counted.
+func (v *Vault) SavesWaiting() (count int) {
+	for _, o := range v.openStates() {
+		if !o.mu.TryRLock() {
+			continue
+		}
+		if v.promised(o) {
+			count++
+		}
+		o.mu.RUnlock()
+	}
+	return count
+}
+
+// promised says that a close has said the draft of o is saved, and other devices are
+// to get it; o.mu is held.
+func (v *Vault) promised(o *openState) bool {
+	v.tree.RLock()
+	idle, local := o.handles == 0, o.node.has(flagScratch)
+	v.tree.RUnlock()
+	return o.dirty() && !local && (idle || o.flushed != 0 || o.waits) && !v.nameless(o.node)
 }
 
 // nameless says that no name leads to the file (any more, or not yet).

@@ -115,7 +115,7 @@ func (n *Node) state(o *openState) string {
 		return "draft"
 	case n.has(flagScratch):
 		return "scratch"
-	case n.dirty != 0 || n.has(flagAttrs):
+	case n.dirty != 0 || n.has(flagAttrs) || !n.draftID.IsZero():
 		return "dirty"
 	case n.content != nil && n.content.place.Load() == placeElsewhere:
 		return "remote" // the content is there only

@@ -50,6 +50,7 @@ func (a *accessKeys) options() s3.Options {
 type syncEnableRequest struct {
 	URL       string      `json:"url"`    // empty: the one it had
 	Device    string      `json:"device"` // name of this device, where it has none yet
+	Named     bool        `json:"named"`  // and somebody has chosen it
 	Prefetch  *string     `json:"prefetch,omitempty"`
 	UpLimit   *int64      `json:"up_limit,omitempty"`
 	DownLimit *int64      `json:"down_limit,omitempty"`
@@ -156,7 +157,7 @@ type syncView struct {
 
 // complete derives what is derived, and leaves no list null.
 func (v *syncView) complete() {
-	v.Queue = v.Unsealed + v.Unpushed + v.Up.Count + v.Down.Count
+	v.Queue = v.Unsealed + v.Unpushed + v.Saves + v.Up.Count + v.Down.Count
 	if v.Prefetch == "" {
 		v.Prefetch = string(syncer.PrefetchAll)
 	}

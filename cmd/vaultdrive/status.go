@@ -127,7 +127,7 @@ func (c *statusCommand) show(v statusView) {
 	if v.Sync != nil {
 		c.line("sync", "%s with %s", v.Sync.State, c.ui.name(v.Sync.Remote))
 	}
-	c.line("drafts", "%s being written", plural(v.Drafts, "file"))
+	c.line("drafts", "%s", draftsText(v.Drafts, v.Waiting))
 	c.line("durable", "up to commit %d of %d", v.Barrier, v.Commit)
 	k := v.KeyCache
 	c.line("keys", "%d of %d cached; %d hits, %d misses, %d evicted", k.Len, k.Max, k.Hits, k.Misses, k.Evictions)
@@ -162,6 +162,15 @@ func (c *statusCommand) state(v statusView) string {
 		s += ", read-only"
 	}
 	return s + ", since " + v.Since.Local().Format("2006-01-02 15:04")
+}
+
+// draftsText tells what is open for writing from what was closed and waits.
+func draftsText(drafts, waiting int) string {
+	s := plural(drafts, "file") + " being written"
+	if waiting > 0 {
+		s += fmt.Sprintf(", %d of them saved and waiting for the rest from the remote", waiting)
+	}
+	return s
 }
 
 func (c *statusCommand) showPaths(ctx context.Context, cl *client) error {

@@ -107,7 +107,7 @@ func TestAccessIsFound(t *testing.T) {
 
 // TestSyncStatusIsStable: what scripts rely on.
 func TestSyncStatusIsStable(t *testing.T) {
-	v := syncView{Remote: "file:///nas", Status: syncer.Status{State: syncer.StateSyncing, Unsealed: 1, Unpushed: 2, Up: syncer.Queue{Count: 3}, Down: syncer.Queue{Count: 4}}}
+	v := syncView{Remote: "file:///nas", Status: syncer.Status{State: syncer.StateSyncing, Unsealed: 1, Unpushed: 2, Saves: 5, Up: syncer.Queue{Count: 3}, Down: syncer.Queue{Count: 4}}}
 	v.complete()
 	b, err := json.Marshal(v)
 	if err != nil {
@@ -117,7 +117,7 @@ func TestSyncStatusIsStable(t *testing.T) {
 	if err := json.Unmarshal(b, &got); err != nil {
 		t.Fatal(err)
 	}
-	for key, want := range map[string]any{"address": "", "remote": "file:///nas", "state": "syncing", "queue": float64(10), "prefetch": "all"} {
+	for key, want := range map[string]any{"address": "", "remote": "file:///nas", "state": "syncing", "queue": float64(15), "prefetch": "all"} {
 		if got[key] != want {
 			t.Errorf("%s is %v, want %v", key, got[key], want)
 		}
@@ -133,7 +133,7 @@ func TestSyncStatusForPeople(t *testing.T) {
 	u, out, _ := testUI()
 	at := time.Date(2026, 3, 1, 12, 0, 0, 0, time.Local)
 	v := &syncView{Remote: "file:///nas", Address: "vd1:x", Enabled: true, UpLimit: 2 << 20, Status: syncer.Status{
-		State: syncer.StateSyncing, Unsealed: 1, Up: syncer.Queue{Count: 2, Bytes: 3 << 20, Rate: 1 << 20, Done: at}, Contact: at,
+		State: syncer.StateSyncing, Unsealed: 1, Saves: 2, Up: syncer.Queue{Count: 2, Bytes: 3 << 20, Rate: 1 << 20, Done: at}, Contact: at,
 		Blocked:    []syncer.BlockedJob{{Up: true, Size: 5 << 30, Reason: "too large"}},
 		Conditions: []syncer.Condition{{Kind: syncer.CondFull, Text: "the remote is full", Hint: "make room"}, {Kind: syncer.CondOffline, Text: "nobody there"}},
 	}, Devices: []vaultcore.DeviceInfo{{ID: "id", Name: "ad\x1ba", This: true, LastChange: &at}}}
@@ -141,7 +141,7 @@ func TestSyncStatusForPeople(t *testing.T) {
 	u.outTerm = true
 	syncPrinter{&common{ui: u}, 7}.show(v)
 	for _, part := range []string{
-		"1 change to publish; 2 files (3.0 MiB) to upload at 1.0 MiB/s, done about 2026-03-01 12:00\n",
+		"1 change to publish; 2 saved files to complete first; 2 files (3.0 MiB) to upload at 1.0 MiB/s, done about 2026-03-01 12:00\n",
 		`device      ad\x1ba (id), this device, last change 2026-03-01 12:00`, "upload at most 2.0 MiB/s",
 		"blocked     upload of 5.0 GiB: too large", "alarm       the remote is full\nhint        make room\n", "last answered 2026-03-01",
 	} {

@@ -234,7 +234,7 @@ func (s *syncing) drain(patience time.Duration) leftBehind {
 		}
 	}
 	after := run.engine.Status()
-	left := leftBehind{Changes: s.unsealed(after.Unsealed) + after.Unpushed, Files: after.Up.Count, Bytes: after.Up.Bytes, Online: after.Online}
+	left := leftBehind{Changes: s.unsealed(after.Unsealed) + after.Unpushed + after.Saves, Files: after.Up.Count, Bytes: after.Up.Bytes, Online: after.Online}
 	for _, c := range after.Conditions {
 		if after.State == syncer.StateStopped || c.Kind == syncer.CondFull || c.Kind == syncer.CondPassword {
 			left.Why, left.Hint = c.Text, c.Hint

@@ -91,6 +91,9 @@ func queueText(v *syncView) string {
 	if v.Unpushed > 0 {
 		parts = append(parts, plural(v.Unpushed, "batch")+" of changes to send")
 	}
+	if v.Saves > 0 {
+		parts = append(parts, plural(v.Saves, "saved file")+" to complete first")
+	}
 	for _, q := range []struct {
 		what string
 		syncer.Queue

@@ -26,6 +26,7 @@ type Status struct {
 
 	Unsealed int   `json:"unsealed"` // changed files and folders, in no batch yet
 	Unpushed int   `json:"unpushed"` // batches
+	Saves    int   `json:"saves"`    // closed and in no row yet: the rest of the file is not here, or it is open elsewhere too
 	Up       Queue `json:"up"`
 	Down     Queue `json:"down"`
 	Checking int64 `json:"checking,omitempty"` // bytes at the remote that healing has yet to read
@@ -86,6 +87,7 @@ func (e *Engine) Status() Status {
 	s := Status{Online: e.online, Contact: e.contact, Synced: e.synced, Unsealed: e.unsealed, Limits: e.limits}
 	runs, unpushed := e.runs > 0, e.unpushed
 	e.mu.Unlock()
+	s.Saves = e.o.Vault.SavesWaiting()
 	s.Up, s.Down, s.Checking = e.up.status(now), e.down.status(now), e.checking.Load()
 	s.Waiting = e.gates.status()
 	s.Blocked = append(append([]BlockedJob{}, e.up.blocked()...), e.down.blocked()...)
@@ -106,7 +108,7 @@ func stateOf(s Status, runs, stopped bool) State {
 		return StateStopped
 	case !s.Online:
 		return StateOffline
-	case s.Unsealed+s.Unpushed+s.Up.Count+s.Down.Count > 0 || s.Checking > 0:
+	case s.Unsealed+s.Unpushed+s.Saves+s.Up.Count+s.Down.Count > 0 || s.Checking > 0:
 		return StateSyncing
 	}
 	return StateIdle
