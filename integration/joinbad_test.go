@@ -63,8 +63,8 @@ func TestJoinRefuses(t *testing.T) {
 	b := newBed(t)
 	wrong := b.file("wrong", "another long password\n")
 	r := b.finish(b.plain("join", "--vault", b.vault, "--password-file", wrong, "--remote", remote, "--yes", address))
-	if r.code != 3 {
-		t.Errorf("wrong password: %v; want 3", r)
+	if r.code != 3 || !strings.Contains(r.stderr, "on its other devices") {
+		t.Errorf("wrong password: %v; want 3, and which password it is", r)
 	}
 	b.nothingMade()
 	// Nobody is there to say yes.

@@ -25,7 +25,7 @@ import (
 // ErrAddress: not the address of a remote we know.
 var ErrAddress = errors.New("not the address of a remote")
 
-const hintAddress = "file:///DIRECTORY, s3://BUCKET/PREFIX?endpoint=https://HOST&region=NAME, or https://HOST for a server"
+const hintAddress = "file:///DIRECTORY or the path of one that is there, s3://BUCKET/PREFIX?endpoint=https://HOST&region=NAME, or https://HOST for a server"
 
 // Options say whose remote it is, and who we are there.
 type Options struct {

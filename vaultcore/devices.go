@@ -66,6 +66,32 @@ func (v *Vault) ownName() (string, error) {
 	return string(name), nil
 }
 
+// NameDevice changes what EnableLedger was told that others call this device, as long
+// as no batch has said it. Errors: ErrInvalid afterwards, and for an impossible name;
+// ErrLedgerOff, those of the database.
+func (v *Vault) NameDevice(ctx context.Context, name string) error {
+	if err := v.writable(); err != nil {
+		return err
+	}
+	if name == "" || len(name) > seal.MaxDeviceName {
+		return fmt.Errorf("%w: device name of %d bytes", ErrInvalid, len(name))
+	}
+	l, err := v.lockLedger(ctx)
+	if err != nil {
+		return err
+	}
+	defer l.mu.Unlock()
+	was, err := v.ownName()
+	if err != nil || was == name {
+		return err
+	}
+	if l.peer(v.keys.deviceID()).head.Seq > 0 {
+		return fmt.Errorf("%w: this device is called %s already, and keeps its name", ErrInvalid, was)
+	}
+	_, err = v.com.do(func(t *txn) error { return t.setMeta(metaLedger, v.sealName(name)) })
+	return err
+}
+
 // sealName seals the name of this device for ownName.
 func (v *Vault) sealName(name string) []byte {
 	var a seal.RowAAD

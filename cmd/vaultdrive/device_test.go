@@ -6,6 +6,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/vaultdrive/vaultdrive/vaultcore/seal"
 )
 
 // twoDevices makes the place's vault one of two devices, ada and bob, that sync
@@ -97,6 +99,34 @@ func TestPasswordNeedsRemote(t *testing.T) {
 	)
 }
 
+// A name that two devices have means neither, and no vault is unclear with it.
+func TestFindDevice(t *testing.T) {
+	name := "laptop"
+	views := []deviceView{{ID: seal.NewID().UUID(), Name: &name}, {ID: seal.NewID().UUID(), Name: &name}}
+	if _, err := findDevice(views, name); rowOf(err).code != "ambiguous_device" || !strings.Contains(hintOf(err), "device list") {
+		t.Errorf("a name of two: %v (%s)", err, hintOf(err))
+	}
+	if id, err := findDevice(views, views[1].ID); err != nil || id.UUID() != views[1].ID {
+		t.Errorf("an id: %v, %v", id, err)
+	}
+}
+
+// TestJoinTwice: a vault that is here already is said to be, whatever name it is to get.
+func TestJoinTwice(t *testing.T) {
+	t.Setenv("XDG_DATA_HOME", t.TempDir())
+	c := joinCommand{address: seal.Address{Vault: seal.NewID()}}
+	c.vault = "other"
+	if err := c.findPlace(); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.MkdirAll(filepath.Join(c.home, "attachments"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := c.findPlace(); rowOf(err).exit != 21 || !strings.Contains(err.Error(), "on this machine already") {
+		t.Errorf("joined again: %v", err)
+	}
+}
+
 func TestDeviceRevoke(t *testing.T) {
 	p, pw, bob := twoDevices(t)
 	p.says(
@@ -127,4 +157,22 @@ func TestNewNames(t *testing.T) {
 			t.Errorf("after %d new identities no device is called %s:\n%s", i+1, want, out)
 		}
 	}
+}
+
+// TestDeviceKeepsItsName: sync enable names a device that nobody has heard of, and says
+// so where it cannot.
+func TestDeviceKeepsItsName(t *testing.T) {
+	p, pw, _ := twoDevices(t)
+	p.says(
+		said{"sync enable --device-name zoe --password-file " + pw, 34, "called ada already"},
+		said{"sync enable --device-name ada --limit-up 1M --password-file " + pw, 0, "is synchronised"},
+		said{"device list --password-file " + pw, 0, "  ada, this device"},
+	)
+	file, home := filepath.Join(p.dir, "x.nt2backup"), filepath.Join(p.dir, "back")+"/"
+	p.ok("backup", "create", file)
+	p.says(
+		said{"backup restore --vault " + home + " --password-file " + pw + " " + file, 0, "is back"},
+		said{"sync enable --vault " + home + " --device-name cyd --password-file " + pw + " file://" + filepath.Join(p.dir, "remote"), 0, "is synchronised"},
+		said{"device list --vault " + home + " --password-file " + pw, 0, "  cyd, this device"},
+	)
 }

@@ -125,5 +125,5 @@ func findDevice(views []deviceView, text string) (seal.ID, error) {
 	case 1:
 		return seal.ParseUUID(found[0].ID)
 	}
-	return seal.ID{}, fail(errAmbiguous, "give its id: vaultdrive device list shows it", "several devices are called %s", text)
+	return seal.ID{}, fail(errWhichDevice, "", "several devices are called %s", text)
 }

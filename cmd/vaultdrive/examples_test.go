@@ -1,6 +1,7 @@
 package main
 
 import (
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -33,6 +34,32 @@ func TestExamples(t *testing.T) {
 	walk("", newApp(u).Commands)
 	for name := range left {
 		t.Errorf("examples of %s, which is no command", name)
+	}
+}
+
+// What a hint tells to type exists, with every option in it.
+func TestHintsCanBeTyped(t *testing.T) {
+	u, _, _ := testUI()
+	options := map[string]bool{}
+	var walk func(cmds []*cli.Command)
+	walk = func(cmds []*cli.Command) {
+		for _, c := range cmds {
+			for _, f := range c.Flags {
+				for _, name := range f.Names() {
+					options["--"+name] = true
+				}
+			}
+			walk(c.Subcommands)
+		}
+	}
+	walk(newApp(u).Commands)
+	option := regexp.MustCompile(`--[a-z][a-z-]*`)
+	for _, row := range exitTable {
+		for _, name := range option.FindAllString(row.hint, -1) {
+			if !options[name] && name != "--owner" && name != "--device" { // of createdb and of containers
+				t.Errorf("the hint of %s, %q: there is no option %s", row.code, row.hint, name)
+			}
+		}
 	}
 }
 

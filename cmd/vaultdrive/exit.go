@@ -27,6 +27,7 @@ var (
 	errNoPassword    = errors.New("no password given")
 	errMismatch      = errors.New("the two passwords differ")
 	errAmbiguous     = errors.New("which vault is meant is not clear")
+	errWhichDevice   = errors.New("which device is meant is not clear")
 	errNotMounted    = errors.New("not mounted")
 	errMounted       = errors.New("already mounted")
 	errProblems      = errors.New("problems found")
@@ -70,6 +71,7 @@ var exitTable = []exitRow{
 	{errMismatch, "passwords_differ", 4, "type the same password twice"},
 	{vaultcore.ErrNoVault, "no_vault", 5, "vaultdrive init makes one; --vault DIR (with a slash) names a directory"},
 	{errAmbiguous, "ambiguous_vault", 5, "choose one with --vault NAME or --vault DIR"},
+	{errWhichDevice, "ambiguous_device", 5, "give its id: vaultdrive device list shows it"},
 	{vaultcore.ErrInUse, "in_use", 6, "wait for the other vaultdrive process, or end it"},
 	{errMounted, "already_mounted", 6, "unmount it first with vaultdrive umount"},
 	{backup.ErrLayout, "bad_backup", 70, "it was cut short, or is no backup: take another copy of it"},
@@ -87,13 +89,13 @@ var exitTable = []exitRow{
 	{seal.ErrWeakPassword, "weak_password", 9, "use at least 12 characters, or several unrelated words"},
 	{errProblems, "problems_found", 10, "check --repair mends what can be mended; rescue writes what is left of a file"},
 	{vaultcore.ErrNewerSchema, "newer_version", 11, "this vault was used by a newer vaultdrive: install that version"},
-	{vaultcore.ErrDeviceKey, "device_key", 12, "give the file that vaultdrive device enroll --key-file wrote"},
+	{vaultcore.ErrDeviceKey, "device_key", 12, "give the file that vaultdrive device enroll --device-key wrote"},
 	{vaultcore.ErrNotEnrolled, "not_enrolled", 12, "vaultdrive device enroll stores a key for this device; the password works meanwhile"},
 	{errKeyring, "keyring", 12, "use --device-key FILE where no keyring runs"},
 	{errSyncOff, "sync_off", 50, "vaultdrive sync enable URL turns it on"},
 	{vaultcore.ErrLedgerOff, "sync_off", 50, "vaultdrive sync enable URL turns it on"},
 	{errRemoteOnly, "remote_only", 51, ""},
-	{remote.ErrAddress, "bad_remote", 52, "file:///DIRECTORY, s3://BUCKET/PREFIX?endpoint=https://HOST&region=NAME, or https://HOST for a server"},
+	{remote.ErrAddress, "bad_remote", 52, "file:///DIRECTORY or the path of one that is there, s3://BUCKET/PREFIX?endpoint=https://HOST&region=NAME, or https://HOST for a server"},
 	{seal.ErrAddress, "bad_address", 52, "vaultdrive sync status on a device of the vault shows the address: vd1: and 80 characters"},
 	{syncer.ErrNoVault, "no_vault_there", 53, "is it the right place? sync status on a device of the vault shows both remote and address"},
 	{syncer.ErrIdentity, "other_identity", 54, ""},

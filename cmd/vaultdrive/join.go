@@ -117,7 +117,10 @@ func (c *joinCommand) findPlace() error {
 	if err := checkLabel(c.label); err != nil {
 		return err
 	}
-	return errors.Join(refuseLabel(c.label), refuseHome(c.home))
+	if refuseHome(c.home) != nil {
+		return fail(vaultcore.ErrExist, "vaultdrive mount shows it; --vault with a directory, as ./home/, joins with one more copy", "this vault is on this machine already: %s", c.home)
+	}
+	return refuseLabel(c.label)
 }
 
 // joinAttempts is how often a join begins anew because another device changed
@@ -152,7 +155,11 @@ func (c *joinCommand) Run(ctx context.Context) error {
 	defer clear(password)
 	derived := &rememberedKDF{derive: vaultcore.ChildKDF}
 	defer derived.wipe()
-	return c.repeat(ctx, site, vaultcore.JoinOptions{Password: password, KDF: derived.key})
+	err = c.repeat(ctx, site, vaultcore.JoinOptions{Password: password, KDF: derived.key})
+	if errors.Is(err, vaultcore.ErrWrongPassword) { // no password of before helps here
+		return hinted(err, "nothing was changed; check the keyboard layout and try again: it is the password that the vault has now on its other devices")
+	}
+	return err
 }
 
 // repeat joins, and begins anew when somebody else changed the header.

@@ -26,7 +26,7 @@ type remoteOptions struct {
 
 func (o *remoteOptions) flags() []cli.Flag {
 	return append(o.access.flags(),
-		&cli.StringFlag{Name: "device-name", Destination: &o.device, Usage: "what other devices call this one; default: the host's `NAME`"},
+		&cli.StringFlag{Name: "device-name", Destination: &o.device, Usage: "what other devices call this one, for good; default: the host's `NAME`"},
 		&cli.StringFlag{Name: "prefetch", Destination: &o.prefetch,
 			Usage: "`WHICH` contents of other devices are brought here unasked: all (the default), pinned, or none"},
 		&cli.StringFlag{Name: "limit-up", Destination: &o.upLimit, Usage: "upload at most `RATE` bytes a second, as 500K or 2M; 0: no limit"},
@@ -40,7 +40,7 @@ func (o *remoteOptions) flags() []cli.Flag {
 
 // request finds out what is wrong before anybody types a password.
 func (o *remoteOptions) request(cx *cli.Context, address string) (in syncEnableRequest, err error) {
-	in = syncEnableRequest{URL: addressOfRemote(address), Device: o.device, Keep: o.access.keep}
+	in = syncEnableRequest{URL: addressOfRemote(address), Device: o.device, Named: o.device != "", Keep: o.access.keep}
 	if in.Device == "" {
 		in.Device = hostName()
 	}

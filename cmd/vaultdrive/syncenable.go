@@ -29,6 +29,9 @@ func (s *syncing) enable(ctx context.Context, in syncEnableRequest) (from string
 	if err != nil {
 		return "", err
 	}
+	if err := s.nameDevice(ctx, in); err != nil {
+		return "", err
+	}
 	if known && old.URL != next.URL {
 		from = old.URL
 	}
@@ -60,6 +63,19 @@ func (s *syncing) enable(ctx context.Context, in syncEnableRequest) (from string
 		s.publish(ctx)
 	}
 	return from, err
+}
+
+// nameDevice calls the device as was asked for. One that has said its name keeps it: an
+// option that did nothing would look as if it had.
+func (s *syncing) nameDevice(ctx context.Context, in syncEnableRequest) error {
+	if !in.Named || !s.vault.LedgerOn() {
+		return nil // who turns the ledger on gives the name
+	}
+	err := s.vault.NameDevice(ctx, in.Device)
+	if errors.Is(err, vaultcore.ErrInvalid) {
+		return blob.WithHint(err, "nothing has changed: leave out --device-name; unmounted, device enroll --new-id --device-name NAME makes it a new device of that name")
+	}
+	return err
 }
 
 // publishTime is how long enable waits for what others see first.

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/vaultdrive/vaultdrive/vaultcore"
+	"github.com/vaultdrive/vaultdrive/vaultcore/blob"
 	"github.com/vaultdrive/vaultdrive/vaultcore/seal"
 )
 
@@ -63,7 +64,12 @@ func PairApprove(ctx context.Context, v *vaultcore.Vault, r Remote, password []b
 	if err != nil {
 		return seal.ID{}, err
 	}
-	return q.Device.ID, r.Put(ctx, PairAnswer(name), answer)
+	err = r.Put(ctx, PairAnswer(name), answer)
+	if errors.Is(err, ErrOtherBytes) { // every answer is sealed anew
+		err = blob.WithHint(fmt.Errorf("%w any more: it was answered already", ErrNoPairing),
+			"the new device goes on by itself; if it does not, run join --pair there again")
+	}
+	return q.Device.ID, err
 }
 
 // PairFinish waits for the answer and gives the vault key in it, with all headers
