@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -358,6 +359,22 @@ func TestRemoteWentBack(t *testing.T) {
 	third := f.add("phone")
 	third.sync()
 	f.agree()
+}
+
+// Who puts back what was lost hears no more of it, at once.
+func TestHealedIsSaidNoMore(t *testing.T) {
+	t.Parallel()
+	f := newFleet(t, folder(t), "laptop", "desktop")
+	laptop := f.devices[0]
+	laptop.write("Letters/a.txt", "dear")
+	f.sync()
+	own := slices.Sorted(maps.Keys(f.batchesOf(laptop)))
+	f.must(os.Remove(own[len(own)-1]))
+	laptop.write("Letters/b.txt", "later")
+	laptop.sync2()
+	laptop.has(syncer.CondLost)
+	laptop.heal()
+	laptop.hasNone()
 }
 
 // A batch in the name of a device that nobody knows counts for nothing.

@@ -37,6 +37,9 @@ func (e *Engine) Heal(ctx context.Context) (Healed, error) {
 	h := &healing{e: e}
 	defer func() { h.read(h.unread.Load()) }()
 	err := e.syncNow(ctx, h)
+	if err == nil && h.PutBack > 0 {
+		err = e.SyncNow(ctx) // what was missing when it was looked for is there now
+	}
 	return h.Healed, errors.Join(err, h.left())
 }
 
