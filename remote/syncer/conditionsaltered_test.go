@@ -6,7 +6,9 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/vaultdrive/vaultdrive/remote/syncer"
 	"github.com/vaultdrive/vaultdrive/vaultcore/seal"
@@ -134,6 +136,39 @@ func TestAlteredBlob(t *testing.T) {
 	laptop.has(syncer.CondContent)
 	f.must(os.Remove(object))
 	laptop.sync()
+	laptop.hasNone()
+	desktop.sync()
+	desktop.hasNone()
+	f.agree()
+}
+
+// An upload that meets the altered content, because somebody has asked for it again,
+// and hears of that only when healing has replaced it, goes on.
+func TestHealedUnderAnUpload(t *testing.T) {
+	t.Parallel()
+	f := newFleet(t, folder(t), "laptop", "desktop")
+	laptop, desktop := f.devices[0], f.devices[1]
+	laptop.write("Letters/a.txt", "dear")
+	laptop.sync()
+	object := f.objects("blobs/*")[0]
+	flip(t, object)
+	desktop.sync2()
+	desktop.sync2() // asks the others
+	var met atomic.Bool
+	laptop.engineWith(func(op, _ string) fault {
+		if op != "PutBlob" || !met.CompareAndSwap(false, true) {
+			return fault{}
+		}
+		for end := time.Now().Add(patience); time.Now().Before(end); time.Sleep(time.Millisecond) {
+			if _, err := os.Stat(object); err != nil {
+				break
+			}
+		}
+		return fault{err: syncer.ErrOtherBytes}
+	})
+	if done := laptop.heal(); len(done.Replaced) != 1 || !met.Load() {
+		t.Errorf("replaced %q, an upload met it: %v", done.Replaced, met.Load())
+	}
 	laptop.hasNone()
 	desktop.sync()
 	desktop.hasNone()

@@ -37,8 +37,11 @@ func (e *Engine) Heal(ctx context.Context) (Healed, error) {
 	h := &healing{e: e}
 	defer func() { h.read(h.unread.Load()) }()
 	err := e.syncNow(ctx, h)
-	if err == nil && h.PutBack > 0 {
-		err = e.SyncNow(ctx) // what was missing when it was looked for is there now
+	switch {
+	case err == nil && h.PutBack > 0: // what was missing when it was looked for is there now
+		err = e.SyncNow(ctx)
+	case errors.Is(err, ErrBlocked) && len(h.Replaced) > 0: // an upload that met what was false ended after it was replaced
+		err = e.SyncNow(ctx)
 	}
 	return h.Healed, errors.Join(err, h.left())
 }
