@@ -407,6 +407,10 @@ func TestDirNoSpace(t *testing.T) {
 	if _, err = d.Part(t.Context(), up, 1, bytes.NewReader(make([]byte, size)), size); !errors.Is(err, blob.ErrNoSpace) {
 		t.Errorf("Part: %v", err)
 	}
+	// What does not fit leaves room for what does.
+	if err := d.Put(t.Context(), "d/b", bytes.NewReader(make([]byte, 64<<10)), 64<<10, true); err != nil {
+		t.Errorf("a small blob beside an upload that does not fit: %v", err)
+	}
 	if err := d.Finish(t.Context(), up, true); err != nil {
 		t.Errorf("abandon on a full disk: %v", err)
 	}

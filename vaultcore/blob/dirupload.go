@@ -168,10 +168,25 @@ func (f *uploadFiles) store(ctx context.Context, up Upload, number int, r io.Rea
 		err = f.data.Sync()
 	}
 	if err != nil {
+		f.giveBack(off, size)
 		return Part{}, err
 	}
 	part := Part{Number: number, Size: size, Tag: fmt.Sprintf("%08x", sum)}
 	return part, f.note(fmt.Sprintf("%d %d %s", part.Number, part.Size, part.Tag))
+}
+
+// giveBack frees what a part took that has to be sent again: on a full disk the rest of
+// an upload that does not fit would leave no room for anything smaller.
+func (f *uploadFiles) giveBack(off, size int64) {
+	const hole = unix.FALLOC_FL_PUNCH_HOLE | unix.FALLOC_FL_KEEP_SIZE
+	_, err := retryEINTR(func() (int, error) { return 0, unix.Fallocate(int(f.data.Fd()), hole, off, max(size, 1)) })
+	if err == nil {
+		return
+	}
+	// Without holes it helps where nothing lies behind the part.
+	if st, err := f.data.Stat(); err == nil && st.Size() > off && st.Size() <= off+size {
+		_ = f.data.Truncate(off) // it stays as it was, and takes its room
+	}
 }
 
 // note appends one line durably. The leading line feed ends a torn one.
