@@ -98,6 +98,11 @@ func (e *Engine) takeBatches(ctx context.Context, news map[seal.ID][]uint64, rec
 			return false, err
 		}
 	}
+	if reconcile {
+		if err := e.forgetGone(ctx); err != nil {
+			return false, err
+		}
+	}
 	if err := e.checkOwnChain(ctx); err != nil {
 		return false, err
 	}

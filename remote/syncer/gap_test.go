@@ -48,6 +48,31 @@ func TestGapIsToldAndPasses(t *testing.T) {
 	f.agree()
 }
 
+// TestGapEndsWithWhatIsBehindIt: what somebody put into the chain of a device, far ahead,
+// makes batches missing that were never written, and no longer than it is there.
+func TestGapEndsWithWhatIsBehindIt(t *testing.T) {
+	t.Parallel()
+	f := newFleet(t, folder(t), "laptop", "desktop")
+	laptop, desktop := f.devices[0], f.devices[1]
+	f.sync()
+	var stray []string
+	for _, seq := range []uint64{99_998, 99_999} {
+		stray = append(stray, f.batchOf(laptop, seq))
+		f.must(os.WriteFile(stray[len(stray)-1], []byte("no batch"), 0o600))
+	}
+	_ = desktop.trySync()
+	desktop.has(syncer.CondGap)
+	for _, file := range stray {
+		f.must(os.Remove(file))
+	}
+	desktop.sync()
+	desktop.hasNone()
+	laptop.write("Letters/a.txt", "dear")
+	f.sync()
+	desktop.hasNone()
+	f.agree()
+}
+
 // TestWithheldIsToldAndPasses: a batch that another device names and nobody delivers is
 // waited for, then given up with an alarm, which is over when it comes after all.
 func TestWithheldIsToldAndPasses(t *testing.T) {
