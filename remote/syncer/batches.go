@@ -307,6 +307,9 @@ func (e *Engine) checkOwnChain(ctx context.Context) error {
 		return err
 	}
 	err = e.o.Vault.CheckOwn(ctx, frames[0])
+	if errors.Is(err, seal.ErrFormat) { // it does not say which it is
+		err = fmt.Errorf("batch %d of this device: %w", seq, err)
+	}
 	if err != nil {
 		e.ownTrouble(err)
 	}

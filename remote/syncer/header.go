@@ -209,7 +209,7 @@ type headerMaker struct {
 func (m *headerMaker) change(ctx context.Context, propose func() (*vaultcore.HeaderChange, error)) error {
 	for range headerTries {
 		if err := m.pull(ctx, m.v, m.r); err != nil {
-			return blob.WithHint(err, "password, kit and devices of a synced vault change together with its remote: try again when it can be reached")
+			return notPulled(err)
 		}
 		c, err := propose()
 		if errors.Is(err, vaultcore.ErrNewEpoch) {
@@ -227,6 +227,15 @@ func (m *headerMaker) change(ctx context.Context, propose func() (*vaultcore.Hea
 		}
 	}
 	return fmt.Errorf("%w: other devices change the vault's header all the time", ErrUnavailable)
+}
+
+// notPulled is what keeps a header from being made on top of what the remote has: that
+// it cannot be asked, or what stands there.
+func notPulled(err error) error {
+	if m := meaningOf(err); m.kind == CondAltered {
+		return blob.WithHint(err, "the remote holds something false where the next header belongs: "+m.hint)
+	}
+	return blob.WithHint(err, "password, kit and devices of a synced vault change together with its remote: try again when it can be reached")
 }
 
 // settle follows what became of a header at the remote; not done: it has to be made

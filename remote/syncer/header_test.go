@@ -7,12 +7,14 @@ import (
 	"errors"
 	"path/filepath"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 
 	"github.com/vaultdrive/vaultdrive/remote/objects"
 	"github.com/vaultdrive/vaultdrive/remote/syncer"
 	"github.com/vaultdrive/vaultdrive/vaultcore"
+	"github.com/vaultdrive/vaultdrive/vaultcore/blob"
 	"github.com/vaultdrive/vaultdrive/vaultcore/blob/blobtest"
 	"github.com/vaultdrive/vaultdrive/vaultcore/seal"
 )
@@ -454,5 +456,17 @@ func TestHeaderFork(t *testing.T) {
 	must(t, syncer.PullHeaders(t.Context(), bob.Vault, bob.r))
 	if err := bob.AcceptHeader(t.Context(), fork); !errors.Is(err, vaultcore.ErrFork) {
 		t.Fatalf("header %d twice: %v", known+1, err)
+	}
+}
+
+// TestFalseNextHeader: what stands where the next header belongs is named as that, not
+// as a remote that does not answer.
+func TestFalseNextHeader(t *testing.T) {
+	p, ada := newPlace(t)
+	seq, _ := ada.HeaderSeq()
+	must(t, p.remote(seal.NewID().UUID()).Put(t.Context(), syncer.HeaderKey(seq+1), []byte("{}")))
+	err := syncer.ChangePassword(t.Context(), ada.Vault, ada.r, []byte(firstPassword), []byte(secondPassword), seal.KDFParams{})
+	if err == nil || !strings.Contains(blob.Hint(err), "false") || strings.Contains(blob.Hint(err), "can be reached") {
+		t.Errorf("%v (%s)", err, blob.Hint(err))
 	}
 }

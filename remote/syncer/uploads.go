@@ -231,7 +231,7 @@ func (e *Engine) transferFailed(j vaultcore.Job, err error) (why string) {
 }
 
 // healHint is about objects that are not what was put there.
-const healHint = "`vaultdrive sync now --heal` on a device that has the true one puts it in the place of the false one"
+const healHint = "`vaultdrive sync now --heal` on a device that has the true one puts it in the place of the false one; what no device wrote may be deleted there"
 
 // blobObject is the key of a content on the remote.
 func blobObject(blob seal.ID) string { return "blobs/" + blob.Hex() + ".bin" }
