@@ -116,7 +116,7 @@ func (v *Vault) recoverDraft(d draftRow, n *Node, cut bool) error {
 	err = v.commitOpen(o, true)
 	o.mu.Unlock()
 	if err == nil {
-		v.event("recovered", where+": written and not closed when the last session ended; what was made durable is saved")
+		v.event("recovered", where+": not saved as a whole when the last session ended; what was made durable is saved")
 	}
 	// On failure the open state stays and is tried again (retryDrafts).
 	v.Release(n, true)
