@@ -113,14 +113,6 @@ func (r *v4Reader) verifyChunk(k uint64) error {
 	return damaged(r.s.chunks.open(r, k, buf.b, nil, 0))
 }
 
-// headChunks are the chunks of a file's first two reads: the kernel's readahead
-// begins with 256 and 512 KiB. All of a read has to be there: one that is there in
-// part goes past the page cache after all, and paid for it.
-const headChunks = (256 + 512) << 10 / seal.ChunkSize
-
-// readAhead has the disk bring what is read first of a file, and returns at once.
-func (r *v4Reader) readAhead() { r.f.WillNeed(0, min(seal.SealedOffV4(headChunks), r.sealedLen)) }
-
 // load reads chunks first to last as they lie in the file.
 func (r *v4Reader) load(buf *sealedBuf, first, last uint64) (err error) {
 	off := seal.SealedOffV4(first)

@@ -87,9 +87,8 @@ func (v *Vault) tryRead(n *Node, dst []byte, off int64) (int, error) {
 }
 
 // Prepare makes the content of an open file ready for its first read: file and
-// key are opened, and what is authenticated as a whole is decrypted; of another
-// the disk is asked for its beginning, which stays ciphertext. It fetches nothing.
-// What goes wrong is not told; whoever reads the file will hear.
+// key are opened, and what is authenticated as a whole is decrypted. It fetches
+// nothing. What goes wrong is not told; whoever reads the file will hear.
 func (v *Vault) Prepare(n *Node) {
 	o := n.open.Load()
 	if o == nil {
@@ -108,9 +107,7 @@ func (v *Vault) Prepare(n *Node) {
 		_ = v.store.plain.readAt(v.store, c, nil, 0)
 		return
 	}
-	if r, err := c.openV4(v.store); err == nil {
-		r.readAhead()
-	}
+	_ = c.readV4(v.store, nil, 0)
 }
 
 // WriteAt writes all of src at off into the file's draft. Errors: ErrNoSpace,

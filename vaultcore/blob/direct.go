@@ -152,15 +152,6 @@ func (f *File) readInto(mem []byte, off, n int64) ([]byte, error) {
 	return dst, preadFull(int(f.Fd()), dst, off)
 }
 
-// WillNeed has the kernel bring n bytes at off into the page cache, where the next
-// ReadInto of them finds them. It does not wait, and fails silently: it is advice.
-func (f *File) WillNeed(off, n int64) {
-	if f.part != nil {
-		off += f.part.Off
-	}
-	_ = unix.Fadvise(int(f.Fd()), off, n, unix.FADV_WILLNEED)
-}
-
 // isCached says that the page cache has all of a range, or some of it that is
 // not on the disk yet. It asks rather than reads with RWF_NOWAIT, which makes
 // the kernel fetch what it does not have. A kernel that cannot say is taken to
