@@ -7,6 +7,8 @@ import (
 	"slices"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // forked is a file of which one save is durable, and which a program goes on
@@ -165,5 +167,80 @@ func TestPromisedSaveThatIsGone(t *testing.T) {
 	got := make([]byte, size)
 	if n, err := read(got, 0); err != nil || int64(n) != size {
 		t.Errorf("rescue reads %d of %d bytes, %v", n, size, err)
+	}
+}
+
+// TestPowerCutOfAllSaves: a file of which nothing had reached the disk, neither the
+// save of its first close nor what a later one kept, is shown as damaged and told so.
+func TestPowerCutOfAllSaves(t *testing.T) {
+	t.Parallel()
+	stopped := time.Now()
+	o := Options{Now: func() time.Time { return stopped }}
+	f := &forked{v: openTest(t, newTestHome(t, ""), o)}
+	mustMkdir(t, f.v, "A")
+	f.n = openFile(t, f.v, "A/f")
+	for i := range 2 {
+		mustWriteAt(t, f.v, f.n, string(randomBytes(90_000, int64(i))), int64(i)*90_000)
+		if err := f.v.Flush(f.n); err != nil {
+			t.Fatal(err)
+		}
+	}
+	end, bin := f.logEnd(t), filepath.Join("attachments", binName(f.n.content.ref.blob))
+	for _, whole := range []bool{false, true} { // the log; it stands on the lost save
+		home := crashCopy(t, f.v, true)
+		if err := os.Truncate(filepath.Join(home, bin), 4096); err != nil {
+			t.Fatal(err)
+		}
+		if !whole {
+			end /= 2
+		}
+		if err := os.Truncate(filepath.Join(home, f.log), end); err != nil {
+			t.Fatal(err)
+		}
+		v := openTest(t, home, o)
+		if i, err := v.Stat("A/f"); err != nil || i.State != "damaged" {
+			t.Errorf("log whole: %v: %+v, %v; want damaged", whole, i, err)
+		}
+		wantEvent(t, v, "damaged")
+		if drafts, err := v.draftRows(); err != nil || len(drafts) != 0 {
+			t.Errorf("log whole: %v: %d drafts are left, %v", whole, len(drafts), err)
+		}
+		if err := v.Close(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		end = f.logEnd(t)
+	}
+}
+
+// TestNoRoomToRecover: a kept save that is whole stays when there is no room to make
+// it the content, and is made so when there is.
+func TestNoRoomToRecover(t *testing.T) {
+	t.Parallel()
+	f := newForked(t, false)
+	home := filepath.Join(tinyDisk(t, "8m"), "vault")
+	if err := os.CopyFS(home, os.DirFS(crashCopy(t, f.v, true))); err != nil {
+		t.Fatal(err)
+	}
+	ballast := filepath.Join(filepath.Dir(home), "ballast")
+	fillDisk(t, ballast, 80<<10)
+	v := openTest(t, home, Options{})
+	if drafts, err := v.draftRows(); err != nil || len(drafts) != 1 || drafts[0].commitNo != 0 {
+		t.Fatalf("drafts %+v, %v; want the one there is no room for", drafts, err)
+	}
+	if err := os.Remove(ballast); err != nil {
+		t.Fatal(err)
+	}
+	wantFile(t, openTest(t, crashCopy(t, v, true), Options{}), "A/f", f.first)
+}
+
+// fillDisk makes a file that leaves so much of its disk.
+func fillDisk(t *testing.T, name string, left uint64) {
+	t.Helper()
+	var st unix.Statfs_t
+	if err := unix.Statfs(filepath.Dir(name), &st); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(name, make([]byte, st.Bavail*uint64(st.Bsize)-left), 0o600); err != nil {
+		t.Fatal(err)
 	}
 }

@@ -162,12 +162,18 @@ func (v *Vault) fallBack(r *attRow, n *Node, cause error) error {
 		v.event("power-cut", where+": its last revision had not reached the disk; what fsync promised is restored")
 	case draft != nil: // recoverDrafts sees whether it is whole
 	default:
-		v.tree.Lock()
-		n.set(flagDamaged, true)
-		v.tree.Unlock()
-		v.alarm("damaged", where+": its content had not reached the disk and nothing older is there: "+cause.Error())
+		v.lostContent(n, cause)
 	}
 	return nil
+}
+
+// lostContent shows a file as damaged of which nothing had reached the disk.
+func (v *Vault) lostContent(n *Node, cause error) {
+	v.tree.Lock()
+	n.set(flagDamaged, true)
+	where := shownPath(n)
+	v.tree.Unlock()
+	v.alarm("damaged", where+": its content had not reached the disk and nothing older is there: "+cause.Error())
 }
 
 // reviveDraftRow opens a draft again that the lost commit had made

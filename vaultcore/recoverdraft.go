@@ -70,9 +70,15 @@ func (s *store) readDraft(state []byte, base *content, depth int) (_ *draft, err
 	return d, nil
 }
 
-// verifyPart reads the sealed chunks that a found draft stands on.
-func (d *draft) verifyPart() error {
+// verifyLower reads what a found draft stands on: sealed chunks, or a content that is
+// here.
+func (d *draft) verifyLower() error {
 	for f := d.lower.frozen; f != nil; f = f.lower.frozen {
+		if c := f.lower.content; c != nil && c.place.Load() != placeElsewhere {
+			if err := d.s.verify(c, true); err != nil {
+				return err
+			}
+		}
 		p := f.lower.part
 		if p == nil {
 			continue

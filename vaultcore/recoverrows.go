@@ -80,11 +80,7 @@ func (v *Vault) recoverDrafts(cut bool) error {
 		if other := v.draftTarget(&d); other != nil {
 			n = other
 		}
-		err := v.recoverDraft(d, n, cut)
-		if err != nil && cut && isLoose(d.state) {
-			err = v.forgetDraft(d, n, err)
-		}
-		if err != nil {
+		if err := v.recoverDraft(d, n, cut); err != nil {
 			v.alarm("draft", fmt.Sprintf("an unfinished file could not be recovered (rescue draft:%s): %v", d.id.UUID(), err))
 		}
 	}
@@ -93,6 +89,9 @@ func (v *Vault) recoverDrafts(cut bool) error {
 
 func (v *Vault) recoverDraft(d draftRow, n *Node, cut bool) error {
 	dr, err := v.wholeDraft(d, n, cut)
+	if err != nil && cut && isLoose(d.state) {
+		return v.forgetDraft(d, n, err)
+	}
 	if err != nil {
 		return err
 	}
@@ -142,7 +141,7 @@ func (v *Vault) wholeDraft(d draftRow, n *Node, cut bool) (*draft, error) {
 	case dr.short:
 		err = fmt.Errorf("%w: its log has less than was kept", ErrDamaged)
 	case cut && isLoose(d.state):
-		err = dr.verifyPart()
+		err = dr.verifyLower()
 	}
 	if err != nil {
 		dr.dropped()
@@ -157,11 +156,18 @@ func (v *Vault) forgetDraft(d draftRow, n *Node, cause error) error {
 	if _, err := v.com.do(func(t *txn) error { return t.dropDraftRow(d.id) }); err != nil {
 		return errors.Join(cause, err)
 	}
-	where := "a file that has no name any more"
-	if n != nil {
-		v.tree.RLock()
-		where = shownPath(n)
-		v.tree.RUnlock()
+	if n == nil {
+		v.alarm("power-cut", "a file that has no name any more: what was written last had not reached the disk")
+		return nil
+	}
+	v.tree.RLock()
+	where, c := shownPath(n), n.content
+	v.tree.RUnlock()
+	if c != nil && c.place.Load() != placeElsewhere {
+		if err := v.verifyContent(c); err != nil {
+			v.lostContent(n, err)
+			return nil
+		}
 	}
 	v.alarm("power-cut", where+": what was written last, while it was still open, had not reached the disk; the state before is kept")
 	return nil
