@@ -37,10 +37,9 @@ func (e *Engine) Heal(ctx context.Context) (Healed, error) {
 	h := &healing{e: e}
 	defer func() { h.read(h.unread.Load()) }()
 	err := e.syncNow(ctx, h)
-	switch {
-	case err == nil && h.PutBack > 0: // what was missing when it was looked for is there now
-		err = e.SyncNow(ctx)
-	case errors.Is(err, ErrBlocked) && len(h.Replaced) > 0: // an upload that met what was false ended after it was replaced
+	wasMissing := err == nil && h.PutBack > 0                     // when it was looked for, and is there now
+	wasFalse := errors.Is(err, ErrBlocked) && len(h.Replaced) > 0 // an upload met it and ended after it was replaced
+	if wasMissing || wasFalse {
 		err = e.SyncNow(ctx)
 	}
 	return h.Healed, errors.Join(err, h.left())
